@@ -1,0 +1,1 @@
+"""Continuum: emulated cloud, edge and endpoint machines, and benchmarks on them."""

@@ -1,0 +1,139 @@
+"""What an application is: how its worker and its endpoint start, and what a sample holds.
+
+Endpoints speak one line format, whoever wrote them: one JSON object a line on the file that the
+load plan names, in the fields of `continuum.benchmark.samples`. A field that is missing is null.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from continuum.infrastructure.providers.contract import PluginSettings
+from continuum.software.contract import ProcessSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from continuum.experiment.model import Experiment
+    from continuum.images.recipe import InstallStep
+
+RUN_FOLDER = "/var/lib/continuum/run"
+"""On every machine; one folder for each process in it. Emptied before each run."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker: where it runs and what it may use. `number` counts from 1 over the run."""
+
+    name: str
+    number: int
+    machine: str
+    address: str
+    cpu: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint, and the worker that answers it; None when it answers itself."""
+
+    name: str
+    number: int
+    machine: str
+    address: str
+    cpu: float
+    memory: int
+    worker: Worker | None
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one endpoint does in one repetition.
+
+    Attributes:
+        repetition: counts from 1.
+        seed: of this endpoint in this repetition.
+        frequency: requests per second.
+        warmup, duration: seconds; requests of the warm-up come first and are marked.
+        answer_timeout: seconds from `sent` until a request counts as lost.
+        folder: the endpoint's own folder on its machine. It makes the file `ready` there when
+            it could start, waits for the file `start`, which holds the Unix time in ns at which
+            the first request is due, and writes its samples to `samples.jsonl`.
+    """
+
+    repetition: int
+    seed: int
+    frequency: float
+    warmup: float
+    duration: float
+    answer_timeout: float
+    folder: str
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """Requests of the warm-up, and of the measured time after it."""
+        first = round(self.warmup * self.frequency)
+        return first, max(1, round(self.duration * self.frequency))
+
+
+class Application(ABC):
+    """What is benchmarked. One instance serves one run."""
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type[PluginSettings]] = PluginSettings
+
+    def __init__(self, settings: PluginSettings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def skip(self, experiment: Experiment) -> str | None:
+        """Why the experiment does not fit this application; None when it does."""
+
+    @abstractmethod
+    def install(self) -> tuple[InstallStep, ...]:
+        """Steps for the machine image."""
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Services that every worker machine needs."""
+        return ()
+
+    @abstractmethod
+    def worker(self, worker: Worker, endpoints: tuple[Endpoint, ...]) -> ProcessSpec:
+        """The worker's process; `endpoints` are those that it answers."""
+
+    @abstractmethod
+    def endpoint(self, endpoint: Endpoint, load: Load) -> ProcessSpec:
+        """The endpoint's process for one repetition."""
+
+    def columns(self) -> pa.Schema:
+        """The application's own columns, beside those that every sample has."""
+        import pyarrow as pa  # noqa: PLC0415  slow to import; reading an experiment needs none
+
+        return pa.schema([])
+
+    def complete(self, sample: dict[str, Any]) -> Mapping[str, Any]:
+        """Values of the application's own columns, from one sample as the endpoint wrote it."""
+        return {name: sample.get(name) for name in self.columns().names}
+
+    def agreement(self, sample: Mapping[str, Any]) -> bool | None:
+        """Whether a completed sample's result is the right one; None when it cannot be said."""
+        del sample
+        return None
+
+    def transport(self) -> Transport | None:
+        """How requests cross the network, for the expectation; None when it cannot be said."""
+        return None
+
+
+@dataclass(frozen=True)
+class Transport:
+    """Bytes that cross beside the payload, per request and per answer, above TCP.
+
+    `protocol_bytes` are the headers of the application's protocol (for MQTT: fixed header, topic).
+    """
+
+    protocol_bytes: int

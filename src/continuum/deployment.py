@@ -1,0 +1,108 @@
+"""A deployment: an experiment that has been brought up, its name and its folder.
+
+experiment.json      the resolved experiment, with the origin of its file
+plan/                everything that *configure* wrote
+journal.jsonl, lock  what was begun and finished; who changes it now
+ssh/                 key made for this deployment, host keys, known_hosts
+ssh_config           `ssh -F` this
+machines/            what the provider keeps of its machines
+logs/                full logs of commands
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from continuum import folders
+from continuum.errors import NotFound
+from continuum.experiment.model import NAME, Experiment
+from continuum.experiment.units import trusted_numbers
+from continuum.journal import Journal
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Name and folder. Making the object touches nothing."""
+
+    name: str
+    root: Path
+
+    @classmethod
+    def named(cls, name: str) -> Deployment:
+        """The deployment of that name in the caller's state folder, whether it exists or not."""
+        return cls(name, folders.state_folder())
+
+    @classmethod
+    def existing(cls, name: str) -> Deployment:
+        """The deployment of that name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = cls.named(name) if NAME.fullmatch(name) else None
+        if found is None or not found.folder.is_dir():
+            names = ", ".join(each.name for each in cls.all()) or "none"
+            raise NotFound(f'no deployment "{name[:60]}"', hint=f"there are: {names}")
+        return found
+
+    @classmethod
+    def all(cls) -> list[Deployment]:
+        """Every deployment in the caller's state folder, by name."""
+        root = folders.state_folder()
+        if not root.is_dir():
+            return []
+        return [cls(entry.name, root) for entry in sorted(root.iterdir()) if entry.is_dir()]
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this deployment lies."""
+        return self.root / self.name
+
+    @cached_property
+    def identity(self) -> str:
+        """8 hexadecimal digits, the same for the same name in the same state folder."""
+        return hashlib.sha256(str(self.folder.absolute()).encode()).hexdigest()[:8]
+
+    @cached_property
+    def journal(self) -> Journal:
+        """The deployment's journal."""
+        return Journal(self.folder)
+
+    @property
+    def ssh_config(self) -> Path:
+        """Configuration for `ssh -F`."""
+        return self.folder / "ssh_config"
+
+    def write(self, path: str, content: bytes | str, *, private: bool = False) -> Path:
+        """Write a file under the deployment's folder; returns its path."""
+        folders.make_folder(self.folder, folders.PRIVATE_FOLDER)
+        whole = self.folder / path
+        folders.write_file(whole, content, folders.PRIVATE_FILE if private else 0o644)
+        return whole
+
+    def save_experiment(self, experiment: Experiment) -> None:
+        """Keep the resolved experiment."""
+        self.write(
+            "experiment.json",
+            json.dumps(experiment.model_dump(mode="json", by_alias=True), indent=2) + "\n",
+        )
+
+    def experiment(self) -> Experiment:
+        """The resolved experiment that was last brought up.
+
+        Raises:
+            NotFound: the deployment has none: it never got that far.
+        """
+        path = self.folder / "experiment.json"
+        if not path.exists():
+            raise NotFound(
+                f'deployment "{self.name}" has no experiment yet',
+                where=str(path),
+                hint=f"continuum down {self.name}",
+            )
+        with trusted_numbers():
+            return Experiment.model_validate_json(path.read_bytes())

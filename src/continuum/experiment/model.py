@@ -1,0 +1,305 @@
+"""What the user asked for: frozen types, and the rules over one field or several.
+
+Both readers (`toml`, `cfg`) make an `Experiment`. Nothing here knows a provider, a manager or an
+application: their own settings are checked by the plug-ins through `continuum.plugins`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from continuum.experiment.units import (
+    Bytes,
+    BytesPerSecond,
+    Hertz,
+    MegabitsPerSecond,
+    Milliseconds,
+    Percent,
+    PositiveSeconds,
+    Seconds,
+)
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+MACHINE_LIMIT = 4000
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+Fraction = Annotated[float, Field(ge=0.1, le=1.0)]
+
+
+class Part(BaseModel):
+    """Base of everything in an experiment: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Infrastructure(Part):
+    """Phase 1: who makes the machines.
+
+    `settings` holds the table `[infrastructure.PROVIDER]`, checked by the provider.
+    """
+
+    provider: str = "lxc"
+    internet: bool = Field(
+        default=False, description="Give machines a way out to other networks through the host."
+    )
+    cpu_pin: bool = Field(
+        default=False, description="Pin each core of a machine to a core of the host of its own."
+    )
+    address_block: str | None = Field(
+        default=None,
+        description="First address of the private block, as 10.20.0.0; otherwise a free one.",
+    )
+    delete: bool = Field(default=False, description="Remove everything at the end of a run.")
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("address_block")
+    @classmethod
+    def _private(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            address = ipaddress.IPv4Address(value)
+        except ValueError as error:
+            msg = f'"{value[:40]}" is not an IPv4 address'
+            raise ValueError(msg) from error
+        if not address.is_private or address.is_loopback or address.is_link_local:
+            msg = f"{address} is not in a private range (10/8, 172.16/12, 192.168/16)"
+            raise ValueError(msg)
+        if int(address) % 256:
+            msg = f"{address} does not start a /24; the last part must be 0"
+            raise ValueError(msg)
+        return str(address)
+
+
+class Tier(Part):
+    """A group of equal machines."""
+
+    machines: int = Field(default=1, ge=0, le=MACHINE_LIMIT)
+    cores: int = Field(default=1, ge=1, le=1024)
+    quota: Fraction = Field(default=1.0, description="Share of each core.")
+    memory: Bytes = Field(default=2**30, ge=64 * 2**20)
+    disk_read: BytesPerSecond | None = Field(default=None, description="Limit; absent: none.")
+    disk_write: BytesPerSecond | None = Field(default=None, description="Limit; absent: none.")
+
+
+class Link(Part):
+    """Properties of the one-way path between tiers or machines.
+
+    `between` sets both directions, `from` and `to` one. What is absent comes from the preset, or
+    from an earlier entry for the same path, else is not emulated.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    between: tuple[str, str] | None = None
+    source: str | None = Field(default=None, alias="from")
+    destination: str | None = Field(default=None, alias="to")
+    delay: Milliseconds | None = None
+    jitter: Milliseconds | None = None
+    loss: Percent | None = None
+    rate: MegabitsPerSecond | None = None
+
+    @field_validator("between", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Link:
+        if self.between is not None:
+            if self.source is not None or self.destination is not None:
+                msg = "give either `between` or `from` and `to`"
+                raise ValueError(msg)
+        elif self.source is None or self.destination is None:
+            msg = 'a link needs `between = ["a", "b"]`, or `from` and `to`'
+            raise ValueError(msg)
+        return self
+
+    @property
+    def directions(self) -> tuple[tuple[str, str], ...]:
+        """The directed paths that this entry speaks of."""
+        if self.between is not None:
+            first, second = self.between
+            return ((first, second),) if first == second else ((first, second), (second, first))
+        assert self.source is not None
+        assert self.destination is not None
+        return ((self.source, self.destination),)
+
+
+class Network(Part):
+    """The emulated network between the machines."""
+
+    preset: Literal["4g", "5g", "wired"] | None = None
+    emulator: Literal["auto", "netem", "nfqueue"] = "auto"
+    all_pairs: bool = Field(
+        default=False, description="Measure every pair of machines before a benchmark."
+    )
+    links: tuple[Link, ...] = ()
+
+    @field_validator("links", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Kubernetes(Part):
+    """Settings of Kubernetes, for the managers that use it."""
+
+    version: str | None = Field(default=None, pattern=r"^\d+\.\d+(\.\d+)?$")
+
+
+class Serverless(Part):
+    """Settings of the execution model `function`."""
+
+    distribution: Literal["community", "builtin"] = "community"
+    accept_licence: bool = False
+
+
+class Software(Part):
+    """Phase 2: what is installed on the machines."""
+
+    manager: str = "none"
+    execution_model: str = "process"
+    runtime: Literal["containerd", "docker"] = "containerd"
+    services: tuple[str, ...] = Field(
+        default=(), description="Services on every worker machine, beside those that are needed."
+    )
+    observability: bool = False
+    kubernetes: Kubernetes = Kubernetes()
+    serverless: Serverless | None = None
+
+    @field_validator("services", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class Benchmark(Part):
+    """Phase 3: what runs under load, and how.
+
+    `settings` holds the table `[benchmark.APPLICATION]`, checked by the application.
+    """
+
+    application: str
+    workers: str = Field(
+        default="", description="Tier of the workers; absent: edge, else cloud, else endpoint."
+    )
+    endpoints: str = Field(default="endpoint", description="Tier of the endpoints.")
+    workers_per_machine: int = Field(default=1, ge=1, le=1000)
+    worker_cpu: float | None = Field(
+        default=None, gt=0, le=1024, description="Cores; absent: what the machine has."
+    )
+    worker_memory: Bytes | None = None
+    endpoint_cpu: float | None = Field(default=None, gt=0, le=1024)
+    endpoint_memory: Bytes | None = None
+    frequency: Hertz = Field(default=5.0, description="Requests per second of each endpoint.")
+    warmup: Seconds = 5.0
+    duration: PositiveSeconds = 60.0
+    repetitions: int = Field(default=1, ge=1, le=1000)
+    answer_timeout: PositiveSeconds = Field(
+        default=10.0, description="After this a request without an answer counts as lost."
+    )
+    seed: int = Field(default=1, ge=0, lt=2**63)
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class Experiment(Part):
+    """One experiment, whole. Equal experiments make equal deployments."""
+
+    name: Name
+    infrastructure: Infrastructure = Infrastructure()
+    tiers: dict[Name, Tier]
+    network: Network | None = None
+    software: Software | None = None
+    benchmark: Benchmark | None = None
+
+    @property
+    def machine_count(self) -> int:
+        """Machines of all tiers."""
+        return sum(tier.machines for tier in self.tiers.values())
+
+    def machine_names(self, tier: str) -> tuple[str, ...]:
+        """Names of a tier's machines, as `edge-1`."""
+        return tuple(f"{tier}-{number + 1}" for number in range(self.tiers[tier].machines))
+
+    @property
+    def worker_tier(self) -> str:
+        """The tier whose machines carry workers; it is the endpoints' own when nothing is sent."""
+        assert self.benchmark is not None
+        if self.benchmark.workers:
+            return self.benchmark.workers
+        for tier in ("edge", "cloud"):
+            if tier in self.tiers and self.tiers[tier].machines > 0:
+                return tier
+        return self.benchmark.endpoints
+
+    @property
+    def worker_machines(self) -> tuple[str, ...]:
+        """Names of the machines that carry workers.
+
+        With Kubernetes the tier's first machine is the control plane, unless KubeEdge puts the
+        workers on another tier than the control plane's.
+        """
+        names = self.machine_names(self.worker_tier)
+        if self.software is not None and self.software.manager == "kubernetes":
+            return names[1:]
+        return names
+
+
+def problems_over_fields(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:
+    """Rules over several fields: (path of the field to blame, what is wrong), all of them."""
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    if experiment.machine_count == 0:
+        found.append((("tiers",), "at least one tier needs a machine"))
+    if experiment.machine_count > MACHINE_LIMIT:
+        found.append(
+            (("tiers",), f"{experiment.machine_count} machines; at most {MACHINE_LIMIT} in all")
+        )
+    found += _network_problems(experiment)
+    found += _benchmark_problems(experiment)
+    return found
+
+
+def _network_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:
+    if experiment.network is None:
+        return []
+    known = set(experiment.tiers)
+    for tier in experiment.tiers:
+        known.update(experiment.machine_names(tier) if experiment.machine_count < 10**5 else ())
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    for index, link in enumerate(experiment.network.links):
+        for end in dict.fromkeys(end for pair in link.directions for end in pair):
+            if end not in known:
+                tiers = ", ".join(experiment.tiers)
+                found.append(
+                    (
+                        ("network", "links", index),
+                        f'link to an unknown tier or machine "{end[:40]}"; tiers: {tiers}',
+                    )
+                )
+        if link.jitter and link.delay is not None and link.jitter > link.delay:
+            found.append(
+                (
+                    ("network", "links", index, "jitter"),
+                    f"jitter {link.jitter:g} ms is larger than the delay {link.delay:g} ms",
+                )
+            )
+    return found
+
+
+def _benchmark_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:
+    benchmark = experiment.benchmark
+    if benchmark is None:
+        return []
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    tiers = ", ".join(experiment.tiers)
+    for field, tier in (("workers", benchmark.workers), ("endpoints", benchmark.endpoints)):
+        if tier and tier not in experiment.tiers:
+            found.append((("benchmark", field), f'unknown tier "{tier[:40]}"; tiers: {tiers}'))
+        elif tier and experiment.tiers[tier].machines == 0:
+            found.append((("benchmark", field), f'tier "{tier}" has no machines'))
+    return found

@@ -1,0 +1,1 @@
+"""Machine images, built once and kept by the hash of their inputs."""

@@ -1,0 +1,1 @@
+"""Phase 1: machines and the network between them."""

@@ -1,0 +1,1 @@
+"""What enforces and checks links."""

@@ -1,0 +1,58 @@
+"""What a link emulator is: it enforces links on machines' interfaces, and reads them back."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from continuum.deployment import Deployment
+    from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A running machine's interface on the emulated network.
+
+    `namespace` is the path of the machine's network namespace on this host, as
+    `/proc/4711/ns/net`.
+    """
+
+    machine: MachineSpec
+    namespace: str
+    device: str = "eth0"
+
+
+class LinkEmulator(ABC):
+    """Enforces all links of one deployment on this host."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def probe(self) -> str | None:
+        """Why this host's kernel cannot carry it, found by trying; None when it can."""
+
+    @abstractmethod
+    def configure(self, plan: InfrastructurePlan) -> Mapping[str, str]:
+        """Every file that `apply` uses, by name; a pure function of the plan."""
+
+    @abstractmethod
+    def apply(
+        self, deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
+    ) -> bool:
+        """Put exactly the plan's links in force; True when anything was changed."""
+
+    @abstractmethod
+    def in_force(
+        self, deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
+    ) -> list[Link]:
+        """The links that are in force now, read from the kernel and the emulator's process.
+
+        A link counts when every machine that it concerns carries it.
+        """
+
+    @abstractmethod
+    def remove(self, deployment: Deployment) -> None:
+        """Stop what runs outside the machines; what lies in their interfaces goes with them."""

@@ -1,0 +1,111 @@
+"""What phase 1 will do: frozen values that `configure` makes and `execute` carries out."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import Any
+
+Block = ipaddress.IPv4Network
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """One machine to be made.
+
+    Attributes:
+        name: within the deployment, as `edge-1`; also its host name.
+        address: IPv4 address on the emulated network.
+        mac: hardware address of its interface.
+        cores: number of cores.
+        quota: share of each core, 0.1 … 1.
+        memory: bytes.
+        disk_read, disk_write: bytes per second, None without a limit.
+        pinned_cores: cores of the host, one for each core of the machine; empty when not pinned.
+        nested: whether it carries containers of its own, and so needs all capabilities.
+    """
+
+    name: str
+    tier: str
+    address: str
+    mac: str
+    cores: int
+    quota: float
+    memory: int
+    disk_read: int | None = None
+    disk_write: int | None = None
+    pinned_cores: tuple[int, ...] = ()
+    nested: bool = False
+
+
+@dataclass(frozen=True)
+class LinkSettings:
+    """One direction's properties: delay and jitter (standard deviation) in ms, loss in percent,
+    rate in Mbit/s, None when it is not limited.
+    """
+
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    loss_percent: float = 0.0
+    rate_mbit: float | None = None
+
+
+@dataclass(frozen=True)
+class Link:
+    """A directed class of traffic: from all of `source` to all of `destination`.
+
+    The ends are names of tiers or machines; the blocks are what packets are told apart by. Links
+    come most specific first (machine to machine, machine to tier, tier to machine, tier to tier),
+    and the first that fits a packet counts.
+    """
+
+    source: str
+    destination: str
+    source_block: Block
+    destination_block: Block
+    settings: LinkSettings
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """The emulated network of one deployment.
+
+    Attributes:
+        bridge: name of the bridge on the host, at most 15 characters.
+        block: the whole private block; the bridge's prefix length.
+        host_address: the host's own address on the bridge; never shaped.
+        tiers: the aligned block of each tier.
+        links: directed classes; empty when nothing is emulated.
+        emulator: `auto`, `netem` or `nfqueue`.
+        internet: whether machines have a way out through the host.
+    """
+
+    bridge: str
+    block: Block
+    host_address: str
+    tiers: dict[str, Block]
+    links: tuple[Link, ...] = ()
+    emulator: str = "auto"
+    internet: bool = False
+
+
+@dataclass(frozen=True)
+class InfrastructurePlan:
+    """Everything that a provider needs to know.
+
+    Attributes:
+        deployment: the deployment's name.
+        identity: 8 hexadecimal digits that no other deployment on this host has; part of the
+            names of all that is made on the host.
+        provider: name of the provider.
+        image: fingerprint of the machine image's recipe.
+        settings: the provider's own settings, checked.
+    """
+
+    deployment: str
+    identity: str
+    provider: str
+    image: str
+    machines: tuple[MachineSpec, ...]
+    network: NetworkPlan
+    settings: dict[str, Any] = field(default_factory=dict)

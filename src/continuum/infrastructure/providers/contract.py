@@ -1,0 +1,132 @@
+"""What a provider is: it makes machines, finds its own again, and removes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from continuum.deployment import Deployment
+    from continuum.events import Events
+    from continuum.images.recipe import Recipe
+    from continuum.infrastructure.plan import InfrastructurePlan, Link
+    from continuum.machine import Machine
+
+
+class PluginSettings(BaseModel):
+    """Base of a plug-in's own settings: frozen, and unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One prerequisite, tried. `mend` is the command or advice that mends it when `ok` is False.
+
+    `needed` is False when only some experiments need it.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    mend: str = ""
+    needed: bool = True
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a provider can enforce; a combination that it cannot is refused before `create`.
+
+    Attributes:
+        one_clock: all machines share the host's clock.
+        quota_covers: "machine" when the quota caps the sum over its cores, "core" when each.
+        disk_limits: whether disk rates are enforced, and how far, in words.
+        needs_root: whether its verbs need root.
+    """
+
+    one_clock: bool
+    quota_covers: str
+    disk_limits: str
+    needs_root: bool
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """A machine as it is now. `state` is `running` or `stopped`; `spec` as it was made of."""
+
+    name: str
+    state: str
+    fingerprint: str
+
+
+class Provider(ABC):
+    """Makes machines on this host. One instance serves one command.
+
+    Everything may be repeated: `create` on what is there changes nothing, `destroy` of what is
+    gone succeeds. A provider knows its own by labels on the things themselves, and never touches
+    a thing that it did not label.
+    """
+
+    name: ClassVar[str]
+    settings_type: ClassVar[type[PluginSettings]] = PluginSettings
+    capabilities: ClassVar[Capabilities]
+
+    def __init__(self, settings: PluginSettings, events: Events) -> None:
+        self.settings = settings
+        self.events = events
+
+    @abstractmethod
+    def check(self) -> list[Check]:
+        """Try every prerequisite on this host; changes nothing that lasts."""
+
+    @abstractmethod
+    def blocks_in_use(self) -> list[str]:
+        """IPv4 blocks, as `10.0.0.0/24`, that a new deployment must keep away from."""
+
+    @abstractmethod
+    def build_image(self, recipe: Recipe) -> str:
+        """Build the machine image unless it is in the cache; returns its fingerprint."""
+
+    @abstractmethod
+    def create_network(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
+        """Make the bridge, its address, and the rules that close it. True when changed."""
+
+    @abstractmethod
+    def create(
+        self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]
+    ) -> list[str]:
+        """Make and boot the machines that are missing or stopped; wait until SSH answers on all.
+
+        Machines that are not in the plan, or whose specification differs, are replaced or
+        removed. Returns the names of the machines that were made, started or removed.
+        """
+
+    @abstractmethod
+    def machines(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Machine]:
+        """Handles of the plan's machines, whether they run or not, in the plan's order."""
+
+    @abstractmethod
+    def states(self, deployment: Deployment) -> list[MachineState]:
+        """The machines of this deployment that exist, also those that no plan knows."""
+
+    @abstractmethod
+    def apply_links(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
+        """Put exactly the plan's links in force. True when anything was changed."""
+
+    @abstractmethod
+    def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
+        """Read back the links that are in force now."""
+
+    @abstractmethod
+    def destroy(self, deployment: Deployment) -> None:
+        """Remove everything of this deployment from the host, whatever state it is in."""
+
+    @abstractmethod
+    def leftovers(self, state_folder: Path) -> list[str]:
+        """Names of deployments that have things on this host, found by their labels alone."""

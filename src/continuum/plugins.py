@@ -1,0 +1,131 @@
+"""Plug-ins by kind and name.
+
+The ones that ship with Continuum are listed here, so that finding them costs no look through all
+installed packages. Others are found by the entry point groups `continuum.KIND`, as
+`continuum.providers`: see `docs/`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import import_module, metadata
+from typing import Any
+
+from continuum.errors import NotPossibleHere, UsageError
+
+KINDS = (
+    "providers",
+    "emulators",
+    "services",
+    "managers",
+    "execution_models",
+    "applications",
+)
+
+_BUILT_IN: dict[str, dict[str, str]] = {
+    "providers": {
+        "lxc": "continuum.infrastructure.providers.lxc:Lxc",
+        "fake": "continuum.infrastructure.providers.fake:Fake",
+    },
+    "emulators": {
+        "netem": "continuum.infrastructure.links.netem:Netem",
+        "nfqueue": "continuum.infrastructure.links.nfqueue:Nfqueue",
+    },
+    "services": {
+        "mqtt": "continuum.software.services.mqtt:Mqtt",
+    },
+    "managers": {
+        "none": "continuum.software.managers.none:NoManager",
+    },
+    "execution_models": {
+        "process": "continuum.software.execution_models.process:Process",
+    },
+    "applications": {
+        "command": "continuum.benchmark.applications.command:CommandApplication",
+        "image_classification": (
+            "continuum.benchmark.applications.image_classification:ImageClassification"
+        ),
+    },
+}
+
+_FORESEEN: dict[str, dict[str, str]] = {
+    "providers": {
+        "libvirt": "virtual machines",
+        "ssh": "machines that exist already",
+        "terraform": "machines of a cloud",
+    },
+    "managers": {
+        "kubernetes": "Kubernetes",
+        "kubeedge": "KubeEdge",
+        "kubecontrol": "the benchmark of Kubernetes' control plane",
+        "kube_kata": "Kata containers on Kubernetes",
+    },
+    "execution_models": {
+        "container": "workers in containers",
+        "function": "serverless functions",
+    },
+    "services": {
+        "registry": "a registry of container images",
+        "observability": "Prometheus and Grafana",
+        "clock": "clock synchronisation",
+    },
+    "applications": {
+        "container": "a user's own image",
+        "empty": "pods that do nothing",
+        "empty_kata": "Kata containers that do nothing",
+        "mem_usage": "memory use of Kata containers",
+        "stress": "CPU use of Kata containers",
+    },
+}
+"""Names that are valid in an experiment although nothing here carries them out."""
+
+
+@cache
+def _external(kind: str) -> dict[str, metadata.EntryPoint]:
+    return {point.name: point for point in metadata.entry_points(group=f"continuum.{kind}")}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Names that can be used, ours first."""
+    return (*_BUILT_IN[kind], *(name for name in _external(kind) if name not in _BUILT_IN[kind]))
+
+
+def foreseen(kind: str, name: str) -> str | None:
+    """What a name stands for that is valid but cannot be run; None for every other name."""
+    return _FORESEEN.get(kind, {}).get(name)
+
+
+def problem_with(kind: str, name: str) -> str | None:
+    """Why a name cannot stand in an experiment, with the nearest right one; None when it can."""
+    if name in _BUILT_IN[kind] or foreseen(kind, name) or name in _external(kind):
+        return None
+    known = [*names(kind), *_FORESEEN.get(kind, {})]
+    singular = kind.removesuffix("s").replace("_", " ")
+    near = difflib.get_close_matches(name, known, n=1)
+    advice = f'did you mean "{near[0]}"?' if near else f"known: {', '.join(known)}"
+    return f'unknown {singular} "{name[:40]}"; {advice}'
+
+
+def load(kind: str, name: str) -> Any:
+    """The class of a plug-in.
+
+    Raises:
+        NotPossibleHere: the name is valid, but not carried out by this version.
+        UsageError: there is no such plug-in.
+    """
+    target = _BUILT_IN[kind].get(name)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        return getattr(import_module(module), attribute)
+    point = _external(kind).get(name)
+    if point is not None:
+        return point.load()
+    meaning = foreseen(kind, name)
+    if meaning is not None:
+        raise NotPossibleHere(
+            f'not runnable here: {kind.removesuffix("s").replace("_", " ")} "{name}" '
+            f"({meaning}) is not part of this version",
+            hint=f"available: {', '.join(names(kind))}",
+        )
+    raise UsageError(problem_with(kind, name) or name)

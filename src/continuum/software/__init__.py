@@ -1,0 +1,1 @@
+"""Phase 2: what is installed on the machines."""

@@ -1,0 +1,142 @@
+"""What services, resource managers and execution models are.
+
+Each has two halves: *install* steps that are baked into the machine image, and a role that
+Ansible applies to live machines.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from continuum.experiment.model import Experiment
+    from continuum.images.recipe import InstallStep
+    from continuum.infrastructure.plan import InfrastructurePlan
+    from continuum.machine import Machine
+
+
+@dataclass(frozen=True)
+class RolePlay:
+    """One role on some machines.
+
+    Attributes:
+        role: name of a folder in `roles`.
+        machines: names of the machines, at least one.
+        variables: what the role's templates read; the same for all of these machines.
+        per_machine: variables of single machines.
+        roles: the folder that holds the role.
+    """
+
+    role: str
+    machines: tuple[str, ...]
+    roles: Path
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    per_machine: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class Service(ABC):
+    """An operating service on machines, as `mqtt`."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def install(self) -> tuple[InstallStep, ...]:
+        """Steps for the machine image."""
+
+    @abstractmethod
+    def configure(
+        self, experiment: Experiment, plan: InfrastructurePlan, machines: tuple[str, ...]
+    ) -> tuple[RolePlay, ...]:
+        """Roles for live machines; a pure function."""
+
+    @abstractmethod
+    def ready(self, machine: Machine) -> bool:
+        """Whether the service answers on the machine now."""
+
+    @property
+    @abstractmethod
+    def logs(self) -> tuple[str, ...]:
+        """Systemd units whose journal holds the service's log."""
+
+
+class ResourceManager(ABC):
+    """Who places workers on machines."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def skip(self, experiment: Experiment) -> str | None:
+        """Why the manager cannot carry this experiment; None when it can."""
+
+    @abstractmethod
+    def install(self) -> tuple[InstallStep, ...]:
+        """Steps for the machine image."""
+
+    @abstractmethod
+    def configure(self, experiment: Experiment, plan: InfrastructurePlan) -> tuple[RolePlay, ...]:
+        """Roles for live machines; a pure function."""
+
+    @property
+    def execution_models(self) -> tuple[str, ...]:
+        """Execution models that work on this manager."""
+        return ("process",)
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """A program on a machine: a worker or an endpoint.
+
+    Attributes:
+        name: unique on its machine, as `worker-1`.
+        machine: name of the machine.
+        arguments: program and arguments.
+        environment: variables added.
+        files: content by absolute path, put there before the start.
+        cpu: cores that it may use, None without a limit of its own.
+        memory: bytes that it may use, None without a limit of its own.
+        output: file on the machine that takes its standard output, "" for the system's log.
+        ready_file: file that it makes when it can take requests, "" when it makes none.
+        working_directory: where it starts.
+    """
+
+    name: str
+    machine: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    cpu: float | None = None
+    memory: int | None = None
+    output: str = ""
+    ready_file: str = ""
+    working_directory: str = "/"
+
+
+class ExecutionModel(ABC):
+    """How a worker runs. Endpoints are always processes."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def install(self) -> tuple[InstallStep, ...]:
+        """Steps for the machine image."""
+
+    @abstractmethod
+    def start(self, machine: Machine, process: ProcessSpec) -> None:
+        """Put its files and start it; replaces one of the same name. Does not wait for it."""
+
+    @abstractmethod
+    def state(self, machine: Machine, process: ProcessSpec) -> str:
+        """`starting`, `ready` (its ready file is there), `ended`, `failed`, or `absent`."""
+
+    @abstractmethod
+    def stop(self, machine: Machine, process: ProcessSpec) -> None:
+        """Stop it, if it runs, and forget it."""
+
+    @abstractmethod
+    def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:
+        """What it wrote to the system's log; the last `lines`, 0 for all."""

@@ -1,0 +1,1 @@
+"""Who places workers on machines."""

@@ -1,0 +1,1 @@
+"""Operating services on machines."""
