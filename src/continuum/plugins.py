@@ -107,7 +107,7 @@ def problem_with(kind: str, name: str) -> str | None:
     return f'unknown {singular} "{name[:40]}"; {advice}'
 
 
-def load(kind: str, name: str) -> Any:
+def load(kind: str, name: str) -> Any:  # noqa: ANN401  a class of any kind
     """The class of a plug-in.
 
     Raises:
