@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +77,10 @@ class Deployment:
     def ssh_config(self) -> Path:
         """Configuration for `ssh -F`."""
         return self.folder / "ssh_config"
+
+    def ssh_command(self, machine: str) -> str:
+        """The command that opens a shell on a machine."""
+        return shlex.join(["ssh", "-F", str(self.ssh_config), machine])
 
     def write(self, path: str, content: bytes | str, *, private: bool = False) -> Path:
         """Write a file under the deployment's folder; returns its path."""

@@ -7,6 +7,7 @@ folders on, and what we write there is given back to them.
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import platformdirs
@@ -63,3 +64,9 @@ def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that is in it; one that is not there is fine."""
+    if path.exists():
+        shutil.rmtree(path)

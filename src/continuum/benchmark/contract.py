@@ -96,9 +96,9 @@ class Application(ABC):
     def install(self) -> tuple[InstallStep, ...]:
         """Steps for the machine image."""
 
-    @property
-    def services(self) -> tuple[str, ...]:
+    def services(self, experiment: Experiment) -> tuple[str, ...]:
         """Services that every worker machine needs."""
+        del experiment
         return ()
 
     @abstractmethod
@@ -122,6 +122,11 @@ class Application(ABC):
     def agreement(self, sample: Mapping[str, Any]) -> bool | None:
         """Whether a completed sample's result is the right one; None when it cannot be said."""
         del sample
+        return None
+
+    def expected_requests(self, load: Load) -> int | None:
+        """Requests that the endpoint makes in one repetition; None when only it knows."""
+        del load
         return None
 
     def transport(self) -> Transport | None:

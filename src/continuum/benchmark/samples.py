@@ -1,12 +1,23 @@
 """Samples: one row per request, with raw wall-clock times in nanoseconds.
 
-The file `samples.jsonl` of an endpoint holds one JSON object a line with the fields of
-`ENDPOINT_FIELDS`; here they become a table with the columns of `SCHEMA` and the application's own.
+Rows that the benchmark collected become a table with the columns of `SCHEMA` and the application's
+own, and that table a Parquet file. The same for what was measured of the links.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
 import pyarrow as pa
+
+from continuum import folders
+from continuum.errors import NotFound, StepFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEMA_VERSION = "1"
 
@@ -52,3 +63,219 @@ LINK_SCHEMA = pa.schema(
 )
 
 QUANTITIES = ("delay_ms", "jitter_ms", "loss_percent", "rate_mbit")
+
+TIMES = (
+    "intended_ns",
+    "prepare_started_ns",
+    "prepare_finished_ns",
+    "sent_ns",
+    "received_ns",
+    "started_ns",
+    "finished_ns",
+    "answered_ns",
+)
+"""In the order in which they come to pass."""
+
+_VERSION_KEY = b"continuum.schema_version"
+_KIND_KEY = b"continuum.kind"
+_METADATA_KEY = b"continuum.metadata"
+_LIMIT = 2**63
+_WORDS = {int: "a whole number", bool: "true or false", str: "a text"}
+_PYTHON_TYPES = {"int32": int, "int64": int, "bool": bool, "string": str}
+_FIELDS = tuple((each.name, each.nullable, _PYTHON_TYPES[str(each.type)]) for each in SCHEMA)
+
+
+class Measured(Protocol):
+    """One measured property of one link, a row of `links.parquet`."""
+
+    @property
+    def from_tier(self) -> str:
+        """Tier of the sending machine."""
+
+    @property
+    def to_tier(self) -> str:
+        """Tier of the receiving machine."""
+
+    @property
+    def from_machine(self) -> str:
+        """The sending machine."""
+
+    @property
+    def to_machine(self) -> str:
+        """The receiving machine."""
+
+    @property
+    def quantity(self) -> str:
+        """One of `QUANTITIES`, which name their units."""
+
+    @property
+    def asked(self) -> float:
+        """What the experiment declares."""
+
+    @property
+    def measured(self) -> float | None:
+        """What was found; None when nothing came through."""
+
+    @property
+    def tolerance(self) -> float:
+        """How far the two may lie apart, in the quantity's unit."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether they lie within it."""
+
+
+def table(rows: Iterable[Mapping[str, Any]], own_schema: pa.Schema | None = None) -> pa.Table:
+    """A table of samples with the columns of `SCHEMA` and then `own_schema`.
+
+    Fields that a row lacks are null; fields that no column takes are left out. Rows come out
+    ordered by repetition, endpoint and sequence.
+
+    Raises:
+        StepFailed: a row that cannot be a sample: it lacks what every sample has, a value has the
+            wrong type, a number is negative, a status is unknown, or it is there twice.
+    """
+    schema = _whole_schema(own_schema)
+    taken = sorted(
+        (_checked(number, row, schema) for number, row in enumerate(rows, start=1)),
+        key=lambda row: (row["repetition"], row["endpoint"], row["sequence"]),
+    )
+    for before, after in itertools.pairwise(taken):
+        if all(before[key] == after[key] for key in ("repetition", "endpoint", "sequence")):
+            raise StepFailed(
+                f"two samples with sequence {after['sequence']} from {_short(after['endpoint'])} "
+                f"in repetition {after['repetition']}",
+                hint="an endpoint gives every request of a repetition a number of its own",
+            )
+    try:
+        return pa.Table.from_pylist(taken, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise StepFailed(f"samples do not fit their columns: {error}") from error
+
+
+def write_samples(path: Path, samples: pa.Table, metadata: Mapping[str, Any]) -> None:
+    """Write samples as Parquet, whole or not at all; `metadata` (JSON) is kept inside the file."""
+    _write(path, samples, "samples", metadata)
+
+
+def read_samples(path: Path) -> pa.Table:
+    """Samples as they were written; what `metadata` held is given by `read_metadata`.
+
+    Raises:
+        NotFound: there is no such file.
+        StepFailed: it is no file of samples, or of a schema version that is not known here.
+    """
+    return _read(path, "samples", SCHEMA)
+
+
+def read_metadata(samples: pa.Table) -> dict[str, Any]:
+    """What `write_samples` was given beside the samples; empty when there is none."""
+    kept = (samples.schema.metadata or {}).get(_METADATA_KEY)
+    return dict(json.loads(kept)) if kept else {}
+
+
+def write_links(path: Path, measurements: Iterable[Measured]) -> None:
+    """Write what was asked of the links, and what was measured.
+
+    Raises:
+        StepFailed: a quantity is unknown.
+    """
+    rows = [{name: getattr(each, name) for name in LINK_SCHEMA.names} for each in measurements]
+    for row in rows:
+        if row["quantity"] not in QUANTITIES:
+            raise StepFailed(f'unknown quantity of a link: "{_short(row["quantity"])}"')
+    _write(path, pa.Table.from_pylist(rows, schema=LINK_SCHEMA), "links", {})
+
+
+def read_links(path: Path) -> pa.Table:
+    """The links as they were measured.
+
+    Raises:
+        NotFound: there is no such file.
+        StepFailed: it is no file of links, or of a schema version that is not known here.
+    """
+    return _read(path, "links", LINK_SCHEMA)
+
+
+def _whole_schema(own: pa.Schema | None) -> pa.Schema:
+    if own is None:
+        return SCHEMA
+    for field in own:
+        if field.name in SCHEMA.names:
+            raise StepFailed(
+                f'an application\'s own column is called "{field.name}", as one that every sample '
+                "has",
+                hint="give the column another name in the application's `columns`",
+            )
+    return pa.schema([*SCHEMA, *own])
+
+
+def _checked(number: int, row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
+    checked = {name: row.get(name) for name in schema.names}
+    for name, nullable, kind in _FIELDS:
+        problem = _problem(name, nullable, kind, checked[name])
+        if problem:
+            raise StepFailed(
+                f"sample {number} is none: {name} {problem}",
+                where=f"endpoint {_short(row.get('endpoint'))}, "
+                f"sequence {_short(row.get('sequence'))}",
+                hint="docs/results.md lists the columns and what they hold",
+            )
+    return checked
+
+
+def _problem(name: str, nullable: bool, kind: type, value: object) -> str:
+    """What is wrong with a value of a column that every sample has; empty when nothing is."""
+    if value is None:
+        return "" if nullable else "is missing"
+    if type(value) is not kind:
+        return f"is {_short(value)}, not {_WORDS[kind]}"
+    if isinstance(value, int) and not 0 <= value < _LIMIT:
+        return f"is {_short(value)}, out of range"
+    if name == "status" and value not in STATUSES:
+        return f"is {_short(value)}, not one of {', '.join(STATUSES)}"
+    return ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _write(path: Path, content: pa.Table, kind: str, metadata: Mapping[str, Any]) -> None:
+    import pyarrow.parquet as pq  # noqa: PLC0415  slow to import
+
+    marks = {
+        _KIND_KEY: kind.encode(),
+        _VERSION_KEY: SCHEMA_VERSION.encode(),
+        _METADATA_KEY: json.dumps(metadata, sort_keys=True, default=str).encode(),
+    }
+    buffer = pa.BufferOutputStream()
+    pq.write_table(content.replace_schema_metadata(marks), buffer, compression="zstd")
+    folders.write_file(path, buffer.getvalue().to_pybytes())
+
+
+def _read(path: Path, kind: str, columns: pa.Schema) -> pa.Table:
+    import pyarrow.parquet as pq  # noqa: PLC0415  slow to import
+
+    if not path.is_file():
+        raise NotFound(f"no file {path.name}", where=str(path))
+    try:
+        content = pq.read_table(pa.BufferReader(path.read_bytes()))
+    except (pa.ArrowException, OSError) as error:
+        raise StepFailed(f"{path.name} is not a Parquet file: {error}", where=str(path)) from error
+    marks = content.schema.metadata or {}
+    if marks.get(_KIND_KEY) != kind.encode():
+        raise StepFailed(f"{path.name} does not hold {kind} of Continuum", where=str(path))
+    version = marks.get(_VERSION_KEY, b"").decode("utf-8", "replace")
+    if version != SCHEMA_VERSION:
+        raise StepFailed(
+            f'{path.name} has schema version "{_short(version)}"; '
+            f"this version of Continuum reads {SCHEMA_VERSION}",
+            where=str(path),
+            hint="use the version of Continuum that wrote it",
+        )
+    missing = [name for name in columns.names if name not in content.schema.names]
+    if missing:
+        raise StepFailed(f"{path.name} lacks columns: {', '.join(missing)}", where=str(path))
+    return content

@@ -25,6 +25,9 @@ from continuum.experiment.units import (
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 MACHINE_LIMIT = 4000
+RESERVED_NAMES = frozenset({"all", "host", "localhost", "ungrouped"})
+"""Words that mean something else where tiers are named: to Ansible, and in `/etc/hosts`."""
+
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
 Fraction = Annotated[float, Field(ge=0.1, le=1.0)]
@@ -42,7 +45,9 @@ class Infrastructure(Part):
     `settings` holds the table `[infrastructure.PROVIDER]`, checked by the provider.
     """
 
-    provider: str = "lxc"
+    provider: str = Field(
+        default="lxc", description="What makes the machines: `lxc`, `fake`, or a plug-in."
+    )
     internet: bool = Field(
         default=False, description="Give machines a way out to other networks through the host."
     )
@@ -51,10 +56,12 @@ class Infrastructure(Part):
     )
     address_block: str | None = Field(
         default=None,
-        description="First address of the private block, as 10.20.0.0; otherwise a free one.",
+        description="First address of the private block, as `10.20.0.0`; absent: a free one.",
     )
     delete: bool = Field(default=False, description="Remove everything at the end of a run.")
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="The provider's own settings."
+    )
 
     @field_validator("address_block")
     @classmethod
@@ -64,7 +71,7 @@ class Infrastructure(Part):
         try:
             address = ipaddress.IPv4Address(value)
         except ValueError as error:
-            msg = f'"{value[:40]}" is not an IPv4 address'
+            msg = f'"{value[:40]}" is not an IPv4 address, as 10.20.0.0'
             raise ValueError(msg) from error
         if not address.is_private or address.is_loopback or address.is_link_local:
             msg = f"{address} is not in a private range (10/8, 172.16/12, 192.168/16)"
@@ -78,12 +85,21 @@ class Infrastructure(Part):
 class Tier(Part):
     """A group of equal machines."""
 
-    machines: int = Field(default=1, ge=0, le=MACHINE_LIMIT)
-    cores: int = Field(default=1, ge=1, le=1024)
-    quota: Fraction = Field(default=1.0, description="Share of each core.")
-    memory: Bytes = Field(default=2**30, ge=64 * 2**20)
-    disk_read: BytesPerSecond | None = Field(default=None, description="Limit; absent: none.")
-    disk_write: BytesPerSecond | None = Field(default=None, description="Limit; absent: none.")
+    machines: int = Field(
+        default=1, ge=0, le=MACHINE_LIMIT, description="Number of machines in this tier."
+    )
+    cores: int = Field(default=1, ge=1, le=1024, description="Cores of each machine.")
+    quota: Fraction = Field(
+        default=1.0,
+        description="Share of each core that a machine may use; what that means is the provider's.",
+    )
+    memory: Bytes = Field(default=2**30, ge=64 * 2**20, description="Memory of each machine.")
+    disk_read: BytesPerSecond | None = Field(
+        default=None, description="Most that a machine reads from disk; absent: no limit."
+    )
+    disk_write: BytesPerSecond | None = Field(
+        default=None, description="Most that a machine writes to disk; absent: no limit."
+    )
 
 
 class Link(Part):
@@ -95,13 +111,24 @@ class Link(Part):
 
     model_config = ConfigDict(populate_by_name=True)
 
-    between: tuple[str, str] | None = None
-    source: str | None = Field(default=None, alias="from")
-    destination: str | None = Field(default=None, alias="to")
-    delay: Milliseconds | None = None
-    jitter: Milliseconds | None = None
-    loss: Percent | None = None
-    rate: MegabitsPerSecond | None = None
+    between: tuple[str, str] | None = Field(
+        default=None, description="Two tiers or machines; both directions."
+    )
+    source: str | None = Field(
+        default=None, alias="from", description="Tier or machine that sends; one direction."
+    )
+    destination: str | None = Field(
+        default=None, alias="to", description="Tier or machine that receives; one direction."
+    )
+    delay: Milliseconds | None = Field(default=None, description="One way, on average.")
+    jitter: Milliseconds | None = Field(
+        default=None, description="Standard deviation of the delay, normal; order is kept."
+    )
+    loss: Percent | None = Field(default=None, description="Packets that are dropped, at random.")
+    rate: MegabitsPerSecond | None = Field(
+        default=None,
+        description="Of each sending machine to the whole of the destination, in all.",
+    )
 
     @field_validator("between", mode="before")
     @classmethod
@@ -133,12 +160,21 @@ class Link(Part):
 class Network(Part):
     """The emulated network between the machines."""
 
-    preset: Literal["4g", "5g", "wired"] | None = None
-    emulator: Literal["auto", "netem", "nfqueue"] = "auto"
+    preset: Literal["4g", "5g", "wired"] | None = Field(
+        default=None,
+        description="Links between tiers named cloud, edge and endpoint; what is written in links "
+        "overrides it.",
+    )
+    emulator: Literal["auto", "netem", "nfqueue"] = Field(
+        default="auto",
+        description="What enforces the links; `auto` takes netem where the kernel has it.",
+    )
     all_pairs: bool = Field(
         default=False, description="Measure every pair of machines before a benchmark."
     )
-    links: tuple[Link, ...] = ()
+    links: tuple[Link, ...] = Field(
+        default=(), description="Links, one table each; a later one overrides an earlier one."
+    )
 
     @field_validator("links", mode="before")
     @classmethod
@@ -149,28 +185,52 @@ class Network(Part):
 class Kubernetes(Part):
     """Settings of Kubernetes, for the managers that use it."""
 
-    version: str | None = Field(default=None, pattern=r"^\d+\.\d+(\.\d+)?$")
+    version: str | None = Field(
+        default=None,
+        pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?$",
+        description="As `1.34` or `1.34.4`, in quotes; absent: the one that we test with.",
+    )
 
 
 class Serverless(Part):
     """Settings of the execution model `function`."""
 
-    distribution: Literal["community", "builtin"] = "community"
-    accept_licence: bool = False
+    distribution: Literal["community", "builtin"] = Field(
+        default="community",
+        description="`community`: OpenFaaS Community Edition; `builtin`: ours.",
+    )
+    accept_licence: bool = Field(
+        default=False,
+        description="That you have read the licence of OpenFaaS Community Edition, and accept it.",
+    )
 
 
 class Software(Part):
     """Phase 2: what is installed on the machines."""
 
-    manager: str = "none"
-    execution_model: str = "process"
-    runtime: Literal["containerd", "docker"] = "containerd"
+    manager: str = Field(
+        default="none",
+        description="Who places workers: `none`, `kubernetes`, `kubeedge`, or a plug-in.",
+    )
+    execution_model: str = Field(
+        default="process",
+        description="How a worker runs: `process`, `container`, `function`, or a plug-in.",
+    )
+    runtime: Literal["containerd", "docker"] = Field(
+        default="containerd", description="What runs containers."
+    )
     services: tuple[str, ...] = Field(
         default=(), description="Services on every worker machine, beside those that are needed."
     )
-    observability: bool = False
-    kubernetes: Kubernetes = Kubernetes()
-    serverless: Serverless | None = None
+    observability: bool = Field(
+        default=False, description="Collect metrics of machines and workers while they run."
+    )
+    kubernetes: Kubernetes = Field(
+        default=Kubernetes(), description="For the managers that use Kubernetes."
+    )
+    serverless: Serverless | None = Field(
+        default=None, description="For the execution model `function`."
+    )
 
     @field_validator("services", mode="before")
     @classmethod
@@ -184,38 +244,89 @@ class Benchmark(Part):
     `settings` holds the table `[benchmark.APPLICATION]`, checked by the application.
     """
 
-    application: str
+    application: str = Field(
+        description="What is benchmarked: `image_classification`, `command`, or a plug-in."
+    )
     workers: str = Field(
         default="", description="Tier of the workers; absent: edge, else cloud, else endpoint."
     )
-    endpoints: str = Field(default="endpoint", description="Tier of the endpoints.")
-    workers_per_machine: int = Field(default=1, ge=1, le=1000)
-    worker_cpu: float | None = Field(
-        default=None, gt=0, le=1024, description="Cores; absent: what the machine has."
+    endpoints: str = Field(
+        default="endpoint",
+        description="Tier of the endpoints; empty for an application that has none.",
     )
-    worker_memory: Bytes | None = None
-    endpoint_cpu: float | None = Field(default=None, gt=0, le=1024)
-    endpoint_memory: Bytes | None = None
+    workers_per_machine: int = Field(
+        default=1, ge=1, le=1000, description="Workers on each machine that carries any."
+    )
+    worker_cpu: float | None = Field(
+        default=None,
+        gt=0,
+        le=1024,
+        description="Cores that a worker may use; absent: what the machine has.",
+    )
+    worker_memory: Bytes | None = Field(
+        default=None, description="Memory that a worker may use; absent: what the machine has."
+    )
+    endpoint_cpu: float | None = Field(
+        default=None,
+        gt=0,
+        le=1024,
+        description="Cores that an endpoint may use; absent: what the machine has.",
+    )
+    endpoint_memory: Bytes | None = Field(
+        default=None, description="Memory that an endpoint may use; absent: what the machine has."
+    )
     frequency: Hertz = Field(default=5.0, description="Requests per second of each endpoint.")
-    warmup: Seconds = 5.0
-    duration: PositiveSeconds = 60.0
-    repetitions: int = Field(default=1, ge=1, le=1000)
+    warmup: Seconds = Field(
+        default=5.0, description="Load before each measured time; its samples are kept apart."
+    )
+    duration: PositiveSeconds = Field(default=60.0, description="Measured time of a repetition.")
+    repetitions: int = Field(
+        default=1, ge=1, le=1000, description="How often the load is given, each with its own seed."
+    )
     answer_timeout: PositiveSeconds = Field(
         default=10.0, description="After this a request without an answer counts as lost."
     )
-    seed: int = Field(default=1, ge=0, lt=2**63)
-    settings: dict[str, Any] = Field(default_factory=dict)
+    seed: int = Field(
+        default=1, ge=0, lt=2**63, description="From which all random choices follow."
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="The application's own settings."
+    )
 
 
 class Experiment(Part):
-    """One experiment, whole. Equal experiments make equal deployments."""
+    """One experiment, whole. Equal experiments make equal deployments.
 
-    name: Name
-    infrastructure: Infrastructure = Infrastructure()
-    tiers: dict[Name, Tier]
-    network: Network | None = None
-    software: Software | None = None
-    benchmark: Benchmark | None = None
+    A benchmark needs software: without a table of its own it gets the defaults.
+    """
+
+    name: Name = Field(
+        description="Name of the deployment; absent: the file's. Lower-case letters, digits and "
+        "dashes, a letter first, at most 31."
+    )
+    infrastructure: Infrastructure = Field(
+        default=Infrastructure(), description="Who makes the machines."
+    )
+    tiers: dict[Name, Tier] = Field(
+        description="Groups of equal machines, by name: cloud, edge and endpoint by custom."
+    )
+    network: Network | None = Field(
+        default=None, description="The emulated network; absent: nothing is emulated."
+    )
+    software: Software | None = Field(
+        default=None,
+        description="What is installed; absent: nothing, or the defaults where a benchmark is.",
+    )
+    benchmark: Benchmark | None = Field(
+        default=None, description="What runs under load; absent: nothing."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _software_of_benchmark(cls, values: object) -> object:
+        if not isinstance(values, dict) or values.get("benchmark") is None:
+            return values
+        return {**values, "software": {}} if values.get("software") is None else values
 
     @property
     def machine_count(self) -> int:
@@ -259,8 +370,24 @@ def problems_over_fields(experiment: Experiment) -> list[tuple[tuple[str | int, 
         found.append(
             (("tiers",), f"{experiment.machine_count} machines; at most {MACHINE_LIMIT} in all")
         )
+    found += _tier_problems(experiment)
     found += _network_problems(experiment)
     found += _benchmark_problems(experiment)
+    return found
+
+
+def _tier_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    for name in experiment.tiers:
+        if name in RESERVED_NAMES:
+            found.append((("tiers", name), f'a tier cannot be called "{name}"'))
+        group, _, number = name.rpartition("-")
+        if group in experiment.tiers and number in map(
+            str, range(1, experiment.tiers[group].machines + 1)
+        ):
+            found.append(
+                (("tiers", name), f'tier "{name}" is called like a machine of tier "{group}"')
+            )
     return found
 
 
@@ -299,7 +426,9 @@ def _benchmark_problems(experiment: Experiment) -> list[tuple[tuple[str | int, .
     tiers = ", ".join(experiment.tiers)
     for field, tier in (("workers", benchmark.workers), ("endpoints", benchmark.endpoints)):
         if tier and tier not in experiment.tiers:
-            found.append((("benchmark", field), f'unknown tier "{tier[:40]}"; tiers: {tiers}'))
+            reason = f'no tier "{tier[:40]}" for the {field}; tiers: {tiers}'
+            found.append((("benchmark", field), reason))
         elif tier and experiment.tiers[tier].machines == 0:
-            found.append((("benchmark", field), f'tier "{tier}" has no machines'))
+            reason = f'tier "{tier}", which carries the {field}, has no machines'
+            found.append((("benchmark", field), reason))
     return found

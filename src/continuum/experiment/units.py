@@ -9,18 +9,22 @@
 | disk rate | "50 MB/s", "20 MiB/s" | bytes per second, int |
 | frequency | "5 Hz", "0.5 Hz" | Hz, float |
 | share | "1 %" | percent, float |
+
+The space before the unit may be left out.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 _SECONDS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
-_MILLISECONDS = {unit: factor * 1e3 for unit, factor in _SECONDS.items()}
+_MILLISECONDS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "min": 6e4, "h": 3.6e6}
 _MBIT = {"bit/s": 1e-6, "kbit/s": 1e-3, "Mbit/s": 1.0, "Gbit/s": 1e3}
 _BYTES = {
     "B": 1.0,
@@ -37,52 +41,105 @@ _BYTES_PER_SECOND = {f"{unit}/s": factor for unit, factor in _BYTES.items()}
 _HERTZ = {"mHz": 1e-3, "Hz": 1.0, "kHz": 1e3}
 _PERCENT = {"%": 1.0}
 
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)\s*")
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S*)\s*", re.ASCII)
 
 
-def parse(value: object, units: dict[str, float], example: str) -> float:
+def parse(value: object, units: Mapping[str, float], example: str) -> float:
     """A quantity in the unit whose factor is 1.
 
     Raises:
         ValueError: not a text of number and unit, an unknown unit, or not a finite number.
     """
     known = ", ".join(units)
-    if isinstance(value, bool) or not isinstance(value, str):
-        msg = f'needs a unit, as in "{example}"'
+    if not isinstance(value, str):
+        msg = f'needs a unit, in quotes, as in "{example}"'
         raise ValueError(msg)
+    written = "".join(letter if letter.isprintable() else "?" for letter in value[:40])
     match = _QUANTITY.fullmatch(value)
     if match is None:
-        msg = f'"{value[:40]}" is not a number with a unit, as in "{example}"'
+        msg = f'"{written}" is not a number with a unit, as in "{example}"'
         raise ValueError(msg)
     number, unit = match.groups()
     if unit not in units:
         same = [name for name in units if name.lower() == unit.lower()]
         advice = f'did you mean "{same[0]}"?' if same else f"known units: {known}"
-        msg = f'unknown unit "{unit[:20]}"; {advice}' if unit else f"needs a unit ({known})"
+        msg = (
+            f'unknown unit "{unit[:20]}"; {advice}'
+            if unit
+            else f'"{written}" needs a unit ({known})'
+        )
         raise ValueError(msg)
     result = float(number) * units[unit]
     if not math.isfinite(result):
-        msg = f'"{value[:40]}" is out of range'
+        msg = f'"{written}" is out of range'
         raise ValueError(msg)
     return result
 
 
-def _quantity(units: dict[str, float], example: str, *, whole: bool = False) -> tuple[Any, ...]:
-    """Validator and JSON Schema of one kind of quantity. Numbers pass: they are in our unit."""
+@dataclass(frozen=True, eq=False)
+class Quantity:
+    """One kind of quantity; stands in the annotation of every field that holds one.
 
-    def read(value: object) -> float | int:
+    Attributes:
+        name: what it is, one word or two.
+        units: factor of every unit to the one in which it is held.
+        example: how a person writes one.
+        shown: units in which a person is shown one, largest first; the last has factor 1.
+        whole: whether it is held as a whole number.
+    """
+
+    name: str
+    units: Mapping[str, float]
+    example: str
+    shown: tuple[str, ...]
+    whole: bool = False
+
+    def read(self, value: object) -> float | int:
+        """The number, in the unit in which it is held.
+
+        Raises:
+            ValueError: see `parse`.
+        """
         if isinstance(value, (int, float)) and not isinstance(value, bool) and _Trusted.numbers:
             return value
-        number = parse(value, units, example)
-        return round(number) if whole else number
+        number = parse(value, self.units, self.example)
+        return round(number) if self.whole else number
 
-    names = "|".join(re.escape(name) for name in units)
+    def write(self, number: float) -> str:
+        """The shortest text that `read` turns into exactly this number again."""
+        for unit in self.shown:
+            factor = self.units[unit]
+            text = f"{number / factor:g}"
+            if abs(number) >= factor and "e" not in text and self.read(f"{text} {unit}") == number:
+                return f"{text} {unit}"
+        return f"{repr(number).removesuffix('.0')} {self.shown[-1]}"
+
+
+DURATION = Quantity("duration", _SECONDS, "60 s", ("s",))
+DELAY = Quantity("delay", _MILLISECONDS, "45 ms", ("ms",))
+RATE = Quantity("rate", _MBIT, "7.21 Mbit/s", ("Mbit/s",))
+SIZE = Quantity("size", _BYTES, "2 GiB", ("TiB", "GiB", "MiB", "KiB", "B"), whole=True)
+DISK_RATE = Quantity(
+    "disk rate",
+    _BYTES_PER_SECOND,
+    "50 MB/s",
+    ("TB/s", "GB/s", "MB/s", "MiB/s", "kB/s", "B/s"),
+    whole=True,
+)
+FREQUENCY = Quantity("frequency", _HERTZ, "5 Hz", ("Hz",))
+SHARE = Quantity("share", _PERCENT, "1 %", ("%",))
+QUANTITIES = (DURATION, DELAY, RATE, SIZE, DISK_RATE, FREQUENCY, SHARE)
+
+
+def _annotations(quantity: Quantity) -> tuple[Any, ...]:
+    """What makes a field hold a quantity: its validator, its JSON Schema, and itself."""
+    names = "|".join(re.escape(name) for name in quantity.units)
     schema = {
         "type": "string",
-        "pattern": rf"^\s*[0-9.]+([eE][+-]?[0-9]+)?\s*({names})\s*$",
-        "examples": [example],
+        "pattern": rf"^\s*\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*({names})\s*$",
+        "examples": [quantity.example],
     }
-    return BeforeValidator(read), WithJsonSchema(schema)
+    return quantity, BeforeValidator(quantity.read), WithJsonSchema(schema)
 
 
 class _Trusted:
@@ -104,20 +161,18 @@ class trusted_numbers:  # noqa: N801  a context manager, used like a function
 
 YEAR = 366 * 86400.0
 
-Seconds = Annotated[float, *_quantity(_SECONDS, "60 s"), Field(ge=0, le=YEAR)]
-PositiveSeconds = Annotated[float, *_quantity(_SECONDS, "60 s"), Field(gt=0, le=YEAR)]
-Milliseconds = Annotated[float, *_quantity(_MILLISECONDS, "45 ms"), Field(ge=0, le=60_000)]
-MegabitsPerSecond = Annotated[float, *_quantity(_MBIT, "7.21 Mbit/s"), Field(ge=0.008, le=400_000)]
-Bytes = Annotated[int, *_quantity(_BYTES, "2 GiB", whole=True), Field(gt=0, le=2**50)]
-BytesPerSecond = Annotated[
-    int, *_quantity(_BYTES_PER_SECOND, "50 MB/s", whole=True), Field(ge=1000, le=2**50)
-]
-Hertz = Annotated[float, *_quantity(_HERTZ, "5 Hz"), Field(gt=0, le=100_000)]
-Percent = Annotated[float, *_quantity(_PERCENT, "1 %"), Field(ge=0, le=100)]
+Seconds = Annotated[float, *_annotations(DURATION), Field(ge=0, le=YEAR)]
+PositiveSeconds = Annotated[float, *_annotations(DURATION), Field(gt=0, le=YEAR)]
+Milliseconds = Annotated[float, *_annotations(DELAY), Field(ge=0, le=60_000)]
+MegabitsPerSecond = Annotated[float, *_annotations(RATE), Field(ge=0.008, le=400_000)]
+Bytes = Annotated[int, *_annotations(SIZE), Field(gt=0, le=2**50)]
+BytesPerSecond = Annotated[int, *_annotations(DISK_RATE), Field(ge=1000, le=2**50)]
+Hertz = Annotated[float, *_annotations(FREQUENCY), Field(gt=0, le=100_000)]
+Percent = Annotated[float, *_annotations(SHARE), Field(ge=0, le=100)]
 
 
 def show_bytes(number: int) -> str:
-    """A size as a person writes it: the largest binary unit that leaves no more than one digit."""
+    """A size as a person reads it: the largest binary unit, four digits."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         factor = int(_BYTES[unit])
         if number >= factor:

@@ -93,6 +93,16 @@ class Recipe:
             trees=tuple(trees[name] for name in sorted(trees)),
         )
 
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits; changes with every input."""
+        return fingerprint(
+            self.packages,
+            self.python,
+            [self.units.enabled, self.units.disabled],
+            [(tree.name, tree.inputs) for tree in self.trees],
+        )
+
 
 def fingerprint(*inputs: object) -> str:
     """SHA-256, shortened to 16 hexadecimal digits, of the JSON of the inputs."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from continuum.deployment import Deployment
     from continuum.events import Events
     from continuum.images.recipe import Recipe
+    from continuum.infrastructure.links.check import LinkMeasurement
     from continuum.infrastructure.plan import InfrastructurePlan, Link
     from continuum.machine import Machine
 
@@ -48,12 +51,14 @@ class Capabilities:
         quota_covers: "machine" when the quota caps the sum over its cores, "core" when each.
         disk_limits: whether disk rates are enforced, and how far, in words.
         needs_root: whether its verbs need root.
+        ssh: whether its machines are reached by SSH, and so by Ansible.
     """
 
     one_clock: bool
     quota_covers: str
     disk_limits: str
     needs_root: bool
+    ssh: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class Provider(ABC):
     name: ClassVar[str]
     settings_type: ClassVar[type[PluginSettings]] = PluginSettings
     capabilities: ClassVar[Capabilities]
+    programs: ClassVar[Mapping[str, str]] = {}
+    """The Debian package by each program that the host needs; `up` offers to install it."""
 
     def __init__(self, settings: PluginSettings, events: Events) -> None:
         self.settings = settings
@@ -88,6 +95,10 @@ class Provider(ABC):
     @abstractmethod
     def blocks_in_use(self) -> list[str]:
         """IPv4 blocks, as `10.0.0.0/24`, that a new deployment must keep away from."""
+
+    def image_fingerprint(self, recipe: Recipe) -> str:
+        """The fingerprint that `build_image` returns here; builds nothing."""
+        return recipe.fingerprint
 
     @abstractmethod
     def build_image(self, recipe: Recipe) -> str:
@@ -122,6 +133,22 @@ class Provider(ABC):
     @abstractmethod
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
         """Read back the links that are in force now."""
+
+    def measure_links(
+        self, deployment: Deployment, plan: InfrastructurePlan, *, all_pairs: bool
+    ) -> list[LinkMeasurement] | None:
+        """What links measure where no packets can be sent; None: the link check sends them."""
+        del deployment, plan, all_pairs
+        return None
+
+    def may_act(self) -> bool:
+        """Whether this process has the privileges to look inside machines and change them."""
+        return not self.capabilities.needs_root or os.geteuid() == 0
+
+    def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
+        """Name of what enforces the links; "" when nothing is emulated."""
+        del deployment
+        return plan.network.emulator if plan.network.links else ""
 
     @abstractmethod
     def destroy(self, deployment: Deployment) -> None:

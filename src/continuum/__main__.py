@@ -1,0 +1,5 @@
+"""`python -m continuum`."""
+
+from continuum.cli.main import main
+
+main()

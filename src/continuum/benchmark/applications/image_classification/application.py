@@ -1,0 +1,223 @@
+"""How the workers and the endpoints of `image_classification` start, and what their samples say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from continuum.benchmark.applications.image_classification import build
+from continuum.benchmark.contract import (
+    RUN_FOLDER,
+    Application,
+    Endpoint,
+    Load,
+    Transport,
+    Worker,
+)
+from continuum.images.recipe import PYTHON_FOLDER, RUNTIME_FOLDER, InstallStep, PythonPackages
+from continuum.images.runtime import runtime_tree
+from continuum.infrastructure.providers.contract import PluginSettings
+from continuum.software.contract import ProcessSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from continuum.experiment.model import Experiment
+
+MQTT_PORT = 1883
+START_TIMEOUT = 600.0
+"""Seconds for which an endpoint that could start waits to be told to."""
+
+_MQTT_HEADER_BYTES = 6
+"""Kind, length in three bytes, length of the topic in two."""
+
+_REQUIREMENTS = (
+    "numpy>=2.0,<3",
+    "onnxruntime>=1.20,<2",
+    "paho-mqtt>=2.1,<3",
+    "pillow>=11",
+)
+
+
+class ImageClassificationSettings(PluginSettings):
+    """The table `[benchmark.image_classification]`."""
+
+    threads: int = Field(
+        default=1, ge=1, le=64, description="Threads that compute one photo on the worker."
+    )
+
+
+@cache
+def golden() -> Mapping[str, str]:
+    """The label of each photo whose answer is beyond doubt, by the photo's file name."""
+    text = resources.files(__package__).joinpath("golden.json").read_text()
+    labels: dict[str, str] = json.loads(text)
+    return labels
+
+
+class ImageClassification(Application):
+    """EfficientNet-Lite0 on 60 photos. With workers elsewhere, requests cross by MQTT."""
+
+    name: ClassVar[str] = "image_classification"
+    settings_type: ClassVar[type[PluginSettings]] = ImageClassificationSettings
+    port: int = MQTT_PORT
+
+    def skip(self, experiment: Experiment) -> str | None:
+        """Why the experiment does not fit; None when it does."""
+        benchmark = experiment.benchmark
+        assert benchmark is not None
+        tier = benchmark.endpoints
+        endpoints = experiment.tiers[tier].machines if tier in experiment.tiers else 0
+        if endpoints == 0:
+            return f'it needs at least one machine in the tier "{tier}" to send photos'
+        if experiment.worker_tier == tier:
+            return None
+        workers = len(experiment.worker_machines) * benchmark.workers_per_machine
+        if workers == 0:
+            return f'the tier "{experiment.worker_tier}" has no machine for workers'
+        if endpoints < workers:
+            return f"{endpoints} endpoints cannot use {workers} workers: each endpoint has one"
+        return None
+
+    def install(self) -> tuple[InstallStep, ...]:
+        """Model, photos, our programs, and the Python packages that they need."""
+        return (PythonPackages(_REQUIREMENTS), runtime_tree(), build.tree())
+
+    def services(self, experiment: Experiment) -> tuple[str, ...]:
+        """A broker on each worker machine, unless endpoints answer themselves."""
+        benchmark = experiment.benchmark
+        assert benchmark is not None
+        return () if experiment.worker_tier == benchmark.endpoints else ("mqtt",)
+
+    def worker(self, worker: Worker, endpoints: tuple[Endpoint, ...]) -> ProcessSpec:
+        """Connects to the broker on its own machine."""
+        folder = f"{RUN_FOLDER}/{worker.name}"
+        return self._process(
+            "worker",
+            ProcessSpec(worker.name, worker.machine, (), cpu=worker.cpu, memory=worker.memory),
+            folder,
+            {
+                "folder": folder,
+                "name": worker.name,
+                "host": worker.address,
+                "port": self.port,
+                "request_topic": _request_topic(worker),
+                "answer_topics": {
+                    str(endpoint.number): _answer_topic(endpoint) for endpoint in endpoints
+                },
+                "data": build.FOLDER,
+                "threads": self._threads,
+            },
+        )
+
+    def endpoint(self, endpoint: Endpoint, load: Load) -> ProcessSpec:
+        """Connects to the broker on its worker's machine, or classifies by itself."""
+        warmup, requests = load.requests
+        worker = endpoint.worker
+        return self._process(
+            "endpoint",
+            ProcessSpec(
+                f"{endpoint.name}-{load.repetition}",
+                endpoint.machine,
+                (),
+                cpu=endpoint.cpu,
+                memory=endpoint.memory,
+            ),
+            load.folder,
+            {
+                "folder": load.folder,
+                "name": endpoint.name,
+                "number": endpoint.number,
+                "frequency": load.frequency,
+                "warmup": warmup,
+                "requests": requests,
+                "seed": load.seed,
+                "answer_timeout": load.answer_timeout,
+                "start_timeout": START_TIMEOUT,
+                "photos": f"{build.FOLDER}/photos",
+                "broker": worker
+                and {
+                    "host": worker.address,
+                    "port": self.port,
+                    "request_topic": _request_topic(worker),
+                    "answer_topic": _answer_topic(endpoint),
+                },
+                "data": build.FOLDER,
+                "threads": self._threads,
+            },
+        )
+
+    def columns(self) -> pa.Schema:
+        """Photo, its label in the golden table, whether the answer agrees, what went wrong."""
+        import pyarrow as pa  # noqa: PLC0415  slow to import; reading an experiment needs none
+
+        return pa.schema(
+            [
+                pa.field("input", pa.string()),
+                pa.field("expected", pa.string()),
+                pa.field("agrees", pa.bool_()),
+                pa.field("error", pa.string()),
+            ]
+        )
+
+    def complete(self, sample: dict[str, Any]) -> Mapping[str, Any]:
+        """The golden table's word on the photo; null where there is none, or no result."""
+        photo, result = sample.get("input"), sample.get("result")
+        expected = golden().get(photo) if isinstance(photo, str) else None
+        return {
+            "input": photo,
+            "expected": expected,
+            "agrees": None if expected is None or result is None else result == expected,
+            "error": sample.get("error"),
+        }
+
+    def agreement(self, sample: Mapping[str, Any]) -> bool | None:
+        """Whether the result is the golden table's."""
+        agrees = sample.get("agrees")
+        return agrees if isinstance(agrees, bool) else None
+
+    def expected_requests(self, load: Load) -> int | None:
+        """All that the schedule holds."""
+        return sum(load.requests)
+
+    def transport(self) -> Transport | None:
+        """MQTT 3.1.1, QoS 0; topics differ by a digit or two, which is of no account."""
+        topic = len("continuum/worker-1/requests")
+        return Transport(protocol_bytes=_MQTT_HEADER_BYTES + topic)
+
+    @property
+    def _threads(self) -> int:
+        assert isinstance(self.settings, ImageClassificationSettings)
+        return self.settings.threads
+
+    def _process(
+        self, program: str, process: ProcessSpec, folder: str, config: Mapping[str, Any]
+    ) -> ProcessSpec:
+        path = f"{folder}/config.json"
+        return ProcessSpec(
+            name=process.name,
+            machine=process.machine,
+            arguments=("python3", "-m", f"continuum_runtime.{program}", path),
+            environment={
+                "PYTHONPATH": f"{RUNTIME_FOLDER}:{PYTHON_FOLDER}",
+                "OMP_NUM_THREADS": str(self._threads),
+                "OPENBLAS_NUM_THREADS": "1",
+            },
+            files={path: json.dumps(config, indent=2).encode() + b"\n"},
+            cpu=process.cpu,
+            memory=process.memory,
+            ready_file=f"{folder}/ready",
+        )
+
+
+def _request_topic(worker: Worker) -> str:
+    return f"continuum/{worker.name}/requests"
+
+
+def _answer_topic(endpoint: Endpoint) -> str:
+    return f"continuum/{endpoint.name}/answers"

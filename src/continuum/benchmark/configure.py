@@ -1,0 +1,139 @@
+"""Phase 3, configure: which worker and endpoint runs where, and the load of each. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from continuum.benchmark.contract import RUN_FOLDER, Application, Endpoint, Load, Worker
+from continuum.errors import NotPossibleHere
+
+if TYPE_CHECKING:
+    from continuum.experiment.model import Experiment
+    from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
+    from continuum.software.contract import ProcessSpec
+
+
+@dataclass(frozen=True)
+class EndpointRun:
+    """One endpoint in one repetition."""
+
+    endpoint: Endpoint
+    load: Load
+    process: ProcessSpec
+
+
+@dataclass(frozen=True)
+class BenchmarkPlan:
+    """Everything that phase 3 starts.
+
+    Attributes:
+        workers: with their processes, empty when endpoints answer themselves.
+        repetitions: one tuple of endpoints for each repetition.
+    """
+
+    workers: tuple[tuple[Worker, ProcessSpec], ...]
+    repetitions: tuple[tuple[EndpointRun, ...], ...]
+
+
+def seed_of(seed: int, repetition: int, endpoint: str) -> int:
+    """A seed of its own for each endpoint in each repetition, by hashing; 63 bits."""
+    text = f"{seed}/{repetition}/{endpoint}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8]) >> 1
+
+
+def configure(
+    experiment: Experiment, plan: InfrastructurePlan, application: Application
+) -> BenchmarkPlan:
+    """The plan of phase 3.
+
+    Raises:
+        NotPossibleHere: the experiment does not fit the application.
+    """
+    benchmark = experiment.benchmark
+    assert benchmark is not None
+    reason = application.skip(experiment)
+    if reason is not None:
+        raise NotPossibleHere(
+            f'application "{application.name}" does not fit this experiment: {reason}',
+            where="benchmark.application",
+        )
+    specs = {spec.name: spec for spec in plan.machines}
+    workers = _workers(experiment, specs)
+    endpoints = _endpoints(experiment, specs, workers)
+    repetitions = tuple(
+        tuple(
+            _endpoint_run(experiment, application, endpoint, repetition) for endpoint in endpoints
+        )
+        for repetition in range(1, benchmark.repetitions + 1)
+    )
+    return BenchmarkPlan(
+        workers=tuple(
+            (
+                worker,
+                application.worker(worker, tuple(e for e in endpoints if e.worker == worker)),
+            )
+            for worker in workers
+        ),
+        repetitions=repetitions,
+    )
+
+
+def _workers(experiment: Experiment, specs: dict[str, MachineSpec]) -> tuple[Worker, ...]:
+    benchmark = experiment.benchmark
+    assert benchmark is not None
+    if experiment.worker_tier == benchmark.endpoints:
+        return ()
+    share = benchmark.workers_per_machine
+    placed = [
+        specs[machine] for machine in experiment.worker_machines for _ in range(share)
+    ]
+    return tuple(
+        Worker(
+            name=f"worker-{number}",
+            number=number,
+            machine=spec.name,
+            address=spec.address,
+            cpu=benchmark.worker_cpu or spec.cores * spec.quota / share,
+            memory=benchmark.worker_memory or spec.memory // share,
+        )
+        for number, spec in enumerate(placed, start=1)
+    )
+
+
+def _endpoints(
+    experiment: Experiment, specs: dict[str, MachineSpec], workers: tuple[Worker, ...]
+) -> tuple[Endpoint, ...]:
+    benchmark = experiment.benchmark
+    assert benchmark is not None
+    placed = [specs[machine] for machine in experiment.machine_names(benchmark.endpoints)]
+    return tuple(
+        Endpoint(
+            name=spec.name,
+            number=number,
+            machine=spec.name,
+            address=spec.address,
+            cpu=benchmark.endpoint_cpu or spec.cores * spec.quota,
+            memory=benchmark.endpoint_memory or spec.memory,
+            worker=workers[(number - 1) % len(workers)] if workers else None,
+        )
+        for number, spec in enumerate(placed, start=1)
+    )
+
+
+def _endpoint_run(
+    experiment: Experiment, application: Application, endpoint: Endpoint, repetition: int
+) -> EndpointRun:
+    benchmark = experiment.benchmark
+    assert benchmark is not None
+    load = Load(
+        repetition=repetition,
+        seed=seed_of(benchmark.seed, repetition, endpoint.name),
+        frequency=benchmark.frequency,
+        warmup=benchmark.warmup,
+        duration=benchmark.duration,
+        answer_timeout=benchmark.answer_timeout,
+        folder=f"{RUN_FOLDER}/{endpoint.name}-{repetition}",
+    )
+    return EndpointRun(endpoint, load, application.endpoint(endpoint, load))

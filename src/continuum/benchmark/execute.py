@@ -1,0 +1,316 @@
+"""Phase 3, execute: start workers and endpoints, let the load run, bring the samples home.
+
+Whatever happens to machines, brokers and processes in mid-run, this ends in time: a request
+without an answer is a sample, a machine that is gone is a reason, and the run is degraded.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from continuum.benchmark.sample_lines import parse_lines
+from continuum.errors import (
+    ContinuumError,
+    MachineUnreachable,
+    NotFound,
+    StepFailed,
+    TimedOut,
+)
+from continuum.parallel import for_each
+
+if TYPE_CHECKING:
+    from continuum.benchmark.configure import BenchmarkPlan, EndpointRun
+    from continuum.benchmark.contract import Application
+    from continuum.deployment import Deployment
+    from continuum.events import Events, Step
+    from continuum.machine import Machine
+    from continuum.software.contract import ExecutionModel, ProcessSpec
+
+PHASE = "benchmark"
+READY_LIMIT = 120.0
+"""Seconds until a worker or an endpoint must be able to take requests."""
+START_DELAY = 0.5
+"""Seconds between "start" and the first request, so that every endpoint has read it."""
+GRACE = 15.0
+"""Seconds that an endpoint may take beyond its load and its last answer's time-out."""
+LOOK_INTERVAL = 5.0
+"""Seconds between looks at the processes under load: each look costs a little of the host."""
+POLL_INTERVAL = 0.1
+
+
+@dataclass
+class Collected:
+    """What a run left: rows as endpoints wrote them, and why it is not as it should be.
+
+    `logs` holds what a worker or an endpoint said, by its name, when there was a reason to look.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    logs: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+
+    def because(self, reason: str) -> None:
+        """Note a reason, once."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `execute` works with. `worker_model` runs workers, `endpoint_model` endpoints."""
+
+    deployment: Deployment
+    plan: BenchmarkPlan
+    application: Application
+    machines: dict[str, Machine]
+    worker_model: ExecutionModel
+    endpoint_model: ExecutionModel
+    events: Events
+    name: str
+
+
+def execute(run: Run) -> Collected:
+    """Carry out all repetitions.
+
+    Raises:
+        TimedOut: a worker or an endpoint never became ready.
+        StepFailed: one ended before it was ready.
+    """
+    collected = Collected()
+    journal = run.deployment.journal
+    workers = [process for _, process in run.plan.workers]
+    try:
+        _forget_everything(run)
+        if workers:
+            with journal.step(
+                run.events, PHASE, "workers", waits_for=f"{len(workers)} workers to be ready"
+            ):
+                _start(run, run.worker_model, workers)
+                _await_ready(run, run.worker_model, workers)
+        for number, endpoints in enumerate(run.plan.repetitions, start=1):
+            name = f"repetition {number} of {len(run.plan.repetitions)}"
+            with journal.step(run.events, PHASE, name, waits_for="endpoints to end") as step:
+                _repetition(run, endpoints, collected, step)
+            _look_at_workers(run, workers, collected)
+    except KeyboardInterrupt:
+        collected.interrupted = True
+        collected.because("interrupted")
+    finally:
+        _forget_everything(run)
+    return collected
+
+
+def _processes(run: Run) -> Iterable[tuple[ExecutionModel, ProcessSpec]]:
+    yield from ((run.worker_model, process) for _, process in run.plan.workers)
+    for endpoints in run.plan.repetitions:
+        yield from ((run.endpoint_model, each.process) for each in endpoints)
+
+
+def _forget_everything(run: Run) -> None:
+    """Stop whatever this or an earlier run left; a machine that is gone has nothing to stop."""
+
+    def stop(item: tuple[ExecutionModel, ProcessSpec]) -> None:
+        model, process = item
+        try:
+            model.stop(run.machines[process.machine], process)
+        except ContinuumError as error:
+            run.events.note(f"{process.name} on {process.machine} not stopped: {error.message}")
+
+    for_each(stop, list(_processes(run)))
+
+
+def _start(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:
+    for_each(lambda process: model.start(run.machines[process.machine], process), processes)
+
+
+def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:
+    deadline = time.monotonic() + READY_LIMIT
+    waiting = list(processes)
+    while waiting:
+        states = for_each(
+            lambda process: model.state(run.machines[process.machine], process), waiting
+        )
+        for process, state in zip(waiting, states, strict=True):
+            if state in {"failed", "absent"} or (state == "ended" and process.ready_file):
+                raise StepFailed(
+                    f"{process.name} ended before it was ready",
+                    where=f"{process.machine}: {' '.join(process.arguments)}",
+                    output=model.log(run.machines[process.machine], process, 20),
+                    hint=f"continuum logs {run.deployment.name} {process.machine}",
+                )
+        waiting = [
+            process
+            for process, state in zip(waiting, states, strict=True)
+            if not _is_ready(process, state)
+        ]
+        if waiting and time.monotonic() > deadline:
+            first = waiting[0]
+            raise TimedOut(
+                f"{first.name} was not ready within {READY_LIMIT:g} s",
+                where=f"{first.machine}: {' '.join(first.arguments)}",
+                output=model.log(run.machines[first.machine], first, 20),
+                hint=f"continuum logs {run.deployment.name} {first.machine}",
+            )
+        if waiting:
+            _pause(POLL_INTERVAL)
+
+
+def _is_ready(process: ProcessSpec, state: str) -> bool:
+    return state == "ready" or (not process.ready_file and state in {"starting", "ended"})
+
+
+def _pause(seconds: float) -> None:
+    """Let time pass; a signal ends it."""
+    threading.Event().wait(max(0.0, seconds))
+
+
+def _repetition(
+    run: Run, endpoints: tuple[EndpointRun, ...], collected: Collected, step: Step
+) -> None:
+    processes = [each.process for each in endpoints]
+    step.progress(f"starting {len(processes)} endpoints")
+    _start(run, run.endpoint_model, processes)
+    _await_ready(run, run.endpoint_model, processes)
+    start = time.time() + START_DELAY
+    for_each(
+        lambda each: run.machines[each.endpoint.machine].put(
+            str(int(start * 1e9)).encode(), f"{each.load.folder}/start"
+        ),
+        endpoints,
+    )
+    try:
+        _await_end(run, endpoints, start, step, collected)
+    finally:
+        step.progress("collecting samples")
+        for_each(lambda each: _collect(run, each, collected), endpoints)
+
+
+def _await_end(
+    run: Run,
+    endpoints: tuple[EndpointRun, ...],
+    start: float,
+    step: Step,
+    collected: Collected,
+) -> None:
+    load = endpoints[0].load
+    expected = start + load.warmup + load.duration
+    limit = expected + max(each.load.answer_timeout for each in endpoints) + GRACE
+    waiting = list(endpoints)
+    next_look = start + LOOK_INTERVAL
+    while waiting:
+        now = time.time()
+        if now > limit:
+            for each in waiting:
+                collected.because(f"{each.endpoint.name} did not end in time")
+                _keep_log(run, run.endpoint_model, each.process, collected)
+            return
+        _tell(step, now, start, load.warmup, load.duration)
+        if now < expected and now < next_look:
+            _pause(min(1.0, expected - now, next_look - now) + 0.001)
+            continue
+        next_look = time.time() + LOOK_INTERVAL
+        waiting = [each for each in waiting if _still_runs(run, each, collected)]
+        if waiting and now >= expected:
+            _pause(POLL_INTERVAL)
+
+
+def _tell(step: Step, now: float, start: float, warmup: float, duration: float) -> None:
+    into = now - start
+    if into < warmup:
+        step.progress(f"warm-up, {max(0.0, into):.0f} of {warmup:g} s", 0.0)
+    elif into <= warmup + duration:
+        step.progress(
+            f"load, {into - warmup:.0f} of {duration:g} s", min(1.0, (into - warmup) / duration)
+        )
+    else:
+        step.progress("waiting for the last answers", 1.0)
+
+
+def _still_runs(run: Run, each: EndpointRun, collected: Collected) -> bool:
+    try:
+        state = run.endpoint_model.state(run.machines[each.endpoint.machine], each.process)
+    except ContinuumError as error:
+        collected.because(f"{each.endpoint.machine} is gone: {error.message}")
+        return False
+    if state in {"failed", "absent"}:
+        collected.because(f"{each.endpoint.name} failed")
+        _keep_log(run, run.endpoint_model, each.process, collected)
+    return state not in {"failed", "absent", "ended"}
+
+
+def _collect(run: Run, each: EndpointRun, collected: Collected) -> None:
+    path = each.process.output or f"{each.load.folder}/samples.jsonl"
+    try:
+        content = run.machines[each.endpoint.machine].get(path)
+    except (NotFound, MachineUnreachable, StepFailed) as error:
+        collected.because(f"no samples from {each.endpoint.name}: {error.message}")
+        content = b""
+    samples, problems = parse_lines(content, each.load.requests[0])
+    for problem in problems[:5]:
+        collected.because(f"{each.endpoint.name} wrote a line that is no sample: {problem}")
+    seen = set()
+    for sample in samples:
+        seen.add(sample["sequence"])
+        collected.rows.append(_row(run, each, sample))
+    for sequence in _missing(run, each, seen):
+        collected.rows.append(_row(run, each, _never_written(each, sequence)))
+
+
+def _missing(run: Run, each: EndpointRun, seen: set[int]) -> list[int]:
+    """Requests that the load plan holds and no sample speaks of."""
+    expected = run.application.expected_requests(each.load)
+    if expected is None:
+        return []
+    return [sequence for sequence in range(expected) if sequence not in seen]
+
+
+def _never_written(each: EndpointRun, sequence: int) -> dict[str, Any]:
+    return {
+        "sequence": sequence,
+        "status": "lost",
+        "warmup": sequence < each.load.requests[0],
+    }
+
+
+def _row(run: Run, each: EndpointRun, sample: dict[str, Any]) -> dict[str, Any]:
+    whole = {
+        **sample,
+        "run": run.name,
+        "repetition": each.load.repetition,
+        "endpoint": each.endpoint.name,
+        "worker": each.endpoint.worker.name if each.endpoint.worker else each.endpoint.name,
+    }
+    return {**whole, **run.application.complete(whole)}
+
+
+def _look_at_workers(run: Run, workers: list[ProcessSpec], collected: Collected) -> None:
+    def look(process: ProcessSpec) -> None:
+        machine = run.machines[process.machine]
+        try:
+            state = run.worker_model.state(machine, process)
+        except ContinuumError as error:
+            collected.because(f"{process.machine} is gone: {error.message}")
+            return
+        if state in {"failed", "ended", "absent"}:
+            collected.because(f"{process.name} on {process.machine} has {_past(state)}")
+            _keep_log(run, run.worker_model, process, collected)
+
+    for_each(look, workers)
+
+
+def _past(state: str) -> str:
+    return {"failed": "failed", "ended": "ended", "absent": "vanished"}[state]
+
+
+def _keep_log(
+    run: Run, model: ExecutionModel, process: ProcessSpec, collected: Collected
+) -> None:
+    try:
+        collected.logs[process.name] = model.log(run.machines[process.machine], process)
+    except ContinuumError as error:
+        collected.logs[process.name] = f"no log: {error.message}\n"

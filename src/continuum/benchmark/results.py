@@ -1,0 +1,330 @@
+"""A results folder: `run.json`, and the files beside it.
+
+run.json           what is described here
+samples.parquet    one row per request; absent when no benchmark ran
+links.parquet      asked and measured; absent when no links were measured
+report.html        made from the three
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from continuum import folders
+from continuum.errors import NotFound, StepFailed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCHEMA_VERSION = "1"
+RUN_FILE = "run.json"
+SAMPLES_FILE = "samples.parquet"
+LINKS_FILE = "links.parquet"
+REPORT_FILE = "report.html"
+
+GroupKind = Literal["all", "endpoint", "worker"]
+Status = Literal["done", "degraded", "failed", "interrupted"]
+
+
+class Record(BaseModel):
+    """Base of all that `run.json` holds: frozen; keys that a later version added are passed over.
+
+    Not-a-number and infinity are refused: JSON has none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Figure(Record):
+    """A value and its 95 % interval; the interval's ends are None when it cannot be said."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class Statistic(Record):
+    """One quantity of one group of samples. `n` counts the samples that have the quantity.
+
+    `deviation` is the samples' standard deviation (n - 1), None for a single sample.
+    """
+
+    quantity: str
+    unit: str
+    n: int
+    mean: Figure
+    deviation: Figure | None
+    p50: Figure
+    p95: Figure
+    p99: Figure
+
+
+class Group(Record):
+    """All samples, or those of one endpoint or one worker.
+
+    Attributes:
+        kind: `all`, `endpoint` or `worker`.
+        name: the endpoint's or worker's, `all` for all.
+        samples: requests after the warm-up; `ok` + `lost` + `timeout` + `error`.
+        warmup: requests of the warm-up, which count nowhere else.
+        judged: samples whose result could be judged; `agreed`: those whose result was right.
+        seconds: from the first request that was due to the last answer, summed over repetitions;
+            None without an answer.
+        statistics: over the samples with status `ok`.
+    """
+
+    kind: GroupKind
+    name: str
+    samples: int
+    ok: int
+    lost: int
+    timeout: int
+    error: int
+    warmup: int = 0
+    judged: int = 0
+    agreed: int = 0
+    seconds: float | None = None
+    statistics: tuple[Statistic, ...] = ()
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the judged samples that agree, 0 … 1; None when none could be judged."""
+        return self.agreed / self.judged if self.judged else None
+
+    @property
+    def unanswered(self) -> int:
+        """Samples that are not `ok`."""
+        return self.samples - self.ok
+
+    def statistic(self, quantity: str) -> Statistic | None:
+        """The statistic of a quantity; None when no sample has it."""
+        return next((each for each in self.statistics if each.quantity == quantity), None)
+
+
+class Expectation(Record):
+    """What the declared links and the measured processing let expect, beside what was measured.
+
+    In ms. What is expected is None when it cannot be said; `why_not` says why.
+
+    Attributes:
+        kind, name: the group of samples, as in `Group`.
+        quantity: `forward_ms`, `return_ms` or `latency_ms`.
+        tolerance_ms: how far the means may lie apart to count as equal.
+        within: whether they do; None when nothing is expected.
+    """
+
+    kind: GroupKind
+    name: str
+    quantity: str
+    n: int
+    expected_mean: float | None = None
+    expected_p50: float | None = None
+    measured_mean: float
+    measured_p50: float
+    tolerance_ms: float | None = None
+    within: bool | None = None
+    why_not: str = ""
+
+    @property
+    def difference_ms(self) -> float | None:
+        """Measured mean minus expected mean."""
+        return None if self.expected_mean is None else self.measured_mean - self.expected_mean
+
+    @property
+    def difference_percent(self) -> float | None:
+        """The same in percent of what is expected; None when nothing, or less than 1 µs, is."""
+        if self.expected_mean is None or abs(self.expected_mean) < 1e-3:
+            return None
+        return 100 * (self.measured_mean - self.expected_mean) / self.expected_mean
+
+
+class MachineRecord(Record):
+    """One machine. `memory` in bytes, `quota` a share of each core; `ssh` is a whole command."""
+
+    name: str
+    tier: str
+    address: str
+    cores: int
+    quota: float
+    memory: int
+    ssh: str = ""
+
+
+class WorkerRecord(Record):
+    """One worker and where it ran. `cpu` in cores, `memory` in bytes, None without a limit."""
+
+    name: str
+    machine: str
+    cpu: float | None = None
+    memory: int | None = None
+
+
+class EndpointRecord(WorkerRecord):
+    """One endpoint. `worker` answered it; None when it answered itself."""
+
+    worker: str | None = None
+
+
+class LinkRecord(Record):
+    """A directed class of traffic as it was asked for; ends are names of tiers or machines."""
+
+    source: str
+    destination: str
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    loss_percent: float = 0.0
+    rate_mbit: float | None = None
+
+
+class ClockOffset(Record):
+    """A machine's clock minus this host's, in ms, give or take `bound_ms`. Never subtracted."""
+
+    machine: str
+    offset_ms: float
+    bound_ms: float
+
+
+class Clock(Record):
+    """How the machines' clocks relate. On one kernel they are one clock, and `offsets` is empty."""
+
+    one_clock: bool = True
+    offsets: tuple[ClockOffset, ...] = ()
+
+
+class Run(Record):
+    """Everything that `run.json` holds.
+
+    Attributes:
+        run: name of the run, unique within its deployment.
+        status: `done`; `degraded`: something that should have held did not; `failed`;
+            `interrupted`.
+        reasons: why it is not `done`, in sentences.
+        started, finished: ISO 8601 with offset.
+        versions: of `continuum`, `python`, `kernel`, `lxc`, `ansible`, and what the image holds.
+        host: facts of the host, as `continuum.host_facts.host_facts` gathers them.
+        hashes: of the `experiment`, the `plan`, the `image`.
+        seeds: the benchmark's own, and each endpoint's in each repetition.
+        emulator: what enforced the links; empty when nothing is emulated.
+        quota_covers: `machine` when a quota caps the sum over a machine's cores, `core` when each.
+        table: first the group of all samples, then every endpoint, then every worker.
+        experiment: as resolved; `experiment_text`: as written, in `experiment_file`.
+        remove: the command that removes the deployment; empty when it is gone.
+    """
+
+    schema_version: Literal["1"] = "1"
+    run: str
+    deployment: str
+    status: Status
+    reasons: tuple[str, ...] = ()
+    started: str
+    finished: str
+    versions: dict[str, str] = Field(default_factory=dict)
+    host: dict[str, str | int | float | None] = Field(default_factory=dict)
+    hashes: dict[str, str] = Field(default_factory=dict)
+    seeds: dict[str, int] = Field(default_factory=dict)
+    clock: Clock = Clock()
+    provider: str = ""
+    emulator: str = ""
+    quota_covers: str = ""
+    machines: tuple[MachineRecord, ...] = ()
+    workers: tuple[WorkerRecord, ...] = ()
+    endpoints: tuple[EndpointRecord, ...] = ()
+    links: tuple[LinkRecord, ...] = ()
+    table: tuple[Group, ...] = ()
+    expectation: tuple[Expectation, ...] = ()
+    experiment: dict[str, Any] = Field(default_factory=dict)
+    experiment_text: str = ""
+    experiment_file: str = ""
+    remove: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> Group | None:
+        """The group of all samples; None when no benchmark ran."""
+        return next((group for group in self.table if group.kind == "all"), None)
+
+    def groups(self, kind: str) -> tuple[Group, ...]:
+        """The groups of all endpoints, or of all workers."""
+        return tuple(group for group in self.table if group.kind == kind)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results folder that was read. Tables are None when their file is absent."""
+
+    folder: Path
+    run: Run
+    samples: pa.Table | None
+    links: pa.Table | None
+
+    @classmethod
+    def load(cls, folder: Path) -> Results:
+        """Read a results folder.
+
+        Raises:
+            NotFound: there is no such folder, or it holds no `run.json`.
+            StepFailed: a file in it cannot be read.
+        """
+        from continuum.benchmark import samples as tables  # noqa: PLC0415  slow to import
+
+        run = read_run(folder)
+        samples, links = folder / SAMPLES_FILE, folder / LINKS_FILE
+        return cls(
+            folder=folder,
+            run=run,
+            samples=tables.read_samples(samples) if samples.exists() else None,
+            links=tables.read_links(links) if links.exists() else None,
+        )
+
+
+def write_run(folder: Path, run: Run) -> Path:
+    """Write `run.json`; returns its path."""
+    path = folder / RUN_FILE
+    content = json.dumps(run.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    # Half a surrogate pair, which text from outside may hold, has no place in UTF-8.
+    folders.write_file(path, content.encode("utf-8", "backslashreplace") + b"\n")
+    return path
+
+
+def read_run(folder: Path) -> Run:
+    """Read `run.json`.
+
+    Raises:
+        NotFound: there is no such folder, or it holds no `run.json`.
+        StepFailed: the file is none of ours, or of a schema version that is not known here.
+    """
+    path = folder / RUN_FILE
+    if not folder.is_dir():
+        raise NotFound(f"no folder {folder}", hint="give the folder that `continuum run` named")
+    if not path.is_file():
+        raise NotFound(
+            f"no results in {folder}: it holds no {RUN_FILE}",
+            hint="give the folder that `continuum run` named",
+        )
+    try:
+        fields = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise StepFailed(f"{RUN_FILE} is not JSON: {error}", where=str(path)) from error
+    version = fields.get("schema_version") if isinstance(fields, dict) else None
+    if version != SCHEMA_VERSION:
+        raise StepFailed(
+            f"{RUN_FILE} has schema version {str(version)[:40]}; "
+            f"this version of Continuum reads {SCHEMA_VERSION}",
+            where=str(path),
+            hint="use the version of Continuum that wrote it",
+        )
+    try:
+        return Run.model_validate(fields)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}"
+            for each in error.errors()
+        ]
+        raise StepFailed(
+            f"{RUN_FILE} does not hold a run", where=str(path), output="\n".join(problems[:20])
+        ) from error

@@ -1,0 +1,102 @@
+"""Samples as endpoints write them: one JSON object a line.
+
+`docs/sample-format.md` describes the format. Nothing that a program writes makes the reader fail:
+a line that is no sample becomes a problem in words.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+STATUSES = ("ok", "lost", "timeout", "error")
+TIMES = (
+    "intended_ns",
+    "prepare_started_ns",
+    "prepare_finished_ns",
+    "sent_ns",
+    "received_ns",
+    "started_ns",
+    "finished_ns",
+    "answered_ns",
+)
+SIZES = ("request_bytes", "answer_bytes")
+
+_LARGEST = 2**63 - 1
+_LONGEST_LINE = 1_000_000
+_TEXT_LIMIT = 1000
+
+
+def parse_lines(content: bytes, warmup: int = 0) -> tuple[list[dict[str, Any]], list[str]]:
+    """Samples, and what is wrong with the lines that are none.
+
+    Every sample has `sequence`, `status` and `warmup`; times and sizes are whole numbers or None.
+    A field that no sample has is kept for the application. Of several samples of one request
+    the first counts. A last line without its end is skipped without a word when it is not whole:
+    its writer was stopped in the middle of it.
+
+    Args:
+        content: of the file.
+        warmup: number of requests of the warm-up, for lines that do not say.
+    """
+    samples: dict[int, dict[str, Any]] = {}
+    problems: list[str] = []
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        text = line.strip()
+        if not text:
+            continue
+        try:
+            sample = _sample(text, warmup)
+        except json.JSONDecodeError:
+            if number < len(lines):
+                problems.append(f"line {number}: not a JSON object")
+        except (ValueError, RecursionError) as error:
+            problems.append(f"line {number}: {error}")
+        else:
+            if sample["sequence"] in samples:
+                problems.append(f"line {number}: a second sample {sample['sequence']}")
+            else:
+                samples[sample["sequence"]] = sample
+    return list(samples.values()), problems
+
+
+def _sample(text: bytes, warmup: int) -> dict[str, Any]:
+    if len(text) > _LONGEST_LINE:
+        raise ValueError(f"{len(text)} bytes; at most {_LONGEST_LINE}")
+    try:
+        found = json.loads(text)
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8") from None
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    sample: dict[str, Any] = dict(found)
+    sequence = _whole(sample, "sequence")
+    if sequence is None:
+        raise ValueError('"sequence" is missing')
+    sample["status"] = sample.get("status", "ok")
+    if sample["status"] not in STATUSES:
+        raise ValueError(f'"status" is none of {", ".join(STATUSES)}')
+    for name in (*TIMES, *SIZES):
+        sample[name] = _whole(sample, name)
+    sample["warmup"] = sample.get("warmup", sequence < warmup)
+    if not isinstance(sample["warmup"], bool):
+        raise ValueError('"warmup" is neither true nor false')
+    sample["result"] = _text(sample.get("result"))
+    return sample
+
+
+def _whole(sample: dict[str, Any], name: str) -> int | None:
+    value = sample.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _LARGEST:
+        raise ValueError(f'"{name}" is not a whole number from 0 to 2^63 - 1')
+    return value
+
+
+def _text(value: object) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode("utf-8", "replace").decode()[:_TEXT_LIMIT]

@@ -1,0 +1,101 @@
+"""`continuum exec [NAME] MACHINE… -- COMMAND…`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from continuum.cli import output
+from continuum.cli.deployments import provider_kinds, selector
+from continuum.cli.privileges import ensure_root
+from continuum.cli.session import common, current, json_option
+from continuum.errors import StepFailed, UsageError
+from continuum.machine import Command, Machine, Result
+from continuum.parallel import for_each
+
+if TYPE_CHECKING:
+    from click import Context
+
+ALL = "all"
+
+
+class WithCommand(click.Command):
+    """Keeps what stands after `--` apart: click itself would drop the mark."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Split the arguments at the first `--`."""
+        place = args.index("--") if "--" in args else len(args)
+        ctx.meta["command"] = tuple(args[place + 1 :])
+        return super().parse_args(ctx, args[:place])
+
+
+@click.command("exec", cls=WithCommand)
+@click.argument("words", metavar="[NAME] MACHINE… -- COMMAND…", nargs=-1)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Seconds until the command is killed.",
+)
+@json_option
+@common
+@click.pass_context
+def command(context: click.Context, words: tuple[str, ...], timeout: float, as_json: bool) -> int:
+    r"""Run a command on machines, all at once.
+
+    MACHINE is a machine, a tier, or `all`; NAME may be left out when there is one deployment. The
+    command is a program and its arguments, no line for a shell. With several machines every line
+    of output begins with the machine's name.
+
+    \b
+    Exit codes: 0 the command succeeded everywhere; 1 it failed on a machine; 4 a machine cannot
+    be reached; 5 no such deployment or machine.
+    """
+    session = current()
+    arguments: tuple[str, ...] = context.meta["command"]
+    if not arguments:
+        raise UsageError("give a command after --", hint="continuum exec edge-1 -- uptime")
+    deployment, selected = selector(session, words, "machines")
+    for kind in provider_kinds([deployment.name]):
+        ensure_root(session, kind)
+    from continuum import workflow  # noqa: PLC0415  slow to import
+
+    names = [] if ALL in selected else selected
+    machines = workflow.machines(deployment.name, names, session.events)
+    results = for_each(lambda each: each.run(Command(arguments, timeout=timeout)), machines)
+    if as_json:
+        output.write_json([_as_json(*pair) for pair in zip(machines, results, strict=True)])
+    else:
+        _show(machines, results)
+    failed = [
+        f"{machine.name}: status {result.exit_code}"
+        for machine, result in zip(machines, results, strict=True)
+        if result.exit_code != 0
+    ]
+    if failed:
+        raise StepFailed(f"the command failed on {', '.join(failed)}")
+    return 0
+
+
+def _as_json(machine: Machine, result: Result) -> dict[str, object]:
+    return {
+        "machine": machine.name,
+        "exit_code": result.exit_code,
+        "stdout": result.stdout,
+        "stderr": result.stderr,
+        "seconds": round(result.seconds, 3),
+    }
+
+
+def _show(machines: Sequence[Machine], results: Sequence[Result]) -> None:
+    several = len(machines) > 1
+    width = max(len(machine.name) for machine in machines)
+    for machine, result in zip(machines, results, strict=True):
+        prefix = f"{machine.name:<{width}} | " if several else ""
+        for line in result.stdout.decode("utf-8", "replace").splitlines():
+            output.write(f"{prefix}{line}")
+        for line in result.stderr.decode("utf-8", "replace").splitlines():
+            output.say(f"{prefix}{line}")

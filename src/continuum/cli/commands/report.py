@@ -1,0 +1,36 @@
+"""`continuum report FOLDER`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from continuum.cli import output
+from continuum.cli.session import common, current, json_option
+
+
+@click.command("report")
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+@json_option
+@common
+def command(folder: Path, as_json: bool) -> int:
+    r"""Make the report of a results folder again, from its run.json and its tables.
+
+    \b
+    Exit codes: 0 made; 1 the folder's files cannot be read; 5 there is no run in the folder.
+    """
+    session = current()
+    from continuum.benchmark import results  # noqa: PLC0415  slow to import
+    from continuum.report import html, terminal  # noqa: PLC0415
+
+    found = results.read(folder)
+    with session.events.step("report", str(folder), "plots"):
+        path = html.write(found)
+    session.close()
+    if as_json:
+        output.write((folder / results.RUN_FILE).read_text().rstrip())
+    else:
+        output.write(terminal.summary(found.run, folder))
+        session.say(f"report:   {output.short_path(path)}")
+    return 0

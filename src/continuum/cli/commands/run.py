@@ -1,0 +1,100 @@
+"""`continuum run FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from continuum.cli import output
+from continuum.cli.experiments import experiment_arguments, provider_of, read
+from continuum.cli.privileges import prepare_host
+from continuum.cli.session import Session, common, current, json_option, yes_option
+
+if TYPE_CHECKING:
+    from continuum.workflow import Outcome
+
+
+@click.command("run")
+@experiment_arguments
+@click.option(
+    "--results",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder for the results; otherwise one in `results/` where you stand.",
+)
+@click.option(
+    "--repeat", metavar="N", type=click.IntRange(1, 1000), help="Repetitions of the benchmark."
+)
+@click.option("--down", is_flag=True, help="Remove everything afterwards.")
+@click.option("--accept-links", is_flag=True, help="Go on when links are out of tolerance.")
+@click.option("--all-pairs", is_flag=True, help="Measure the links of every pair of machines.")
+@yes_option
+@json_option
+@common
+def command(  # noqa: PLR0913  one parameter per option of the command line
+    *,
+    file: Path,
+    settings: tuple[str, ...],
+    provider: str | None,
+    results: Path | None,
+    repeat: int | None,
+    down: bool,
+    accept_links: bool,
+    all_pairs: bool,
+    as_json: bool,
+) -> int:
+    r"""Bring an experiment up, check its links, run its benchmark, and write the report.
+
+    The machines stay up, so that the next run starts at once; --down, or `delete = true` in the
+    file, removes them.
+
+    \b
+    Exit codes: 0 done; 1 a step or a link check failed, or the run is degraded; 2 invalid
+    experiment; 3 not on this host; 4 a machine cannot be reached; 130 interrupted.
+    """
+    session = current()
+    if repeat is not None:
+        settings = (*settings, f"benchmark.repetitions={repeat}")
+    loaded = read(session, file, settings, provider)
+    prepare_host(session, provider_of(loaded))
+    session.changes(loaded.experiment.name, "run")
+    from continuum import workflow  # noqa: PLC0415  slow to import
+
+    outcome = workflow.run(
+        loaded,
+        session.events,
+        results=results,
+        down=down,
+        accept_links=accept_links,
+        all_pairs=all_pairs,
+    )
+    session.close()
+    if as_json:
+        output.write((outcome.folder / "run.json").read_text().rstrip())
+    else:
+        _show(session, outcome)
+    if outcome.record.status == "interrupted":
+        raise KeyboardInterrupt
+    return 0 if outcome.record.status == "done" else 1
+
+
+def _show(session: Session, outcome: Outcome) -> None:
+    from continuum.report import terminal  # noqa: PLC0415  slow to import
+
+    run = outcome.record
+    output.write(terminal.summary(run, outcome.folder))
+    if run.status != "done":
+        output.say(f"{output.styled('warning:', 'warning')} the run is {run.status}")
+        for reason in run.reasons:
+            output.say(f"  {reason}")
+    session.say(f"results:  {output.short_path(outcome.folder)}")
+    session.say(f"report:   {output.short_path(outcome.folder / 'report.html')}")
+    if outcome.removed:
+        session.say(f'everything of deployment "{outcome.deployment.name}" was removed')
+        return
+    session.say("machines:")
+    for machine in run.machines:
+        session.say(f"  {machine.name:<14} {machine.ssh}")
+    session.say(f"remove:   continuum down {outcome.deployment.name}")

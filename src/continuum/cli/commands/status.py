@@ -1,0 +1,59 @@
+"""`continuum status [NAME]`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from continuum.cli import output
+from continuum.cli.deployments import names_complete
+from continuum.cli.session import common, current, json_option
+
+if TYPE_CHECKING:
+    from continuum.workflow import DeploymentStatus
+
+
+@click.command("status")
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=names_complete)
+@json_option
+@common
+def command(name: str | None, as_json: bool) -> int:
+    r"""Show deployments, with their machines and links, as they are now.
+
+    \b
+    Exit codes: 0 shown; 5 no such deployment.
+    """
+    session = current()
+    from continuum import workflow  # noqa: PLC0415  slow to import
+
+    found = workflow.status(name, session.events)
+    if as_json:
+        output.write_json(found)
+        return 0
+    if not found:
+        session.say("there is no deployment; `continuum up FILE` makes one")
+    for number, deployment in enumerate(found):
+        if number:
+            output.write("")
+        _show(deployment)
+    return 0
+
+
+def _show(deployment: DeploymentStatus) -> None:
+    running = sum(machine.state == "running" for machine in deployment.machines)
+    parts = [f"{running} of {len(deployment.machines)} machines running"]
+    if deployment.links_asked:
+        parts.append(f"{deployment.links_in_force} of {deployment.links_asked} links in force")
+    if deployment.leftover:
+        parts = ["its folder is gone, things on this host are not"]
+    provider = f" ({deployment.provider})" if deployment.provider else ""
+    title = output.styled(deployment.name, "strong")
+    output.write(f"{title}{provider}: {', '.join(parts)}")
+    if deployment.machines:
+        rows = [(each.name, each.state, each.address, each.ssh) for each in deployment.machines]
+        table = output.table(("machine", "state", "address", "log in"), rows)
+        output.write("\n".join(f"  {line}" for line in table.splitlines()))
+    if deployment.last_step:
+        output.write(f"  last step: {deployment.last_step}")
+    output.write(f"  remove it: continuum down {deployment.name}")

@@ -1,0 +1,68 @@
+"""`continuum up FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from continuum.cli import output
+from continuum.cli.experiments import experiment_arguments, provider_of, read
+from continuum.cli.privileges import prepare_host
+from continuum.cli.session import common, current, json_option, yes_option
+
+
+@click.command("up")
+@experiment_arguments
+@click.option("--recreate", is_flag=True, help="Replace every machine, also those that are right.")
+@yes_option
+@json_option
+@common
+def command(
+    file: Path, settings: tuple[str, ...], provider: str | None, recreate: bool, as_json: bool
+) -> int:
+    r"""Bring the machines of an experiment up, with their software and their network.
+
+    What is right already stays as it is; on a changed file only the differences are carried out.
+
+    \b
+    Exit codes: 0 up; 1 a step failed; 2 invalid experiment; 3 not on this host;
+    4 a machine cannot be reached; 130 interrupted: the same command again goes on.
+    """
+    session = current()
+    loaded = read(session, file, settings, provider)
+    prepare_host(session, provider_of(loaded))
+    name = loaded.experiment.name
+    session.changes(name, "up")
+    from continuum import workflow  # noqa: PLC0415  slow to import
+
+    outcome = workflow.up(loaded, session.events, recreate=recreate)
+    session.close()
+    deployment = outcome.deployment
+    if as_json:
+        output.write_json(
+            {
+                "deployment": name,
+                "folder": deployment.folder,
+                "changes": outcome.changes,
+                "machines": [
+                    {
+                        "name": machine.name,
+                        "tier": machine.tier,
+                        "address": machine.address,
+                        "ssh": deployment.ssh_command(machine.name),
+                    }
+                    for machine in outcome.machines
+                ],
+                "remove": f"continuum down {name}",
+            }
+        )
+        return 0
+    count = len(outcome.machines)
+    session.say(
+        f'deployment "{name}" is up: {count} machine{"s" if count != 1 else ""}'
+        + ("" if outcome.changes else "; nothing was changed")
+    )
+    session.say(f"  log in:     continuum ssh {name} {outcome.machines[0].name}")
+    session.say(f"  remove it:  continuum down {name}")
+    return 0

@@ -1,0 +1,66 @@
+# Read by `continuum` and `test` in the clone's root folder: finds the environment, or makes it.
+#
+# Takes:  here   the clone's root folder
+#         kind   "run", or "test" for an environment that has the tests' packages too
+#         yes    "--yes" to install missing Debian packages without a question
+# Sets:   environment   a Python environment that holds the dependencies
+
+if [ -z "${HOME:-}" ]; then
+    HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
+    export HOME
+fi
+# After `sudo ./continuum` the folders are those of the person who called, as without sudo.
+if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$(id -u)" = 0 ]; then
+    HOME=$(getent passwd "$SUDO_USER" | cut -d: -f6)
+    PYTHONDONTWRITEBYTECODE=1
+    export HOME PYTHONDONTWRITEBYTECODE
+fi
+
+environments=${XDG_CACHE_HOME:-$HOME/.cache}/continuum/environments
+key=$(sha256sum <"$here/pyproject.toml")
+pointer=$environments/for/$kind-${key%% *}
+environment=
+made_for=
+
+# The pointer holds two lines: the environment, and the interpreter that was asked for.
+read_pointer() {
+    if [ -r "$pointer" ]; then
+        { IFS= read -r environment && IFS= read -r made_for; } <"$pointer" || environment=
+    fi
+}
+
+usable_python() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1
+}
+
+find_python() {
+    if [ -n "${CONTINUUM_PYTHON:-}" ]; then
+        if usable_python "$CONTINUUM_PYTHON"; then
+            python=$CONTINUUM_PYTHON
+            return
+        fi
+        echo "continuum: CONTINUUM_PYTHON=$CONTINUUM_PYTHON is not a Python 3.11 or newer" >&2
+        exit 3
+    fi
+    for python in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+        if usable_python "$python"; then return; fi
+    done
+    echo "continuum: needs Python 3.11 or newer, and found none" >&2
+    echo "  what to do: apt-get install python3, or set CONTINUUM_PYTHON=/path/to/python3" >&2
+    exit 3
+}
+
+read_pointer
+if [ ! -f "$environment/complete" ] || [ ! -x "$environment/bin/python" ] ||
+    [ "$made_for" != "${CONTINUUM_PYTHON:-}" ]; then
+    find_python
+    "$python" -I "$here/src/continuum/cli/bootstrap.py" \
+        "$here/pyproject.toml" "$kind" "$environments" "$pointer" ${yes:-}
+    read_pointer
+fi
+
+# Byte code is kept beside the sources, or where the user may write.
+if [ ! -w "$here/src/continuum" ]; then
+    export PYTHONPYCACHEPREFIX="$environments/byte-code"
+fi
+export PYTHONPATH="$here/src${PYTHONPATH:+:$PYTHONPATH}"

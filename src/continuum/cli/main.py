@@ -1,0 +1,252 @@
+"""The command line: finds the verb, runs it, and turns every ending into text and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from continuum.cli import failure, output
+from continuum.cli.session import Session, common
+from continuum.errors import ContinuumError, Interrupted
+
+INTERRUPTED = 130
+USAGE = 2
+
+OVERVIEW = """Emulated cloud, edge and endpoint machines, the network between them, and a
+benchmark on top: from one file.
+
+\b
+  continuum init my.toml       write an experiment to start from
+  continuum run my.toml        machines up, links checked, benchmark, report
+  continuum down NAME          remove it all again
+"""
+
+VERBS: dict[str, dict[str, tuple[str, str]]] = {
+    "Experiments": {
+        "init": ("init", "Write an experiment to start from, or convert a .cfg file."),
+        "validate": ("validate", "Check experiment files; tell all problems at once."),
+        "plan": ("plan", "Show what `up` and `run` would do; touch nothing."),
+        "doctor": ("doctor", "Try what this host must have, and say how to mend it."),
+    },
+    "Machines": {
+        "up": ("up", "Bring machines, software and network up."),
+        "run": ("run", "Bring up, check the links, run the benchmark, write the report."),
+        "down": ("down", "Remove deployments with all that belongs to them."),
+    },
+    "What is up": {
+        "status": ("status", "Show deployments, their machines and links."),
+        "ssh": ("ssh", "Log in to a machine."),
+        "ssh-config": ("ssh_config", "Write the configuration for `ssh -F`."),
+        "exec": ("exec", "Run a command on one or several machines."),
+        "logs": ("logs", "Show the logs of a deployment or of a machine."),
+    },
+    "Results": {
+        "report": ("report", "Make the report of a results folder again."),
+    },
+}
+"""Module and one line of help by verb, in the groups of the overview."""
+
+EXIT_CODES = (
+    ("0", "done"),
+    ("1", "a step, a link check or the benchmark failed, or the run is degraded"),
+    ("2", "usage, or an invalid experiment"),
+    ("3", "valid, but not on this host"),
+    ("4", "a machine cannot be reached"),
+    ("5", "no such deployment, or nothing selected"),
+    ("6", "changes are pending (plan --detailed-exitcode)"),
+    ("70", "a defect of Continuum; the full log's path is printed"),
+    ("130", "interrupted; what was created is named"),
+)
+
+
+class Verbs(click.Group):
+    """The verbs; a module is imported when its verb is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the overview."""
+        del ctx
+        return [verb for group in VERBS.values() for verb in group]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module and return its command."""
+        del ctx
+        for group in VERBS.values():
+            if cmd_name in group:
+                module = import_module(f"continuum.cli.commands.{group[cmd_name][0]}")
+                command: click.Command = module.command
+                return command
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; a wrong one is answered with the nearest right one."""
+        if args and args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415
+
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1)
+            advice = f"did you mean `{near[0]}`?" if near else "see `continuum --help`"
+            raise click.UsageError(f"no such command: {args[0][:40]}; {advice}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The overview in groups, without importing any verb."""
+        del ctx
+        for title, group in VERBS.items():
+            with formatter.section(title):
+                formatter.write_dl([(verb, text) for verb, (_, text) in group.items()])
+        with formatter.section("Exit codes"):
+            formatter.write_dl(EXIT_CODES)
+        with formatter.section("Completion"):
+            formatter.write_text('bash: eval "$(_CONTINUUM_COMPLETE=bash_source continuum)"')
+            formatter.write_text('zsh:  eval "$(_CONTINUUM_COMPLETE=zsh_source continuum)"')
+
+
+def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from continuum.cli.version import version  # noqa: PLC0415
+
+        output.write(f"continuum {version()}")
+        context.exit()
+
+
+@click.command(
+    cls=Verbs,
+    help=OVERVIEW,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
+@common
+@click.pass_context
+def continuum(context: click.Context) -> None:
+    """Without a verb, show the overview."""
+    if context.invoked_subcommand is None:
+        output.write(context.get_help())
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    code = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read our output has enough; Python must not complain about it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; returns the exit code. Never raises, never shows a traceback."""
+    session = Session(list(arguments))
+    with _signals_interrupt():
+        try:
+            return _run(session)
+        except KeyboardInterrupt:
+            # A second signal while the first one was answered.
+            return INTERRUPTED
+        finally:
+            session.close()
+
+
+def _run(session: Session) -> int:
+    try:
+        code = continuum.main(
+            args=list(session.arguments),
+            prog_name="continuum",
+            standalone_mode=False,
+            obj=session,
+        )
+    except BrokenPipeError:
+        return 0
+    except (KeyboardInterrupt, click.Abort, Interrupted) as error:
+        session.close()
+        return _interrupted(session, error)
+    except (ContinuumError, click.ClickException) as error:
+        session.close()
+        return _expected(error)
+    except Exception as error:  # noqa: BLE001  whatever else it is, it is a defect, and told as one
+        session.close()
+        return _unexpected(session, error)
+    return code if isinstance(code, int) else 0
+
+
+def _expected(error: ContinuumError | click.ClickException) -> int:
+    if isinstance(error, ContinuumError):
+        failure.show(error)
+        return error.exit_code
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    output.say(f"{output.styled('error:', 'bad')} {error.format_message()}")
+    output.say(f"  what to do: {context.command_path if context else 'continuum'} --help")
+    return USAGE
+
+
+def _unexpected(session: Session, error: Exception) -> int:
+    if isinstance(error, OSError) and error.errno in _OF_THE_HOST:
+        failure.show(_host_error(error))
+        return ContinuumError.exit_code
+    from continuum import folders  # noqa: PLC0415  slow to import, and seldom needed
+
+    failure.show_defect(error, session.arguments, folders.state_folder().parent / "logs")
+    return failure.DEFECT
+
+
+_OF_THE_HOST = {
+    errno.ENOSPC: "remove what is not needed; Continuum's cache folder may be removed at any time",
+    errno.EDQUOT: "remove what is not needed; Continuum's cache folder may be removed at any time",
+    errno.EROFS: "set XDG_STATE_HOME and XDG_CACHE_HOME to folders that can be written",
+    errno.EACCES: "give yourself the right to it, or choose another folder",
+    errno.EPERM: "give yourself the right to it, or choose another folder",
+    errno.EMFILE: "ulimit -n 65536",
+    errno.ENFILE: "sysctl fs.file-max",
+}
+"""What to do about errors that the host's state causes, not our code."""
+
+
+def _host_error(error: OSError) -> ContinuumError:
+    return ContinuumError(
+        error.strerror or str(error),
+        where=str(error.filename or ""),
+        hint=_OF_THE_HOST[error.errno or 0],
+    )
+
+
+def _interrupted(session: Session, error: BaseException) -> int:
+    if isinstance(error, Interrupted):
+        failure.show(error)
+    if session.deployment:
+        from continuum.cli.created import name_what_was_created  # noqa: PLC0415
+
+        name_what_was_created(session.deployment)
+    else:
+        output.say("interrupted; nothing was changed")
+    return INTERRUPTED
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a command the way that Ctrl-C does."""
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,101 @@
+"""Verbs that touch machines: they run again through sudo, and install what the host lacks."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from continuum.cli import bootstrap
+from continuum.errors import NotPossibleHere
+
+if TYPE_CHECKING:
+    from continuum.cli.session import Session
+    from continuum.infrastructure.providers.contract import Provider
+
+_HANDED_ON = (
+    *("HOME", "PATH", "PYTHONPATH", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "GOPROXY", "GOFLAGS", "GONOSUMDB"),
+)
+_HANDED_ON_PREFIXES = ("XDG_", "CONTINUUM_", "PIP_", "LC_")
+
+
+def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that the same command needs behind sudo, which drops them all.
+
+    The caller's folders stay the caller's; byte code of our sources is not written as root.
+    """
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if name in _HANDED_ON or name.startswith(_HANDED_ON_PREFIXES)
+    }
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def command_behind_sudo(
+    sudo: str, arguments: Sequence[str], environment: Mapping[str, str]
+) -> list[str]:
+    """This command line, to be run by root."""
+    variables = [f"{name}={value}" for name, value in handed_on(environment).items()]
+    return [sudo, "--", "env", *variables, sys.executable, "-m", "continuum", *arguments]
+
+
+def ensure_root(session: Session, provider: type[Provider]) -> None:
+    """Go on as root when the provider needs it: does not return when sudo takes over.
+
+    Raises:
+        NotPossibleHere: not root, and no way to become it.
+    """
+    if not provider.capabilities.needs_root or os.geteuid() == 0:
+        return
+    reason = f'provider "{provider.name}" needs root'
+    sudo = bootstrap.find_program("sudo")
+    if sudo is None:
+        raise NotPossibleHere(
+            f"{reason}, and there is no sudo on this host",
+            hint="run the same command as root; --provider fake needs none, and makes no machines",
+        )
+    if not sys.stdin.isatty():
+        # Without a terminal sudo cannot ask for a password: find out before it fails.
+        asks = subprocess.run(
+            [sudo, "-n", "true"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        if asks.returncode != 0:
+            raise NotPossibleHere(
+                f"{reason}; sudo refuses without a terminal",
+                output=asks.stderr.decode("utf-8", "replace"),
+                hint="run the same command on a terminal, or as root",
+            )
+    session.close()
+    sys.stdout.flush()
+    command = command_behind_sudo(sudo, session.arguments, os.environ)
+    os.execv(command[0], command)  # noqa: S606  no shell is wanted
+
+
+def ensure_programs(session: Session, provider: type[Provider]) -> None:
+    """Install the Debian packages that the provider needs and this host lacks.
+
+    Raises:
+        NotPossibleHere: they cannot be installed, or the person said no.
+    """
+    missing = bootstrap.missing_packages(dict(provider.programs))
+    if not missing:
+        return
+    try:
+        bootstrap.install_packages(missing, yes=session.yes)
+    except bootstrap.CannotPrepare as error:
+        raise NotPossibleHere(error.message, output=error.output, hint=error.hint) from error
+
+
+def prepare_host(session: Session, provider: type[Provider]) -> None:
+    """What every verb that touches machines does first."""
+    ensure_root(session, provider)
+    ensure_programs(session, provider)

@@ -1,0 +1,129 @@
+"""What one call of the command line knows: how much to tell, to whom, and what it has touched."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from continuum.cli import output
+from continuum.events import Events
+
+if TYPE_CHECKING:
+    from continuum.cli.progress import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Session:
+    """One call.
+
+    Attributes:
+        arguments: of the command line, without the program's name.
+        verbosity: `output.QUIET`, `NORMAL` or `VERBOSE`.
+        yes: Debian packages are installed without a question.
+        deployment: the deployment that is being changed, "" when none is.
+    """
+
+    arguments: Sequence[str]
+    verbosity: int = output.NORMAL
+    yes: bool = False
+    deployment: str = ""
+    closers: list[Callable[[], None]] = field(default_factory=list)
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Shows events on standard error."""
+        from continuum.cli import progress  # noqa: PLC0415  threads and rich: not for every verb
+
+        shown = progress.for_stream(sys.stderr, self.verbosity)
+        self.closers.append(shown.close)
+        return shown
+
+    @cached_property
+    def events(self) -> Events:
+        """Where phases tell what happens."""
+        return Events([self.progress])
+
+    def changes(self, deployment: str, verb: str) -> None:
+        """From here on this call changes a deployment: keep a log there, name it if interrupted."""
+        from continuum.cli.progress import EventLog  # noqa: PLC0415
+        from continuum.deployment import Deployment  # noqa: PLC0415
+
+        self.deployment = deployment
+        log = EventLog(Deployment.named(deployment).folder, verb)
+        self.events.listeners.append(log)
+        self.closers.append(log.close)
+
+    def say(self, text: str = "") -> None:
+        """Talk that `--quiet` leaves out."""
+        if self.verbosity > output.QUIET:
+            output.say(text)
+
+    def close(self) -> None:
+        """End whatever draws on the terminal."""
+        while self.closers:
+            self.closers.pop()()
+
+
+def current() -> Session:
+    """The session of the command that runs."""
+    session = click.get_current_context().find_object(Session)
+    assert session is not None
+    return session
+
+
+def _verbosity(level: int) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def set_level(context: click.Context, _: click.Parameter, value: bool) -> None:
+        session = context.find_object(Session)
+        if value and session is not None:
+            session.verbosity = level
+
+    return set_level
+
+
+def common(command: F) -> F:
+    """Options of every command."""
+    quiet = click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_verbosity(output.QUIET),
+        help="Tell warnings and errors only.",
+    )
+    verbose = click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_verbosity(output.VERBOSE),
+        help="Tell every detail of every step.",
+    )
+    return quiet(verbose(command))
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write one JSON document to standard output."
+)
+
+
+def _assume_yes(context: click.Context, _: click.Parameter, value: bool) -> None:
+    session = context.find_object(Session)
+    if value and session is not None:
+        session.yes = True
+
+
+yes_option = click.option(
+    "-y",
+    "--yes",
+    is_flag=True,
+    expose_value=False,
+    callback=_assume_yes,
+    help="Install missing Debian packages without a question.",
+)

@@ -1,0 +1,392 @@
+"""From a document to an experiment: every rule is applied, and all problems come at once."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from continuum import plugins
+from continuum.errors import InvalidExperiment, Problem
+from continuum.experiment import fields
+from continuum.experiment.document import Document, KeyPath, dotted, shown
+from continuum.experiment.model import Experiment, problems_over_fields
+from continuum.experiment.units import Quantity
+
+_ROUNDS = 5
+"""How often what is wrong is taken out, so that rules over several fields see the rest."""
+
+_NAMED_PLUGINS: tuple[tuple[KeyPath, str], ...] = (
+    (("infrastructure", "provider"), "providers"),
+    (("software", "manager"), "managers"),
+    (("software", "execution_model"), "execution_models"),
+    (("benchmark", "application"), "applications"),
+)
+
+
+def build(document: Document) -> Experiment:
+    """The experiment that a document says; notes that arise are added to it.
+
+    Raises:
+        InvalidExperiment: with every problem that was found.
+    """
+    checker = _Checker(document)
+    experiment = checker.run()
+    if checker.problems:
+        raise InvalidExperiment(tuple(dict.fromkeys(checker.problems)))
+    assert experiment is not None
+    return experiment
+
+
+def not_runnable(document: Document, experiment: Experiment) -> tuple[str, ...]:
+    """Why a valid experiment cannot be run by this version, one sentence for each reason."""
+    named = [("providers", experiment.infrastructure.provider)]
+    if experiment.software is not None:
+        named.append(("managers", experiment.software.manager))
+        named.append(("execution_models", experiment.software.execution_model))
+        named += [("services", name) for name in experiment.software.services]
+        if experiment.software.observability:
+            named.append(("services", "observability"))
+    if experiment.benchmark is not None:
+        named.append(("applications", experiment.benchmark.application))
+    found = []
+    for kind, name in named:
+        if _only_foreseen(kind, name):
+            meaning = plugins.foreseen(kind, name)
+            found.append(
+                f'{_singular(kind)} "{name}" ({meaning}) is not part of this version'
+            )
+    found += [each.text for each in document.reasons if document.get(each.path) == each.value]
+    return tuple(dict.fromkeys(found))
+
+
+def _only_foreseen(kind: str, name: str) -> bool:
+    # The look at other packages' entry points is slow: it comes last.
+    return plugins.foreseen(kind, name) is not None and name not in plugins.names(kind)
+
+
+def _singular(kind: str) -> str:
+    return kind.removesuffix("s").replace("_", " ")
+
+
+class _Checker:
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = []
+        self.values: dict[str, Any] = copy.deepcopy(document.values)
+
+    def blame(self, path: KeyPath, message: str, hint: str = "") -> None:
+        """A problem at a key, which the message names."""
+        message = f"{shown_path(path)}: {message}" if path else message
+        self.problems.append(self.document.source(path).problem(message, hint))
+
+    def run(self) -> Experiment | None:
+        self._names()
+        for table, (chooser, kind) in fields.PLUGIN_TABLES.items():
+            self._settings(table, chooser, kind)
+        try:
+            experiment = Experiment.model_validate(self.values)
+        except ValidationError as error:
+            self._translate(error)
+            self._rules_over_the_rest(error)
+            return None
+        for path, message in problems_over_fields(experiment):
+            self.blame(path, message)
+        return experiment
+
+    # -- plug-ins --------------------------------------------------------------------------------
+
+    def _names(self) -> None:
+        """Names of plug-ins that do not exist."""
+        named = [
+            (path, kind, self.document.get(path)) for path, kind in _NAMED_PLUGINS
+        ]
+        services = self.document.get(("software", "services"))
+        if isinstance(services, list):
+            named += [
+                (("software", "services", index), "services", name)
+                for index, name in enumerate(services)
+            ]
+        for path, kind, name in named:
+            if isinstance(name, str):
+                problem = plugins.problem_with(kind, name)
+                if problem is not None:
+                    message, _, hint = problem.partition("; ")
+                    self.blame(path, message, hint)
+
+    def _settings(self, table: str, chooser: str, kind: str) -> None:
+        """Move the chosen plug-in's own table to `settings`, and have the plug-in check it."""
+        values = self.values.get(table)
+        if values is None and table == "infrastructure":
+            values = {}
+        if not isinstance(values, dict):
+            return
+        known = fields.keys(_model_of(table))
+        chosen = values.get(chooser, _default_of(table, chooser))
+        for key in [key for key in values if key not in known]:
+            inner = values.pop(key)
+            path = (table, key)
+            if key == chosen and isinstance(inner, dict):
+                values["settings"] = inner
+            elif key == chosen:
+                self.blame(path, f"must be a table, as [{table}.{key}]")
+            elif isinstance(inner, dict) and plugins.problem_with(kind, key) is None:
+                self.document.notes.append(
+                    f'[{table}.{key}] is not used: the {_singular(kind)} is "{shown(chosen)}"'
+                )
+            elif isinstance(inner, dict):
+                names = [*known, *plugins.names(kind)]
+                hint = nearest(key, names) or f"a plug-in's table is called like the {chooser}"
+                self.blame(path, "unknown table", hint)
+            else:
+                self._unknown_key(path, known)
+        if isinstance(chosen, str) and plugins.problem_with(kind, chosen) is None:
+            self._check_settings(table, kind, chosen, values.get("settings", {}))
+
+    def _check_settings(self, table: str, kind: str, name: str, settings: dict[str, Any]) -> None:
+        if _only_foreseen(kind, name):
+            return
+        try:
+            settings_type: type[BaseModel] = plugins.load(kind, name).settings_type
+        except (ImportError, AttributeError) as error:
+            self.blame((table,), f'{_singular(kind)} "{name}" cannot be loaded: {error}')
+            return
+        try:
+            settings_type.model_validate(settings)
+        except ValidationError as error:
+            for each in error.errors(include_url=False):
+                path = (table, name, *_cleaned(each["loc"]))
+                keys = {
+                    field.alias or key: None for key, field in settings_type.model_fields.items()
+                }
+                if each["type"] == "extra_forbidden":
+                    self._unknown_key(path, keys if len(each["loc"]) == 1 else {})
+                else:
+                    self.blame(path, explain(each, None))
+
+    # -- fields ----------------------------------------------------------------------------------
+
+    def _unknown_key(self, path: KeyPath, known: Iterable[str]) -> None:
+        key = str(path[-1])
+        hint = nearest(key, known)
+        if not hint:
+            homes = [
+                "[" + dotted(table) + "]"
+                for table, model in fields.tables()
+                if key in fields.keys(model) and table != path[:-1]
+            ]
+            hint = f"it belongs in {' or '.join(homes)}" if homes else ""
+        if not hint and known:
+            hint = f"known here: {', '.join(known)}"
+        self.blame(path, "unknown key", hint)
+
+    def _translate(self, error: ValidationError) -> None:
+        for each in error.errors(include_url=False):
+            path = _cleaned(each["loc"])
+            if each["type"] == "extra_forbidden":
+                parent = fields.spot(path[:-1])
+                table = parent.table if parent else None
+                self._unknown_key(path, fields.keys(table) if table else {})
+            elif each["loc"][-1] == "[key]":
+                self.blame(path[:-1], f'"{shown(path[-1])}" cannot be a name; {_NAME_RULE}')
+            else:
+                spot = fields.spot(path)
+                hint = nearest(str(each["input"]), spot.choices) if spot else ""
+                self.blame(path, explain(each, spot), hint)
+
+    def _rules_over_the_rest(self, error: ValidationError) -> None:
+        """Rules over several fields, on what is left without the fields that are wrong.
+
+        A rule counts only when it does not speak of what was taken out.
+        """
+        rest = _Rest(self.values)
+        for _ in range(_ROUNDS):
+            rest.remove([_cleaned(each["loc"]) for each in error.errors(include_url=False)])
+            try:
+                experiment = Experiment.model_validate(self.values)
+            except ValidationError as next_error:
+                error = next_error
+            else:
+                break
+        else:
+            return
+        for path, message in problems_over_fields(experiment):
+            original = rest.original(path)
+            if rest.can_judge(original):
+                self.blame(original, message)
+
+
+class _Rest:
+    """Values from which wrong ones are taken out, step by step."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+        self._removed: list[KeyPath] = []
+        network = values.get("network")
+        links = network.get("links") if isinstance(network, dict) else None
+        self._links = list(range(len(links))) if isinstance(links, list) else []
+        """For each link that is left, its position in the file."""
+
+    def original(self, path: KeyPath) -> KeyPath:
+        """The path in the file of a path in what is left."""
+        if path[:2] == ("network", "links") and len(path) > 2 and isinstance(path[2], int):
+            return (*path[:2], self._links[path[2]], *path[3:])
+        return path
+
+    def can_judge(self, path: KeyPath) -> bool:
+        """Whether a rule that blames this key speaks of nothing that was taken out."""
+        return not any(
+            gone[: len(path)] == path
+            or path[: len(gone)] == gone
+            # Other parts name tiers and their machines.
+            or (gone[0] == "tiers" and (len(gone) < 3 or gone[2] == "machines"))
+            for gone in self._removed
+        )
+
+    def remove(self, paths: list[KeyPath]) -> None:
+        """Take out values; where there is none, what should have held it."""
+        whole = {
+            path[:3] if path[:2] == ("network", "links") and path[3:4] in _ENDS else path
+            for path in paths
+        }
+        outermost = [
+            path for path in whole if not any(path[:end] in whole for end in range(len(path)))
+        ]
+        # From the last link to the first, so that positions stay right on the way.
+        for path in sorted(outermost, key=lambda path: [str(part).zfill(9) for part in path])[::-1]:
+            self._removed.append(self.original(path))
+            self._remove(path)
+
+    def _remove(self, path: KeyPath) -> None:
+        if path == ("name",):
+            self._values["name"] = "experiment"
+            return
+        holder: Any = self._values
+        for position, key in enumerate(path):
+            inside = (isinstance(holder, dict) and key in holder) or (
+                isinstance(holder, list) and isinstance(key, int) and key < len(holder)
+            )
+            if not inside:
+                if position:
+                    self._remove(path[:position])
+                return
+            if position < len(path) - 1:
+                holder = holder[key]
+                continue
+            del holder[key]
+            if path[:2] == ("network", "links") and isinstance(key, int):
+                del self._links[key]
+
+
+_ENDS = ((), ("between",), ("from",), ("to",))
+
+
+def _model_of(table: str) -> type[BaseModel]:
+    spot = fields.spot((table,))
+    assert spot is not None
+    assert spot.table is not None
+    return spot.table
+
+
+def _default_of(table: str, key: str) -> object:
+    return _model_of(table).model_fields[key].get_default()
+
+
+def _cleaned(location: tuple[str | int, ...]) -> KeyPath:
+    """Pydantic's place of an error, without its own words."""
+    return location[:-1] if location[-1:] == ("[key]",) else location
+
+
+# -- words ---------------------------------------------------------------------------------------
+
+_NAME_RULE = (
+    "lower-case letters, digits and dashes, a letter first, at most 31 characters in all"
+)
+
+
+def shown_path(path: KeyPath) -> str:
+    """A path inside a message."""
+    return ".".join(shown(part) for part in path[:8])
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The nearest right name as a question; empty when nothing is near."""
+    near = difflib.get_close_matches(name[:60], list(known), n=1)
+    if not near:
+        same = [each for each in known if each.lower() == name.lower()]
+        near = same[:1]
+    return f'did you mean "{near[0]}"?' if near else ""
+
+
+def explain(error: Any, spot: fields.Spot | None) -> str:  # noqa: ANN401  pydantic's ErrorDetails
+    """One of pydantic's errors in plain words."""
+    kind: str = error["type"]
+    value = error["input"]
+    context = error.get("ctx", {})
+    quantity = spot.quantity if spot else None
+    if kind == "value_error":
+        return str(context.get("error", error["msg"])).removeprefix("Value error, ")
+    if kind == "missing":
+        return "is missing"
+    if kind in _LIMITS:
+        word, key = _LIMITS[kind]
+        return f"must be {word} {_amount(context[key], quantity)}, not {_amount(value, quantity)}"
+    if kind == "literal_error" and spot and spot.choices:
+        return f"{_described(value)} is not one of {', '.join(spot.choices)}"
+    if kind == "string_pattern_mismatch":
+        is_name = spot is not None and spot.field is not None and spot.model is Experiment
+        rule = _NAME_RULE if is_name else 'needs the form of "1.34" or "1.34.4"'
+        if spot is None or spot.field is None:
+            rule = f"needs the form {context['pattern']}"
+        return f"{_described(value)}: {rule}"
+    wanted = next((text for types, text in _TYPES if kind in types), None)
+    if wanted is not None:
+        return f"{wanted}, not {_described(value)}"
+    message: str = error["msg"]
+    return message.replace("Input should be", "must be").replace("Value error, ", "")
+
+
+_LIMITS = {
+    "greater_than": ("more than", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("less than", "lt"),
+    "less_than_equal": ("at most", "le"),
+    "multiple_of": ("a multiple of", "multiple_of"),
+}
+
+_TYPES: tuple[tuple[frozenset[str], str], ...] = (
+    (frozenset({"string_type"}), "must be a text in quotes"),
+    (
+        frozenset({"int_type", "int_from_float", "int_parsing", "int_parsing_size"}),
+        "must be a whole number",
+    ),
+    (frozenset({"float_type", "float_parsing", "finite_number"}), "must be a number"),
+    (frozenset({"bool_type", "bool_parsing"}), "must be true or false"),
+    (frozenset({"model_type", "model_attributes_type", "dict_type"}), "must be a table"),
+    (frozenset({"tuple_type", "list_type"}), "must be a list"),
+    (frozenset({"too_long", "too_short"}), "has the wrong number of elements"),
+)
+
+
+def _amount(value: object, quantity: Quantity | None) -> str:
+    if quantity is not None and isinstance(value, (int, float)):
+        return quantity.write(value)
+    return f"{value:g}" if isinstance(value, float) else shown(value)
+
+
+def _described(value: object) -> str:
+    """What was found in place of the right thing."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{shown(value)}"'
+    if isinstance(value, (int, float)):
+        return f"the number {shown(value)}"
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return "nothing" if value is None else f"{type(value).__name__} {shown(value)}"

@@ -1,0 +1,138 @@
+"""From a file, and what is given beside it, to an experiment.
+
+    text ─(toml | cfg)─▶ document ─(overrides)─▶ document ─(check)─▶ experiment
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from continuum.errors import InvalidExperiment, Problem
+from continuum.experiment import cfg, check, fields, overrides, toml
+from continuum.experiment.document import Document, KeyPath, Source, dotted, read_text
+from continuum.experiment.model import NAME, Experiment
+
+READERS = {".toml": toml.read, ".cfg": cfg.read}
+"""By the file's suffix."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An experiment, and how it came about.
+
+    Attributes:
+        origins: for every key, by its dotted path as in a TOML file, where its value is from:
+            `default`, `FILE:LINE`, `environment NAME`, `--set`, `--provider`, `preset 4g`, …
+        notes: what the reader has to say, one sentence each.
+        not_runnable: why this version cannot run it, one sentence each; empty when it can.
+        source_text: the file as it was read.
+    """
+
+    experiment: Experiment
+    path: Path | None
+    origins: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    not_runnable: tuple[str, ...] = ()
+    source_text: str = ""
+
+
+def load(
+    path: Path,
+    *,
+    settings: Sequence[str] = (),
+    provider: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Read a file, TOML or Continuum 1.x by its suffix.
+
+    Args:
+        path: the file.
+        settings: `key=value`, as of `--set`; keys as in a TOML file, for both formats.
+        provider: takes the place of the file's provider.
+        environment: variables that begin with `CONTINUUM_SET__` count.
+
+    Raises:
+        InvalidExperiment: with all problems that were found.
+    """
+    if path.suffix.lower() not in READERS and not path.is_dir():
+        suffixes = " or ".join(READERS)
+        hint = "TOML, or a Continuum 1.x file"
+        message = f"the name of an experiment file ends in {suffixes}"
+        raise InvalidExperiment((Problem(str(path), 0, message, hint),))
+    text = read_text(path)
+    return load_text(
+        text,
+        path,
+        settings=settings,
+        provider=provider,
+        environment=environment,
+    )
+
+
+def load_text(
+    text: str,
+    path: Path,
+    *,
+    settings: Sequence[str] = (),
+    provider: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Loaded:
+    """The same for a text that is at hand; `path` gives the format, the name, and the places.
+
+    Raises:
+        InvalidExperiment: with all problems that were found.
+    """
+    document = READERS[path.suffix.lower()](text, str(path))
+    overrides.apply(document, settings=settings, provider=provider, environment=environment)
+    if "name" not in document.values:
+        document.values["name"] = name_from(path)
+        document.sources["name",] = Source("name of the file")
+    experiment = check.build(document)
+    return Loaded(
+        experiment=experiment,
+        path=path,
+        origins=origins(document, experiment),
+        notes=tuple(dict.fromkeys(document.notes)),
+        not_runnable=check.not_runnable(document, experiment),
+        source_text=text,
+    )
+
+
+def name_from(path: Path) -> str:
+    """A name made of the file's: lower case, and only what a name may hold."""
+    name = re.sub(r"[^a-z0-9]+", "-", path.stem.lower())
+    name = re.sub(r"^[^a-z]+", "", name)[:31].rstrip("-")
+    return name if NAME.fullmatch(name) else "experiment"
+
+
+def origins(document: Document, experiment: Experiment) -> dict[str, str]:
+    """For every value of an experiment, by its dotted path in a TOML file, where it is from."""
+    preset = experiment.network.preset if experiment.network else None
+    values = experiment.model_dump(by_alias=True)
+    for table, (chooser, _) in fields.PLUGIN_TABLES.items():
+        if values[table] is not None:
+            values[table][values[table][chooser]] = values[table].pop("settings")
+    found: dict[str, str] = {}
+    for path, value in _leaves(values):
+        source = document.sources.get(path)
+        if source is not None:
+            found[dotted(path)] = str(source)
+        elif value is None and preset is not None and path[:2] == ("network", "links"):
+            found[dotted(path)] = f"preset {preset}"
+        else:
+            found[dotted(path)] = "default"
+    return found
+
+
+def _leaves(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, object]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*path, key))
+    elif isinstance(value, (list, tuple)) and any(isinstance(inner, dict) for inner in value):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, (*path, index))
+    else:
+        yield path, value

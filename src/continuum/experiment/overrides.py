@@ -1,0 +1,120 @@
+"""Values that are given beside the file: `--set`, the environment, `--provider`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, time
+from typing import Any
+
+from continuum.errors import InvalidExperiment, Problem
+from continuum.experiment import fields
+from continuum.experiment.document import Document, KeyPath, Source, dotted, shown
+
+PREFIX = "CONTINUUM_SET__"
+"""Of variables: `CONTINUUM_SET__BENCHMARK__DURATION=30s` sets `benchmark.duration`."""
+
+_DEPTH = 16
+
+
+def apply(
+    document: Document,
+    *,
+    settings: Sequence[str] = (),
+    provider: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Put values into a document: the environment's, then `--set`, then `--provider`.
+
+    Raises:
+        InvalidExperiment: with all that cannot be put anywhere.
+    """
+    problems: list[Problem] = []
+    for name in sorted(environment or {}):
+        if name.startswith(PREFIX):
+            path = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
+            source = Source(name, environment=True)
+            assert environment is not None
+            problems += _put(document, path, environment[name], source)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        source = Source("--set")
+        if equals:
+            problems += _put(document, tuple(key.strip().split(".")), text, source)
+        else:
+            problems.append(source.problem(f'"{shown(setting)}" has no "=": write KEY=VALUE'))
+    if provider is not None:
+        path = ("infrastructure", "provider")
+        problems += _put(document, path, provider, Source("--provider"))
+    if problems:
+        raise InvalidExperiment(tuple(problems))
+
+
+def value_of(text: str, path: KeyPath) -> Any:  # noqa: ANN401  values of a file have any type
+    """A value as TOML reads it, else the text itself; always the text where a text belongs."""
+    text = text.strip()
+    spot = fields.spot(path)
+    quoted = text[:1] in {'"', "'"}
+    if spot is not None and spot.holds_text and not quoted:
+        return text
+    try:
+        value = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    if len(value) > 1 or isinstance(value["value"], (date, datetime, time)):
+        return text
+    return value["value"]
+
+
+def _put(document: Document, names: tuple[str, ...], text: str, source: Source) -> list[Problem]:
+    """Set one value; tables on the way are made. Returns what is wrong with it, if anything."""
+    key = shown(dotted(names))
+    if not text.isprintable() or not "".join(names).isprintable():
+        return [source.problem(f'"{key}": the key or the value holds characters that are no text')]
+    if not all(names) or len(names) > _DEPTH:
+        return [source.problem(f'"{key}" is not a key, as in benchmark.duration')]
+    holder: Any = document.values
+    path: KeyPath = ()
+    for position, name in enumerate(names):
+        last = position == len(names) - 1
+        if isinstance(holder, list):
+            if not (name.isascii() and name.isdigit() and int(name[:9]) <= len(holder)):
+                return [
+                    source.problem(
+                        f'"{key}": {shown(dotted(path))} is a list with {len(holder)} elements; '
+                        f'"{shown(name)}" is not a position in it'
+                    )
+                ]
+            index = int(name)
+            path = (*path, index)
+            if index == len(holder):
+                holder.append({})
+                document.sources[path] = source
+            step: str | int = index
+        elif isinstance(holder, dict):
+            step = _existing(holder, name) if source.environment else name
+            path = (*path, step)
+            if step not in holder:
+                spot = fields.spot(path)
+                holder[step] = [] if spot is not None and _is_list(spot) else {}
+                document.sources[path] = source
+        else:
+            return [source.problem(f'"{key}": {shown(dotted(path))} is not a table')]
+        if last:
+            holder[step] = value_of(text, path)
+            for inner in [each for each in document.sources if each[: len(path)] == path]:
+                del document.sources[inner]
+            document.sources[path] = source
+        else:
+            holder = holder[step]
+    return []
+
+
+def _is_list(spot: fields.Spot) -> bool:
+    return getattr(spot.kind, "__origin__", None) is tuple
+
+
+def _existing(table: dict[str, Any], name: str) -> str:
+    """The key that a variable means: names of variables have no dashes."""
+    same = [key for key in table if key.lower().replace("-", "_") == name]
+    return same[0] if len(same) == 1 else name

@@ -1,0 +1,192 @@
+"""Reader of our own format: TOML.
+
+`tomllib` gives values without places, so a second, simpler pass over the same text, which is then
+known to be valid, finds the line of every key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from bisect import bisect_right
+
+from continuum.errors import InvalidExperiment, Problem
+from continuum.experiment.document import Document, KeyPath, Source
+
+DOTS_LIMIT = 100
+"""In one line. `tomllib` takes time and memory by the square of a dotted key's length."""
+
+_PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)\s*$")
+_RULER = re.compile(r"\s*#[\s.]*")
+
+
+def read(text: str, file: str) -> Document:
+    """An experiment's values and their places.
+
+    Raises:
+        InvalidExperiment: the text is not TOML.
+    """
+    text = text.replace("\r\n", "\n")
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > DOTS_LIMIT and not _RULER.fullmatch(line):
+            raise _refusal(file, number, f"more than {DOTS_LIMIT} dots in one line")
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        place = _PLACE.search(message)
+        line_number = int(place[1]) if place and place[1] else len(text.rstrip("\n").split("\n"))
+        message = message[: place.start()] if place else message
+        raise _refusal(file, line_number, f"not valid TOML: {message}") from error
+    except RecursionError as error:
+        raise _refusal(file, 0, "tables or lists are nested too deeply") from error
+    except ValueError as error:
+        # Python refuses to read whole numbers of more than 4300 digits.
+        raise _refusal(file, 0, "holds a number with too many digits") from error
+    lines = locate(text)
+    return Document(file, values, {path: Source(file, line) for path, line in lines.items()})
+
+
+def _refusal(file: str, line: int, message: str) -> InvalidExperiment:
+    return InvalidExperiment((Problem(file, line, message),))
+
+
+def locate(text: str) -> dict[KeyPath, int]:
+    """The line, 1-based, of every key and list element of a text that is valid TOML."""
+    locator = _Locator(text.replace("\r\n", "\n"))
+    try:
+        locator.document()
+    except (_Lost, RecursionError):
+        # Places are a courtesy: what was found until here is still right.
+        pass
+    return locator.lines
+
+
+class _Lost(Exception):
+    """The text is not what a valid document has at this place."""
+
+
+_SPACE = re.compile(r"[ \t]*")
+_BLANK = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
+_KEY = re.compile(r"""[A-Za-z0-9_-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*'""")
+_STRING = re.compile(
+    r'"""(?:\\.|[^\\])*?""""{0,2}'
+    r"|'''.*?''''{0,2}"
+    r'|"(?:\\.|[^"\\\n])*"'
+    r"|'[^'\n]*'",
+    re.DOTALL,
+)
+_PLAIN = re.compile(r"[^,\]}\n#]+")
+
+
+class _Locator:
+    """One pass over a text; `lines` grows as keys are met."""
+
+    def __init__(self, text: str) -> None:
+        self.lines: dict[KeyPath, int] = {}
+        self._text = text
+        self._at = 0
+        self._breaks = [match.end() for match in re.finditer("\n", text)]
+        self._last_index: dict[KeyPath, int] = {}
+
+    def document(self) -> None:
+        table: KeyPath = ()
+        self._skip(_BLANK)
+        while self._at < len(self._text):
+            if self._text[self._at] == "[":
+                table = self._header()
+            else:
+                self._pair(table)
+            self._skip(_BLANK)
+
+    def _skip(self, pattern: re.Pattern[str]) -> str:
+        match = pattern.match(self._text, self._at)
+        if match is None:
+            raise _Lost
+        self._at = match.end()
+        return match[0]
+
+    def _take(self, token: str) -> None:
+        if not self._text.startswith(token, self._at):
+            raise _Lost
+        self._at += len(token)
+
+    def _next(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _note(self, path: KeyPath, start: int) -> None:
+        self.lines.setdefault(path, bisect_right(self._breaks, start) + 1)
+
+    def _header(self) -> KeyPath:
+        start = self._at
+        in_list = self._text.startswith("[[", start)
+        self._at += 2 if in_list else 1
+        keys = self._keys()
+        self._take("]]" if in_list else "]")
+        path: KeyPath = ()
+        for position, key in enumerate(keys):
+            path = (*path, key)
+            self._note(path, start)
+            if in_list and position == len(keys) - 1:
+                self._last_index[path] = self._last_index.get(path, -1) + 1
+            if path in self._last_index:
+                path = (*path, self._last_index[path])
+                self._note(path, start)
+        return path
+
+    def _keys(self) -> list[str]:
+        """A key, dotted or not."""
+        keys = []
+        while True:
+            self._skip(_SPACE)
+            token = self._skip(_KEY)
+            keys.append(tomllib.loads(f"key = {token}")["key"] if token[0] in "\"'" else token)
+            self._skip(_SPACE)
+            if self._next() != ".":
+                return keys
+            self._take(".")
+
+    def _pair(self, table: KeyPath) -> None:
+        start = self._at
+        path = table
+        for key in self._keys():
+            path = (*path, key)
+            self._note(path, start)
+        self._take("=")
+        self._skip(_SPACE)
+        self._value(path)
+
+    def _value(self, path: KeyPath) -> None:
+        first = self._next()
+        if first == "[":
+            self._list(path)
+        elif first == "{":
+            self._table(path)
+        else:
+            self._skip(_STRING if first in {'"', "'"} else _PLAIN)
+
+    def _list(self, path: KeyPath) -> None:
+        self._take("[")
+        index = 0
+        self._skip(_BLANK)
+        while self._next() != "]":
+            element = (*path, index)
+            self._note(element, self._at)
+            self._value(element)
+            index += 1
+            self._skip(_BLANK)
+            if self._next() == ",":
+                self._take(",")
+                self._skip(_BLANK)
+        self._take("]")
+
+    def _table(self, path: KeyPath) -> None:
+        self._take("{")
+        self._skip(_BLANK)
+        while self._next() != "}":
+            self._pair(path)
+            self._skip(_BLANK)
+            if self._next() == ",":
+                self._take(",")
+                self._skip(_BLANK)
+        self._take("}")

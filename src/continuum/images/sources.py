@@ -1,0 +1,180 @@
+"""The Debian or Ubuntu package sources of this host, for images of the same release."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from continuum.errors import NotPossibleHere
+
+APT_FOLDER = Path("/etc/apt")
+OS_RELEASE = Path("/etc/os-release")
+
+_ARCHIVE_COMPONENTS = {
+    "main",
+    "contrib",
+    "non-free",
+    "non-free-firmware",
+    "restricted",
+    "universe",
+    "multiverse",
+}
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "i686": "i386"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of the package sources. `options` are apt's own, as (("signed-by", "…"),)."""
+
+    address: str
+    suite: str
+    components: tuple[str, ...]
+    options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def signed_by(self) -> str:
+        """Key ring of this entry; empty when apt's common key rings count."""
+        return dict(self.options).get("signed-by", "")
+
+    def line(self) -> str:
+        """The entry in apt's one-line style."""
+        options = " ".join(f"{key}={value}" for key, value in self.options)
+        between = f" [{options}]" if options else ""
+        return f"deb{between} {self.address} {self.suite} {' '.join(self.components)}".rstrip()
+
+
+@dataclass(frozen=True)
+class HostSources:
+    """The host's release and the sources that serve it."""
+
+    distribution: str
+    suite: str
+    architecture: str
+    entries: tuple[Source, ...]
+
+    def inputs(self) -> list[object]:
+        """What decides which packages an image can get: never a mirror's address or index."""
+        offered = {(entry.suite, entry.components) for entry in self.entries}
+        return [self.distribution, self.suite, self.architecture, sorted(offered)]
+
+    def lines(self) -> str:
+        """All entries in apt's one-line style."""
+        return "".join(entry.line() + "\n" for entry in self.entries)
+
+
+def read(apt: Path = APT_FOLDER, os_release: Path = OS_RELEASE) -> HostSources:
+    """The sources of this host's own release, read from whichever format they are in.
+
+    Raises:
+        NotPossibleHere: this is not Debian or Ubuntu, or no source serves its release.
+    """
+    release = _assignments(os_release)
+    distribution, suite = release.get("ID", ""), release.get("VERSION_CODENAME", "")
+    if not suite or not apt.is_dir():
+        raise NotPossibleHere(
+            f'machine images are made from Debian or Ubuntu packages; this host is "'
+            f'{release.get("PRETTY_NAME", "unknown")}"',
+            where=str(os_release),
+            hint="use a Debian or Ubuntu host, or another provider",
+        )
+    entries = tuple(_of_release(list(_all(apt)), suite))
+    if not entries:
+        raise NotPossibleHere(
+            f"no package source of this host serves its release, {suite}",
+            where=str(apt),
+            hint=f"add a source with suite {suite} and component main to {apt}/sources.list.d",
+        )
+    return HostSources(distribution, suite, architecture(), entries)
+
+
+def architecture() -> str:
+    """This host's architecture by Debian's name."""
+    machine = platform.machine()
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def _all(apt: Path) -> Iterator[Source]:
+    for path in (apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))):
+        if path.suffix in (".list", ".sources") and path.is_file():
+            text = path.read_text(errors="replace")
+            yield from _paragraphs(text) if path.suffix == ".sources" else _lines(text)
+
+
+def _lines(text: str) -> Iterator[Source]:
+    """Entries in the one-line style."""
+    for raw in text.splitlines():
+        line = raw.partition("#")[0].strip()
+        kind, _, rest = line.partition(" ")
+        if kind != "deb":
+            continue
+        options: list[tuple[str, str]] = []
+        rest = rest.strip()
+        if rest.startswith("["):
+            inside, _, rest = rest[1:].partition("]")
+            for option in inside.split():
+                key, _, value = option.partition("=")
+                options.append((key.rstrip("+-").lower(), value))
+        words = rest.split()
+        if len(words) >= 2:
+            yield Source(words[0], words[1], tuple(words[2:]), tuple(options))
+
+
+def _paragraphs(text: str) -> Iterator[Source]:
+    """Entries in the style of key: value paragraphs."""
+    for paragraph in text.replace("\r", "").split("\n\n"):
+        fields: dict[str, str] = {}
+        last = ""
+        for line in paragraph.splitlines():
+            if line.startswith("#") or not line.strip():
+                continue
+            if line[0] in " \t":
+                fields[last] = f"{fields.get(last, '')}\n{line.strip()}"
+            else:
+                last, _, value = line.partition(":")
+                last = last.strip().lower()
+                fields[last] = value.strip()
+        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes") == "no":
+            continue
+        options = tuple(
+            (key, " ".join(fields[key].split()))
+            for key in ("signed-by", "trusted", "check-valid-until")
+            # A key that stands in the file itself has no place in a one-line entry; apt's common
+            # key rings hold the distribution's own.
+            if fields.get(key) and "\n" not in fields[key]
+        )
+        for address in fields.get("uris", "").split():
+            for suite in fields.get("suites", "").split():
+                yield Source(address, suite, tuple(fields.get("components", "").split()), options)
+
+
+def _of_release(entries: list[Source], suite: str) -> Iterator[Source]:
+    """The distribution's own archive, not the third parties' that serve the same release."""
+    suites = {suite, f"{suite}-updates", f"{suite}-security", f"{suite}/updates"}
+    fitting = [
+        entry
+        for entry in entries
+        if entry.suite in suites
+        and not entry.address.startswith("cdrom:")
+        and _ARCHIVE_COMPONENTS.intersection(entry.components)
+    ]
+    official = [
+        entry for entry in fitting if "archive-keyring" in entry.signed_by or not entry.signed_by
+    ]
+    # A site's own mirror may be signed by the site's key.
+    chosen = official if any(entry.suite == suite for entry in official) else fitting
+    if any(entry.suite == suite for entry in chosen):
+        yield from dict.fromkeys(chosen)
+
+
+def _assignments(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    found = {}
+    for line in path.read_text(errors="replace").splitlines():
+        key, separator, value = line.partition("=")
+        if separator and not key.startswith("#"):
+            found[key.strip()] = " ".join(shlex.split(value))
+    return found

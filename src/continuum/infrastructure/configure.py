@@ -1,0 +1,346 @@
+"""Phase 1, configure: from an experiment to a plan of machines, addresses and links. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from continuum.errors import NotPossibleHere
+from continuum.experiment.model import Experiment
+from continuum.experiment.model import Link as LinkEntry
+from continuum.experiment.presets import PRESETS
+from continuum.infrastructure.plan import (
+    Block,
+    InfrastructurePlan,
+    Link,
+    LinkSettings,
+    MachineSpec,
+    NetworkPlan,
+)
+
+PRIVATE_SPACE = ipaddress.IPv4Network("10.0.0.0/8")
+SMALLEST_TIER = 256
+FIRST_MACHINE = 2
+"""Offset of a tier's first machine in its block: 0 is the network, 1 the host on the first."""
+
+NESTING_MANAGERS = frozenset({"kubernetes", "kubeedge"})
+_PLAN = TypeAdapter(InfrastructurePlan)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the plan depends on beside the experiment: facts about the host.
+
+    Attributes:
+        deployment, identity: of the deployment.
+        image: fingerprint of the machine image.
+        host_cores: cores of the host.
+        blocks_in_use: address blocks to keep away from.
+        kept_block: first address of the block that this deployment already has, if it has one.
+    """
+
+    deployment: str
+    identity: str
+    image: str
+    host_cores: int
+    blocks_in_use: Sequence[str] = ()
+    kept_block: str | None = None
+
+
+def configure(
+    experiment: Experiment, surroundings: Surroundings, settings: dict[str, Any]
+) -> InfrastructurePlan:
+    """The plan of phase 1.
+
+    Raises:
+        NotPossibleHere: the addresses clash, none are free, or cores cannot be pinned.
+    """
+    tiers = _tier_blocks(experiment, surroundings)
+    block = _covering(tiers.values())
+    first = next(iter(tiers.values()))
+    return InfrastructurePlan(
+        deployment=surroundings.deployment,
+        identity=surroundings.identity,
+        provider=experiment.infrastructure.provider,
+        image=surroundings.image,
+        machines=_machines(experiment, surroundings, tiers),
+        network=NetworkPlan(
+            bridge=f"ctm{surroundings.identity}",
+            block=block,
+            host_address=str(first[1]),
+            tiers=tiers,
+            links=resolve_links(experiment, tiers),
+            emulator=experiment.network.emulator if experiment.network else "auto",
+            internet=experiment.infrastructure.internet,
+        ),
+        settings=settings,
+    )
+
+
+def to_json(plan: InfrastructurePlan) -> str:
+    """The plan as text; equal plans give equal texts."""
+    return _PLAN.dump_json(plan, indent=1).decode() + "\n"
+
+
+def from_json(text: str | bytes) -> InfrastructurePlan:
+    """The plan that `to_json` wrote."""
+    return _PLAN.validate_json(text)
+
+
+def _tier_size(experiment: Experiment) -> int:
+    """Addresses of every tier: a power of two, all the same, with room for some more machines."""
+    most = max(tier.machines for tier in experiment.tiers.values())
+    size = SMALLEST_TIER
+    while size < most + most // 4 + FIRST_MACHINE + 1:
+        size *= 2
+    return size
+
+
+def _tier_blocks(experiment: Experiment, surroundings: Surroundings) -> dict[str, Block]:
+    size = _tier_size(experiment)
+    count = len(experiment.tiers)
+    used = [ipaddress.IPv4Network(text, strict=False) for text in surroundings.blocks_in_use]
+    asked = experiment.infrastructure.address_block
+    start = asked or surroundings.kept_block
+    if start is not None:
+        blocks = _consecutive(int(ipaddress.IPv4Address(start)), size, count)
+        clash = _first_clash(_covering(blocks), used)
+        if clash is None:
+            return dict(zip(experiment.tiers, blocks, strict=True))
+        if asked is not None:
+            raise NotPossibleHere(
+                f"addresses {_covering(blocks)} overlap with {clash}, which this host uses",
+                where="infrastructure.address_block",
+                hint="choose another one, or leave it out to get a free one",
+            )
+    whole = size
+    while whole < size * count:
+        whole *= 2
+    positions = PRIVATE_SPACE.num_addresses // whole
+    offset = int(surroundings.identity, 16) % positions
+    for attempt in range(positions):
+        base = int(PRIVATE_SPACE[0]) + ((offset + attempt) % positions) * whole
+        blocks = _consecutive(base, size, count)
+        if _first_clash(_covering(blocks), used) is None:
+            return dict(zip(experiment.tiers, blocks, strict=True))
+    raise NotPossibleHere(
+        f"no free block of {whole} private addresses on this host",
+        hint="remove deployments (continuum down --all), or set infrastructure.address_block",
+    )
+
+
+def _consecutive(base: int, size: int, count: int) -> list[Block]:
+    aligned = base - base % size
+    prefix = 32 - (size.bit_length() - 1)
+    return [
+        ipaddress.IPv4Network((aligned + index * size, prefix), strict=True)
+        for index in range(count)
+    ]
+
+
+def _covering(blocks: Iterable[Block]) -> Block:
+    """The smallest block that holds all of them."""
+    ordered = sorted(blocks)
+    first, last = ordered[0].network_address, ordered[-1].broadcast_address
+    bits = (int(first) ^ int(last)).bit_length()
+    return ipaddress.IPv4Network((int(first) >> bits << bits, 32 - bits))
+
+
+def _first_clash(block: Block, used: Iterable[Block]) -> Block | None:
+    return next((other for other in used if other.overlaps(block) and other.prefixlen > 0), None)
+
+
+def _machines(
+    experiment: Experiment, surroundings: Surroundings, tiers: dict[str, Block]
+) -> tuple[MachineSpec, ...]:
+    nested = experiment.software is not None and (
+        experiment.software.manager in NESTING_MANAGERS
+        or experiment.software.execution_model == "container"
+    )
+    free_cores = iter(range(surroundings.host_cores))
+    specs = []
+    for name, tier in experiment.tiers.items():
+        for index, machine in enumerate(experiment.machine_names(name)):
+            address = tiers[name][FIRST_MACHINE + index]
+            specs.append(
+                MachineSpec(
+                    name=machine,
+                    tier=name,
+                    address=str(address),
+                    mac=_mac(surroundings.identity, address),
+                    cores=tier.cores,
+                    quota=tier.quota,
+                    memory=tier.memory,
+                    disk_read=tier.disk_read,
+                    disk_write=tier.disk_write,
+                    pinned_cores=(
+                        _pin(free_cores, tier.cores, experiment, surroundings)
+                        if experiment.infrastructure.cpu_pin
+                        else ()
+                    ),
+                    nested=nested,
+                )
+            )
+    return tuple(specs)
+
+
+def _pin(
+    free: Iterator[int], count: int, experiment: Experiment, surroundings: Surroundings
+) -> tuple[int, ...]:
+    cores = tuple(islice(free, count))
+    if len(cores) < count:
+        wanted = sum(tier.cores * tier.machines for tier in experiment.tiers.values())
+        raise NotPossibleHere(
+            f"cpu_pin needs {wanted} cores for all machines; "
+            f"this host has {surroundings.host_cores}",
+            where="infrastructure.cpu_pin",
+            hint="--set infrastructure.cpu_pin=false, or fewer machines or cores",
+        )
+    return cores
+
+
+def _mac(identity: str, address: ipaddress.IPv4Address) -> str:
+    """Locally administered; unique on the bridge by the last 24 bits of the address."""
+    low = int(address) & 0xFFFFFF
+    parts = [0x02, int(identity[0:2], 16), int(identity[2:4], 16)]
+    parts += [low >> 16, (low >> 8) & 0xFF, low & 0xFF]
+    return ":".join(f"{part:02x}" for part in parts)
+
+
+def resolve_links(experiment: Experiment, tiers: dict[str, Block]) -> tuple[Link, ...]:
+    """Every emulated directed path, the most specific first.
+
+    The preset is the ground, entries of the file follow in their order. An entry about machines
+    starts from what its tiers have by then.
+    """
+    network = experiment.network
+    if network is None:
+        return ()
+    tier_of = {
+        machine: tier for tier in experiment.tiers for machine in experiment.machine_names(tier)
+    }
+    addresses = {
+        machine: ipaddress.IPv4Network(
+            tiers[tier][FIRST_MACHINE + experiment.machine_names(tier).index(machine)]
+        )
+        for entry in network.links
+        for pair in entry.directions
+        for machine in pair
+        if (tier := tier_of.get(machine, "")) and machine not in experiment.tiers
+    }
+    settings: dict[tuple[str, str], LinkSettings] = {}
+    for pair, values in PRESETS[network.preset].items() if network.preset else ():
+        if pair[0] in experiment.tiers and pair[1] in experiment.tiers:
+            settings[pair] = LinkSettings(
+                values.delay_ms, values.jitter_ms, values.loss_percent, values.rate_mbit
+            )
+    for entry in network.links:
+        for pair in entry.directions:
+            on_tiers = (
+                tier_of.get(pair[0], pair[0]) if pair[0] in addresses else pair[0],
+                tier_of.get(pair[1], pair[1]) if pair[1] in addresses else pair[1],
+            )
+            ground = settings.get(pair) or settings.get(on_tiers) or LinkSettings()
+            settings[pair] = _overridden(ground, entry)
+    blocks = {**tiers, **addresses}
+    links = [
+        Link(source, destination, blocks[source], blocks[destination], values)
+        for (source, destination), values in settings.items()
+        if _can_carry(experiment, source, destination) and values != LinkSettings()
+    ]
+    return tuple(
+        sorted(
+            links,
+            key=lambda link: -(link.source_block.prefixlen + link.destination_block.prefixlen),
+        )
+    )
+
+
+def _overridden(ground: LinkSettings, entry: LinkEntry) -> LinkSettings:
+    written = {
+        "delay_ms": entry.delay,
+        "jitter_ms": entry.jitter,
+        "loss_percent": entry.loss,
+        "rate_mbit": entry.rate,
+    }
+    return replace(ground, **{key: value for key, value in written.items() if value is not None})
+
+
+def _can_carry(experiment: Experiment, source: str, destination: str) -> bool:
+    """Whether there are two machines that the path could join."""
+    ends = [experiment.tiers.get(end) for end in (source, destination)]
+    if any(tier is not None and tier.machines == 0 for tier in ends):
+        return False
+    return not (source == destination and (ends[0] is None or ends[0].machines < 2))
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between what is and what the plan wants.
+
+    `action` is `create`, `replace`, `remove` or `update`; `reason` says why, for a person.
+    """
+
+    action: str
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.what}: {self.reason}"
+
+
+def changes(
+    before: InfrastructurePlan | None, states: dict[str, str], after: InfrastructurePlan
+) -> list[Change]:
+    """What `execute` will do. `states` maps existing machines to `running` or `stopped`."""
+    found: list[Change] = []
+    old = {spec.name: spec for spec in before.machines} if before else {}
+    new = {spec.name: spec for spec in after.machines}
+    everything = _reason_to_replace_all(before, after)
+    for name, spec in new.items():
+        if name not in states:
+            found.append(Change("create", name, "it does not exist"))
+        elif everything:
+            found.append(Change("replace", name, everything))
+        elif name in old and old[name] != spec:
+            found.append(Change("replace", name, _field_differences(old[name], spec)))
+        elif states[name] != "running":
+            found.append(Change("update", name, f"it is {states[name]}; it is started"))
+    found += [
+        Change("remove", name, "the experiment does not have it any more")
+        for name in states
+        if name not in new
+    ]
+    if before is not None and before.network.links != after.network.links:
+        found.append(Change("update", "links", "the network of the experiment differs"))
+    elif before is None and after.network.links:
+        found.append(Change("create", "links", f"{len(after.network.links)} directed links"))
+    return found
+
+
+def _reason_to_replace_all(before: InfrastructurePlan | None, after: InfrastructurePlan) -> str:
+    if before is None:
+        return ""
+    if before.provider != after.provider:
+        return f"provider {before.provider} → {after.provider}"
+    if before.image != after.image:
+        return "the machine image differs"
+    if before.settings != after.settings:
+        return "the provider's settings differ"
+    if (before.network.block, before.network.tiers, before.network.internet) != (
+        after.network.block,
+        after.network.tiers,
+        after.network.internet,
+    ):
+        return "the addresses differ"
+    return ""
+
+
+def _field_differences(old: MachineSpec, new: MachineSpec) -> str:
+    fields = [name for name in old.__dataclass_fields__ if getattr(old, name) != getattr(new, name)]
+    return ", ".join(f"{name} {getattr(old, name)} → {getattr(new, name)}" for name in fields)

@@ -1,0 +1,59 @@
+"""Phase 1, execute: image, network, machines; and, as the last step of `up`, the links."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from continuum.infrastructure import configure
+
+if TYPE_CHECKING:
+    from continuum.deployment import Deployment
+    from continuum.events import Events
+    from continuum.images.recipe import Recipe
+    from continuum.infrastructure.plan import InfrastructurePlan
+    from continuum.infrastructure.providers.contract import Provider
+    from continuum.machine import Machine
+
+PHASE = "infrastructure"
+PLAN_FILE = "plan/infrastructure.json"
+
+
+def stored_plan(deployment: Deployment) -> InfrastructurePlan | None:
+    """The plan that was last carried out or begun; None when there is none."""
+    path = deployment.folder / PLAN_FILE
+    return configure.from_json(path.read_bytes()) if path.exists() else None
+
+
+def execute(
+    deployment: Deployment,
+    plan: InfrastructurePlan,
+    recipe: Recipe,
+    provider: Provider,
+    events: Events,
+) -> list[Machine]:
+    """Bring network and machines to what the plan says; returns handles of all machines."""
+    journal = deployment.journal
+    deployment.write(PLAN_FILE, configure.to_json(plan))
+    with journal.step(
+        events, PHASE, "machine image", waits_for="the image to be built", fingerprint=plan.image
+    ):
+        provider.build_image(recipe)
+    with journal.step(
+        events, PHASE, "network", waits_for="bridge and rules", fingerprint=plan.network.bridge
+    ) as step:
+        step.changed = provider.create_network(deployment, plan)
+    with journal.step(
+        events, PHASE, "machines", waits_for=f"SSH on {len(plan.machines)} machines"
+    ) as step:
+        step.changed = bool(provider.create(deployment, plan, step.progress))
+    return provider.machines(deployment, plan)
+
+
+def execute_links(
+    deployment: Deployment, plan: InfrastructurePlan, provider: Provider, events: Events
+) -> None:
+    """Put the plan's links in force on the machines' own interfaces."""
+    with deployment.journal.step(
+        events, PHASE, "links", waits_for=f"{len(plan.network.links)} directed links"
+    ) as step:
+        step.changed = provider.apply_links(deployment, plan)

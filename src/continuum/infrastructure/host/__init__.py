@@ -1,0 +1,1 @@
+"""What is done to the host itself: bridge, firewall, limits, keys. Shared by providers."""

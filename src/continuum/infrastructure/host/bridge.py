@@ -1,0 +1,136 @@
+"""The bridge of one deployment on this host, known by its alias."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from continuum.deployment import Deployment
+from continuum.errors import StepFailed
+from continuum.infrastructure.plan import NetworkPlan
+from continuum.machine import Command, run_on_host
+
+PORT_LIMIT = 1023
+"""Interfaces that the kernel allows on one bridge."""
+
+_ALIAS_LIMIT = 255
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A bridge that is there. `ports` are the interfaces on it."""
+
+    name: str
+    label: str
+    up: bool
+    addresses: tuple[str, ...]
+
+
+def label(deployment: Deployment) -> str:
+    """What a bridge of the deployment carries as its alias."""
+    return _label(deployment.name, deployment.root)
+
+
+def _label(name: str, state_folder: Path) -> str:
+    return f"continuum {name} {state_folder.absolute()}"[:_ALIAS_LIMIT]
+
+
+def all_bridges() -> list[Bridge]:
+    """Every bridge on this host."""
+    shown = run_on_host(Command(("ip", "-json", "address", "show", "type", "bridge")))
+    found: list[dict[str, Any]] = json.loads(shown.check().text or "[]")
+    return [
+        Bridge(
+            name=each["ifname"],
+            label=each.get("ifalias", ""),
+            up="UP" in each.get("flags", []),
+            addresses=tuple(
+                f"{address['local']}/{address['prefixlen']}"
+                for address in each.get("addr_info", [])
+                if address.get("family") == "inet"
+            ),
+        )
+        for each in found
+        if each
+    ]
+
+
+def deployments(state_folder: Path) -> list[str]:
+    """Names of the deployments in that state folder whose bridges are on this host."""
+    names = []
+    for bridge in all_bridges():
+        words = bridge.label.split(" ", 2)
+        if len(words) == 3 and bridge.label == _label(words[1], state_folder):
+            names.append(words[1])
+    return names
+
+
+def ensure(deployment: Deployment, network: NetworkPlan) -> bool:
+    """Make the bridge with its label and address; True when anything was changed.
+
+    Raises:
+        StepFailed: an interface of that name is there and is not ours.
+    """
+    address = f"{network.host_address}/{network.block.prefixlen}"
+    name = network.bridge
+    there = next((each for each in all_bridges() if each.name == name), None)
+    if there is None:
+        if _exists(name):
+            raise _foreign(name, "another interface")
+        # The label comes in the same request: there is no moment at which it is nobody's.
+        make = ("ip", "link", "add", name, "alias", label(deployment), "address", _mac(name))
+        made = run_on_host(Command((*make, "type", "bridge", "mcast_snooping", "0")))
+        made.check(f"bridge {name} cannot be made", hint="continuum doctor")
+    elif there.label != label(deployment):
+        raise _foreign(name, f'a bridge labelled "{there.label}"' if there.label else "a bridge")
+    elif there.up and there.addresses == (address,):
+        return False
+    _no_ipv6(name)
+    for arguments in (
+        ("address", "flush", "dev", name),
+        ("address", "add", address, "dev", name),
+        ("link", "set", name, "up"),
+    ):
+        run_on_host(Command(("ip", *arguments))).check(hint="continuum doctor")
+    return True
+
+
+def remove(deployment: Deployment, name: str) -> bool:
+    """Remove the bridge and what is still on it, if it is ours; True when it was there."""
+    there = next((each for each in all_bridges() if each.name == name), None)
+    if there is None or there.label != label(deployment):
+        return False
+    ports = Path("/sys/class/net", name, "brif")
+    for port in sorted(ports.iterdir()) if ports.is_dir() else []:
+        # An interface whose machine has just ended may vanish by itself meanwhile.
+        run_on_host(Command(("ip", "link", "delete", port.name)))
+    result = run_on_host(Command(("ip", "link", "delete", name)))
+    if _exists(name):
+        result.check(f"bridge {name} cannot be removed")
+    return True
+
+
+def _exists(name: str) -> bool:
+    return Path("/sys/class/net", name).exists()
+
+
+def _mac(name: str) -> str:
+    """A hardware address of its own: else it changes with every machine that comes or goes."""
+    return "02:" + hashlib.sha256(name.encode()).digest()[:5].hex(":")
+
+
+def _no_ipv6(name: str) -> None:
+    switch = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
+    if switch.exists():
+        switch.write_text("1")
+
+
+def _foreign(name: str, what: str) -> StepFailed:
+    return StepFailed(
+        f"the name {name} is taken by {what} that is not ours",
+        where=f"interface {name}",
+        hint=f"look at it with `ip -details link show {name}`; it has not been touched",
+    )

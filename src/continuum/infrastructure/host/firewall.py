@@ -1,0 +1,111 @@
+"""The rules that close a deployment's network, by iptables; known by their comments.
+
+Machines reach each other and nothing else: no other network, no other deployment, no port of the
+host. The host reaches the machines.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from continuum.images.recipe import fingerprint
+from continuum.infrastructure.plan import NetworkPlan
+from continuum.machine import Command, run_on_host
+
+WAIT = ("--wait", "20")
+_TABLES = ("filter", "nat")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule, without its comment. `text` is what follows the chain's name."""
+
+    table: str
+    chain: str
+    text: str
+
+
+def rules(network: NetworkPlan) -> tuple[Rule, ...]:
+    """The rules of one deployment, in the order in which they are tried; a pure function."""
+    bridge = network.bridge
+    answers = "-m conntrack --ctstate ESTABLISHED,RELATED"
+    # With br_netfilter, frames within the bridge pass here too.
+    forward = [f"-i {bridge} -o {bridge} -j ACCEPT"]
+    if network.internet:
+        forward += [
+            f"-i {bridge} -o ctm+ -j DROP",
+            f"-i ctm+ -o {bridge} -j DROP",
+            f"-i {bridge} -j ACCEPT",
+            f"-o {bridge} {answers} -j ACCEPT",
+        ]
+    forward += [f"-i {bridge} -j DROP", f"-o {bridge} -j DROP"]
+    enter = [
+        f"-i {bridge} {answers} -j ACCEPT",
+        f"-i {bridge} -p icmp -j ACCEPT",
+        f"-i {bridge} -j DROP",
+    ]
+    out = [f"-s {network.block} ! -o {bridge} -j MASQUERADE"] if network.internet else []
+    return (
+        *(Rule("filter", "FORWARD", text) for text in forward),
+        *(Rule("filter", "INPUT", text) for text in enter),
+        *(Rule("nat", "POSTROUTING", text) for text in out),
+    )
+
+
+def ensure(identity: str, network: NetworkPlan) -> bool:
+    """Put the rules in force, in front of all others; True when anything was changed."""
+    wanted = rules(network)
+    version = fingerprint([(rule.table, rule.chain, rule.text) for rule in wanted])
+    comments = [f"continuum {identity} {version} {number}" for number in range(len(wanted))]
+    there = _ours(identity)
+    if sorted(comment for _, _, comment in there) == sorted(comments):
+        return False
+    batch: dict[str, list[str]] = {table: [] for table in _TABLES}
+    for table, line, _ in there:
+        batch[table].append(line)
+    # Each is inserted at the front, so the last comes first.
+    for rule, comment in reversed(list(zip(wanted, comments, strict=True))):
+        batch[rule.table].append(
+            f'-I {rule.chain} 1 {rule.text} -m comment --comment "{comment}"'
+        )
+    _restore(batch)
+    return True
+
+
+def remove(identity: str) -> bool:
+    """Remove the rules of one deployment; True when there were any."""
+    there = _ours(identity)
+    batch: dict[str, list[str]] = {table: [] for table in _TABLES}
+    for table, line, _ in there:
+        batch[table].append(line)
+    _restore(batch)
+    return bool(there)
+
+
+def _ours(identity: str) -> list[tuple[str, str, str]]:
+    """(table, the line that deletes the rule, its comment) of all rules of a deployment."""
+    found = []
+    for table in _TABLES:
+        shown = run_on_host(Command(("iptables-save", "-t", table))).check(
+            hint="apt-get install -y iptables"
+        )
+        for line in shown.text.splitlines():
+            if line.startswith("-A ") and f'"continuum {identity} ' in line:
+                words = shlex.split(line)
+                comment = words[words.index("--comment") + 1]
+                found.append((table, f"-D {line[3:]}", comment))
+    return found
+
+
+def _restore(batch: dict[str, list[str]]) -> None:
+    """Apply changes, each table at one stroke."""
+    text = "".join(
+        f"*{table}\n" + "".join(f"{line}\n" for line in lines) + "COMMIT\n"
+        for table, lines in batch.items()
+        if lines
+    )
+    if text:
+        run_on_host(
+            Command(("iptables-restore", "--noflush", *WAIT), input=text.encode(), timeout=40)
+        ).check("the rules that close the emulated network could not be set", hint="continuum doctor")

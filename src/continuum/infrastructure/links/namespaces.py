@@ -1,0 +1,125 @@
+"""Commands in a machine's network namespace, run from this host with this host's programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from continuum.errors import NotPossibleHere, StepFailed
+from continuum.infrastructure.links import shaping
+from continuum.infrastructure.links.contract import Interface
+from continuum.machine import Command, Result, run_on_host
+
+TIMEOUT = 30.0
+
+CHAIN = "CONTINUUM-LINKS"
+
+SETTINGS = ("net.ipv4.tcp_slow_start_after_idle=0", "net.ipv4.tcp_no_metrics_save=1")
+"""So that an exchange of request and answer on an open connection meets the link each time, and
+not what TCP remembers or forgets between two: see `docs/network.md`."""
+
+
+def inside(interface: Interface, *arguments: str, lines: str | None = None) -> Result:
+    """Run a program of the host in the namespace; its result, whatever its exit code.
+
+    Raises:
+        TimedOut: it did not end in time.
+    """
+    command = Command(
+        ("nsenter", f"--net={interface.namespace}", *arguments),
+        input=None if lines is None else lines.encode(),
+        timeout=TIMEOUT,
+    )
+    return run_on_host(command, where=interface.machine.name)
+
+
+def tune(interface: Interface) -> None:
+    """Set what TCP does on idle connections."""
+    inside(interface, "sysctl", "-q", "-w", *SETTINGS).check(
+        f"cannot set TCP's behaviour on {interface.machine.name}"
+    )
+
+
+def read_shaping(interface: Interface) -> shaping.InForce:
+    """Traffic control that is in force on the interface."""
+    device = interface.device
+    message = f"cannot read the traffic control of {interface.machine.name}"
+    disciplines = inside(interface, "tc", "-json", "qdisc", "show", "dev", device).check(message)
+    filters = inside(interface, "tc", "filter", "show", "dev", device).check(message)
+    return shaping.read(disciplines.text, filters.text)
+
+
+def apply_shaping(
+    interface: Interface, host: str, classes: tuple[shaping.TrafficClass, ...]
+) -> bool:
+    """Put exactly these classes in force, and read them back; True when anything was changed.
+
+    Raises:
+        StepFailed: the kernel refuses, or has something else than what it was given.
+    """
+    found = read_shaping(interface)
+    if shaping.same(classes, found.classes) or (not classes and not found.has_root):
+        return False
+    # In one batch, so that packets pass freely for as short as can be.
+    lines = shaping.remove(interface.device) if found.has_root else ""
+    lines += shaping.batch(interface.device, host, classes)
+    name = interface.machine.name
+    inside(interface, "tc", "-batch", "-", lines=lines).check(
+        f"cannot set the traffic control of {name}", hint="continuum doctor"
+    )
+    now = read_shaping(interface).classes or ()
+    if not shaping.same(classes, now):
+        raise StepFailed(
+            f"the traffic control of {name} is not what was asked for",
+            where=name,
+            output=f"asked: {classes}\nfound: {now}",
+        )
+    return True
+
+
+def jump(device: str) -> str:
+    """The rule that sends arriving packets to our chain."""
+    return f"-A PREROUTING -i {device} -j {CHAIN}"
+
+
+def read_rules(interface: Interface) -> list[str] | None:
+    """The rules of our chain, as `iptables-save` prints them; None when nothing jumps there."""
+    saved = inside(interface, "iptables-save", "-t", "raw").check(
+        f"cannot read the packet rules of {interface.machine.name}"
+    )
+    rules = saved.text.splitlines()
+    if jump(interface.device) not in rules:
+        return None
+    return [rule for rule in rules if rule.startswith(f"-A {CHAIN} ")]
+
+
+def write_rules(interface: Interface, table: str, *, jumps: bool) -> None:
+    """Set the rules of our chain, and unless it `jumps` there already, the jump to it."""
+    last = "" if jumps else f"{jump(interface.device)}\n"
+    lines = table.replace("COMMIT\n", f"{last}COMMIT\n")
+    inside(interface, "iptables-restore", "--noflush", lines=lines).check(
+        f"cannot set the packet rules of {interface.machine.name}", hint="continuum doctor"
+    )
+
+
+def scratch(
+    *arguments: str, lines: str | None = None, environment: Mapping[str, str] | None = None
+) -> str | None:
+    """Try a program in a network namespace that exists only meanwhile; what it said if it failed.
+
+    Raises:
+        NotPossibleHere: no such namespace can be made.
+    """
+    command = Command(
+        ("unshare", "--net", *arguments),
+        input=None if lines is None else lines.encode(),
+        environment=environment or {},
+        timeout=TIMEOUT,
+    )
+    result = run_on_host(command)
+    if result.exit_code == 0:
+        return None
+    if b"unshare failed" in result.stderr:
+        raise NotPossibleHere(
+            "network namespaces cannot be made", output=result.last_output, hint="run as root"
+        )
+    return result.last_output or f"exit status {result.exit_code}"

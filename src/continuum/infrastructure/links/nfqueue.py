@@ -1,0 +1,281 @@
+"""Links in user space: rate in the sender's kernel, delay, jitter and loss at the receiver.
+
+For kernels without netem. In each machine's namespace a rule per link puts arriving packets into
+a queue of their own, numbered by the link's place in the plan; one process serves all of them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from continuum.deployment import Deployment
+from continuum.errors import ContinuumError
+from continuum.infrastructure.links import namespaces, process, shaping
+from continuum.infrastructure.links.contract import Interface, LinkEmulator
+from continuum.infrastructure.links.rules import (
+    FRAME,
+    beginning,
+    burst,
+    bytes_per_second,
+    ending,
+    incoming,
+    outgoing,
+    queue_bytes,
+    same_rate,
+    waits,
+)
+from continuum.infrastructure.plan import Block, InfrastructurePlan, Link, LinkSettings, MachineSpec
+from continuum.parallel import for_each
+
+FIRST_QUEUE = 1000
+DEVICE = "eth0"
+
+
+class Nfqueue(LinkEmulator):
+    """Traffic control and packet rules per machine, and one process for all machines."""
+
+    name: ClassVar[str] = "nfqueue"
+
+    def probe(self) -> str | None:
+        """Set up a bucket, a rule and a queue, in a network namespace of their own."""
+        sample = shaping.TrafficClass(
+            ipaddress.IPv4Network("10.0.0.0/8"), shaping.Bucket(125_000, FRAME, 1000 * FRAME)
+        )
+        lines = shaping.batch("lo", "127.0.0.1", (sample,))
+        table = _table([f"-s 10.0.0.0/8 -j NFQUEUE --queue-num {FIRST_QUEUE}"])
+        runtime = (sys.executable, "-m", process.MODULE, "--probe")
+        try:
+            for what, arguments, text in (
+                ("the rate cannot be limited (htb, tbf, u32)", ("tc", "-batch", "-"), lines),
+                ("no rule NFQUEUE", ("iptables-restore", "--noflush"), table),
+                ("no packet queues", runtime, None),
+            ):
+                said = namespaces.scratch(*arguments, lines=text, environment=process.environment())
+                if said is not None:
+                    return f"{what}: {_first_line(said)}"
+        except ContinuumError as error:
+            return error.message
+        return None
+
+    def configure(self, plan: InfrastructurePlan) -> Mapping[str, str]:
+        """Per machine a batch for tc and a table for iptables; what the process will do."""
+        files = {}
+        for machine in plan.machines:
+            files[f"{machine.name}.tc"] = _batch(plan, machine, DEVICE)
+            files[f"{machine.name}.rules"] = _table(_rules(plan, machine))
+        machines = [
+            {"name": machine.name, "queues": _queues(plan, machine)} for machine in plan.machines
+        ]
+        files["delay_emulator.json"] = json.dumps(machines, indent=1) + "\n"
+        return files
+
+    def apply(
+        self, deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
+    ) -> bool:
+        """The process first: without it packets that a rule catches would stop."""
+        changed = self._apply_process(deployment, plan, interfaces)
+        return any([changed, *for_each(lambda each: _apply_interface(plan, each), interfaces)])
+
+    def _apply_process(
+        self, deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
+    ) -> bool:
+        machines = [
+            {
+                "name": each.machine.name,
+                "namespace": each.namespace,
+                "inode": Path(each.namespace).stat().st_ino,
+                "queues": _queues(plan, each.machine),
+            }
+            for each in interfaces
+            if _queues(plan, each.machine)
+        ]
+        wanted = {
+            "state": str((deployment.folder / process.STATE).absolute()),
+            "seed": deployment.identity,
+            "machines": machines,
+        }
+        if machines and process.running(deployment) == wanted:
+            return False
+        stopped = process.stop(deployment)
+        if machines:
+            process.start(deployment, wanted)
+        return stopped or bool(machines)
+
+    def in_force(
+        self, deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
+    ) -> list[Link]:
+        """Rate from the senders' traffic control; the rest from rules and process."""
+        running = process.running(deployment) or {"machines": []}
+        served = {
+            (machine["name"], machine["inode"], queue["queue"]): queue
+            for machine in running["machines"]
+            for queue in machine["queues"]
+        }
+
+        def read(interface: Interface) -> tuple[str, Sends, Receives]:
+            shaped = namespaces.read_shaping(interface)
+            rules = namespaces.read_rules(interface) or []
+            inode = Path(interface.namespace).stat().st_ino
+            name = interface.machine.name
+            return name, _sends(shaped), _receives(name, inode, rules, served)
+
+        kernel = for_each(read, interfaces)
+        sends = {name: each for name, each, _ in kernel}
+        receives = {name: each for name, _, each in kernel}
+        found = []
+        for link in plan.network.links:
+            settings = _settings(link, [each.machine for each in interfaces], sends, receives)
+            if settings is not None:
+                found.append(replace(link, settings=settings))
+        return found
+
+    def remove(self, deployment: Deployment) -> None:
+        """Stop the process."""
+        process.stop(deployment)
+
+
+Sends = Mapping[Block, float | None]
+"""Rate by destination block."""
+
+Receives = Mapping[Block, LinkSettings | None]
+"""Delay, jitter and loss by source block; None where packets stop."""
+
+
+def _sends(shaped: shaping.InForce) -> Sends:
+    return {
+        each.destination: None if each.bucket is None else each.bucket.rate / 125_000
+        for each in shaped.classes or ()
+    }
+
+
+_RULE = re.compile(rf"-A {namespaces.CHAIN} -s (\S+) -j (?:RETURN|NFQUEUE --queue-num (\d+))")
+
+
+def _receives(
+    name: str,
+    inode: int,
+    rules: Sequence[str],
+    served: Mapping[tuple[str, int, int], Mapping[str, Any]],
+) -> Receives:
+    found: dict[Block, LinkSettings | None] = {}
+    for match in filter(None, map(_RULE.fullmatch, rules)):
+        settings: LinkSettings | None = LinkSettings()
+        if match[2] is not None:
+            queue = served.get((name, inode, int(match[2])))
+            settings = None
+            if queue is not None:
+                settings = LinkSettings(
+                    queue["delay_ms"], queue["jitter_ms"], queue["loss_percent"]
+                )
+        found[ipaddress.IPv4Network(match[1])] = settings
+    return found
+
+
+def _settings(
+    link: Link,
+    machines: Sequence[MachineSpec],
+    sends: Mapping[str, Sends],
+    receives: Mapping[str, Receives],
+) -> LinkSettings | None:
+    """What the machines at both ends carry of a link; None when they carry nothing, or differ."""
+    asked = link.settings
+    rates = {sends[each.name].get(link.destination_block) for each in beginning(link, machines)}
+    waits = {
+        receives[each.name].get(link.source_block, LinkSettings())
+        for each in ending(link, machines)
+    }
+    if len(rates) > 1 or len(waits) > 1 or None in waits:
+        return None
+    rate = rates.pop() if rates else asked.rate_mbit
+    arriving = (waits.pop() if waits else None) or asked
+    settings = replace(arriving, rate_mbit=same_rate(rate, asked.rate_mbit))
+    return None if settings == LinkSettings() != asked else settings
+
+
+def traffic_classes(
+    plan: InfrastructurePlan, machine: MachineSpec
+) -> tuple[shaping.TrafficClass, ...]:
+    """Rates at which a machine sends; nothing when none of its links has one."""
+    classes = tuple(
+        shaping.TrafficClass(link.destination_block, bucket(link.settings.rate_mbit))
+        for _, link in outgoing(plan.network.links, machine)
+    )
+    return () if all(each.direct for each in classes) else classes
+
+
+def bucket(rate_mbit: float | None) -> shaping.Bucket | None:
+    """The token bucket of a rate."""
+    if rate_mbit is None:
+        return None
+    return shaping.Bucket(bytes_per_second(rate_mbit), burst(rate_mbit), queue_bytes(rate_mbit))
+
+
+def _batch(plan: InfrastructurePlan, machine: MachineSpec, device: str) -> str:
+    return shaping.batch(device, plan.network.host_address, traffic_classes(plan, machine))
+
+
+def _queues(plan: InfrastructurePlan, machine: MachineSpec) -> list[dict[str, Any]]:
+    """What the process does to packets that arrive at a machine, link by link."""
+    return [
+        {
+            "queue": FIRST_QUEUE + place,
+            "delay_ms": link.settings.delay_ms,
+            "jitter_ms": link.settings.jitter_ms,
+            "loss_percent": link.settings.loss_percent,
+            "rate_mbit": link.settings.rate_mbit,
+        }
+        for place, link in incoming(plan.network.links, machine)
+        if waits(link.settings)
+    ]
+
+
+def _rules(plan: InfrastructurePlan, machine: MachineSpec) -> list[str]:
+    """Rules of our chain, most specific link first, as `iptables-save` prints them."""
+    links = incoming(plan.network.links, machine)
+    if not any(waits(link.settings) for _, link in links):
+        return []
+    return [
+        f"-s {plan.network.host_address}/32 -j RETURN",
+        *(
+            f"-s {link.source_block} -j "
+            + (f"NFQUEUE --queue-num {FIRST_QUEUE + place}" if waits(link.settings) else "RETURN")
+            for place, link in links
+        ),
+    ]
+
+
+def _table(rules: Sequence[str]) -> str:
+    """Input for `iptables-restore --noflush`; declaring the chain empties it."""
+    return "".join(
+        f"{line}\n"
+        for line in (
+            "*raw",
+            f":{namespaces.CHAIN} - [0:0]",
+            *(f"-A {namespaces.CHAIN} {rule}" for rule in rules),
+            "COMMIT",
+        )
+    )
+
+
+def _apply_interface(plan: InfrastructurePlan, interface: Interface) -> bool:
+    namespaces.tune(interface)
+    changed = namespaces.apply_shaping(
+        interface, plan.network.host_address, traffic_classes(plan, interface.machine)
+    )
+    wanted = _rules(plan, interface.machine)
+    found = namespaces.read_rules(interface)
+    if [f"-A {namespaces.CHAIN} {rule}" for rule in wanted] == (found or []):
+        return changed
+    namespaces.write_rules(interface, _table(wanted), jumps=found is not None)
+    return True
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

@@ -1,0 +1,157 @@
+"""The detached process of the user-space emulator: find it, start it, stop it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from continuum import folders
+from continuum.deployment import Deployment
+from continuum.errors import CommandFailed, TimedOut
+
+MODULE = "continuum_runtime.delay_emulator"
+CONFIGURATION = "links/delay_emulator.json"
+STATE = "links/delay_emulator.state"
+LOG = "logs/delay_emulator.log"
+
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
+
+
+def find(identity: str) -> list[int]:
+    """Processes that emulate this deployment's links, told by their command lines alone."""
+    numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return sorted(number for number in numbers if _is_ours(number, identity))
+
+
+def _is_ours(process: int, identity: str) -> bool:
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return words[1:4] == [b"-m", MODULE.encode(), identity.encode()]
+
+
+def running(deployment: Deployment) -> dict[str, Any] | None:
+    """The configuration that a ready process carries out now, None when there is none."""
+    processes = find(deployment.identity)
+    try:
+        state = json.loads((deployment.folder / STATE).read_bytes())
+        content = (deployment.folder / CONFIGURATION).read_bytes()
+    except (OSError, ValueError):
+        return None
+    if processes != [state.get("process")]:
+        return None
+    if state.get("configuration") != hashlib.sha256(content).hexdigest():
+        return None
+    configuration: dict[str, Any] = json.loads(content)
+    return configuration
+
+
+def start(deployment: Deployment, configuration: dict[str, Any]) -> None:
+    """Start a process and wait until it has all its queues.
+
+    Raises:
+        CommandFailed: it ended instead; the error holds its last output.
+        TimedOut: it was not ready in time; it has been stopped.
+    """
+    path = deployment.write(CONFIGURATION, json.dumps(configuration, indent=1) + "\n")
+    state = deployment.folder / STATE
+    state.unlink(missing_ok=True)
+    log = deployment.folder / LOG
+    folders.make_folder(log.parent)
+    arguments = (sys.executable, "-m", MODULE, deployment.identity, str(path))
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env=environment(),
+            start_new_session=True,
+        )
+    folders.give_to_caller(log)
+    deadline = time.monotonic() + START_TIMEOUT
+    while not state.exists():
+        if process.poll() is not None:
+            raise CommandFailed(
+                "the delay emulator ended at its start",
+                where=" ".join(arguments),
+                output=_tail(log),
+                hint="continuum doctor",
+            )
+        if time.monotonic() > deadline:
+            process.kill()
+            process.wait()
+            raise TimedOut(
+                f"the delay emulator was not ready within {START_TIMEOUT:g} s",
+                where=" ".join(arguments),
+                output=_tail(log),
+            )
+        time.sleep(0.01)
+    # It outlives us: nobody waits for it, and that is no oversight.
+    process.returncode = 0
+
+
+def stop(deployment: Deployment) -> bool:
+    """Stop every process of the deployment; True when there was one.
+
+    Raises:
+        TimedOut: a process did not end even when killed.
+    """
+    processes = find(deployment.identity)
+    for process in processes:
+        _stop(process, deployment.identity)
+    (deployment.folder / STATE).unlink(missing_ok=True)
+    return bool(processes)
+
+
+def _stop(process: int, identity: str) -> None:
+    try:
+        handle = os.pidfd_open(process)
+    except ProcessLookupError:
+        return
+    try:
+        # The handle now means one process for good: check that it is still the one we mean.
+        if not _is_ours(process, identity):
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(handle, number)
+            if select.select([handle], [], [], STOP_TIMEOUT)[0]:
+                _reap(process)
+                return
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(handle)
+    raise TimedOut(f"the delay emulator (process {process}) does not end")
+
+
+def _reap(process: int) -> None:
+    """Collect the process when it is our own child, started earlier by this same command."""
+    try:
+        os.waitpid(process, os.WNOHANG)
+    except ChildProcessError:
+        return
+
+
+def environment() -> dict[str, str]:
+    """Environment in which Python finds `continuum_runtime`, installed or not."""
+    found = util.find_spec("continuum_runtime")
+    assert found is not None
+    assert found.origin is not None
+    return {"PYTHONPATH": str(Path(found.origin).parent.parent)}
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])

@@ -1,0 +1,106 @@
+"""Which links concern which machine, and how large queues and bursts are. Pure functions."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Iterable, Sequence
+
+from continuum.infrastructure.plan import Block, Link, LinkSettings, MachineSpec
+
+FRAME = 1514
+"""Bytes of a full Ethernet frame, as the kernel counts them: 1500 and the header."""
+
+LARGEST_PACKET = 65_550
+"""Bytes of the largest packet that the kernel hands on in one piece, with its header."""
+
+SLACK = 1e-3
+"""Seconds by which the kernel may be late to send the next packet without losing rate."""
+
+LONGEST_QUEUE = 64 * 2**20
+"""Bytes that a link's queue holds at most, whatever its rate."""
+
+
+def outgoing(links: Sequence[Link], machine: MachineSpec) -> list[tuple[int, Link]]:
+    """The links that begin at a machine, with their place in the plan, most specific first."""
+    return [(place, link) for place, link in enumerate(links) if _in(machine, link.source_block)]
+
+
+def incoming(links: Sequence[Link], machine: MachineSpec) -> list[tuple[int, Link]]:
+    """The links that end at a machine, with their place in the plan, most specific first."""
+    return [
+        (place, link) for place, link in enumerate(links) if _in(machine, link.destination_block)
+    ]
+
+
+def beginning(link: Link, machines: Iterable[MachineSpec]) -> list[MachineSpec]:
+    """The machines at which a link begins."""
+    return [machine for machine in machines if _in(machine, link.source_block)]
+
+
+def ending(link: Link, machines: Iterable[MachineSpec]) -> list[MachineSpec]:
+    """The machines at which a link ends."""
+    return [machine for machine in machines if _in(machine, link.destination_block)]
+
+
+def _in(machine: MachineSpec, block: Block) -> bool:
+    return ipaddress.IPv4Address(machine.address) in block
+
+
+def link_between(
+    links: Sequence[Link], source: MachineSpec, destination: MachineSpec
+) -> Link | None:
+    """The link that packets from one machine to another take, None when nothing is emulated."""
+    for link in links:
+        if _in(source, link.source_block) and _in(destination, link.destination_block):
+            return link
+    return None
+
+
+def waits(settings: LinkSettings) -> bool:
+    """Whether packets are delayed or lost, beside being limited in rate."""
+    return bool(settings.delay_ms or settings.jitter_ms or settings.loss_percent)
+
+
+def bytes_per_second(rate_mbit: float) -> int:
+    """A rate as the kernel takes it."""
+    return round(rate_mbit * 125_000)
+
+
+def same_rate(found: float | None, asked: float | None) -> float | None:
+    """The rate asked for when the kernel has just that, rounded to bytes; else what was found."""
+    if found is None or asked is None:
+        return found
+    return asked if abs(found - asked) * 125_000 <= 1 else found
+
+
+def burst(rate_mbit: float) -> int:
+    """Bytes that may pass at once: one frame, and what the rate carries in `SLACK`.
+
+    A packet that is larger (segmentation offload hands on up to 64 kB in one piece) is cut into
+    frames before it is sent, so that no unit takes much longer than a frame or `SLACK`. More than
+    the largest packet is never needed below 10 Gbit/s.
+    """
+    carried = math.ceil(bytes_per_second(rate_mbit) * SLACK)
+    return FRAME + max(min(carried, LARGEST_PACKET), carried // 10)
+
+
+def queue_bytes(rate_mbit: float) -> int:
+    """Bytes that wait for a link before more are dropped: what it carries in 1 s.
+
+    At least 1000 frames, so that a burst of a slow link is not cut off; at most `LONGEST_QUEUE`.
+    """
+    return min(max(bytes_per_second(rate_mbit), 1000 * FRAME), LONGEST_QUEUE)
+
+
+def queue_packets(settings: LinkSettings) -> int:
+    """Packets that netem must be able to hold: what is under way, and what waits for the rate.
+
+    Under way is what the rate carries during the delay and four times the jitter. A link without
+    a rate is taken for one of 10 Gbit/s. Never below netem's own default of 1000.
+    """
+    rate = 10_000.0 if settings.rate_mbit is None else settings.rate_mbit
+    seconds = (settings.delay_ms + 4 * settings.jitter_ms) / 1e3
+    waiting = 0 if settings.rate_mbit is None else queue_bytes(settings.rate_mbit)
+    packets = math.ceil((bytes_per_second(rate) * seconds + waiting) / FRAME)
+    return min(max(packets, 1000), 10**6)

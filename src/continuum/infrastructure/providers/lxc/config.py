@@ -1,0 +1,304 @@
+"""What a machine's container is made of, as text; pure functions of the plan and the host."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from continuum.images.recipe import fingerprint
+from continuum.infrastructure.host.cgroups import ControlGroups
+from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
+
+LAYOUT = 1
+"""Raise when containers made before must be replaced."""
+
+SPEC_MARK = "# continuum-spec: "
+DEPLOYMENT_MARK = "# continuum-deployment: "
+
+PERIOD = 20_000
+"""Microseconds over which a quota counts: short, so that a machine that has used its share waits
+milliseconds for the next, not a tenth of a second."""
+
+PROCESS_LIMIT = 8192
+"""Processes and threads in one machine: a runaway machine must not take the host with it."""
+
+DROPPED = "mac_admin mac_override sys_module sys_rawio sys_time"
+
+_DEVICES = (
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",  # null
+    "c 1:5 rwm",  # zero
+    "c 1:7 rwm",  # full
+    "c 1:8 rwm",  # random
+    "c 1:9 rwm",  # urandom
+    "c 5:0 rwm",  # tty
+    "c 5:1 rwm",  # console
+    "c 5:2 rwm",  # ptmx
+    "c 10:200 rwm",  # tun
+    "c 10:229 rwm",  # fuse
+    "c 136:* rwm",  # pseudo-terminals
+)
+
+NESTED_FOLDERS = ("containerd", "docker", "kubelet", "lxc")
+"""Folders of /var/lib that must be on the host's own disk: overlay on overlay is refused."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What of the host decides how a container is configured.
+
+    Attributes:
+        groups: what can be limited.
+        disk: number of the disk that holds the machines, as `254:0`; None when it has none.
+        ipv6: whether the kernel speaks it.
+        system_calls: file with the system calls that machines may not make; None without one.
+    """
+
+    groups: ControlGroups
+    disk: str | None = None
+    ipv6: bool = True
+    system_calls: Path | None = None
+
+
+@dataclass(frozen=True)
+class Container:
+    """Names and places of one machine's container."""
+
+    name: str
+    machine: str
+    folder: Path
+    identity: str
+
+    @classmethod
+    def of(cls, machine: str, machines: Path, identity: str) -> Container:
+        """The container of a machine; `machines` is LXC's path."""
+        name = f"{prefix(identity)}{machine}"
+        return cls(name, machine, machines / name, identity)
+
+    @property
+    def upper(self) -> Path:
+        """What the machine has written, over its image."""
+        return self.folder / "upper"
+
+    @property
+    def console(self) -> Path:
+        """What the machine has said on its console."""
+        return self.folder / "console.log"
+
+
+def prefix(identity: str) -> str:
+    """What the names of a deployment's containers begin with."""
+    return f"ctm-{identity}-"
+
+
+def group(identity: str) -> str:
+    """The control group, in every hierarchy, that holds all machines of a deployment."""
+    return f"continuum-{identity}"
+
+
+def spec_fingerprint(
+    plan: InfrastructurePlan, spec: MachineSpec, image_inodes: tuple[int, ...]
+) -> str:
+    """What a machine is made of; a machine whose fingerprint differs is replaced.
+
+    `image_inodes` tell an image from the same one built again after the cache was emptied: a
+    machine that stands on the former has lost its files.
+    """
+    network = plan.network
+    return fingerprint(
+        LAYOUT,
+        asdict(spec),
+        plan.image,
+        image_inodes,
+        [network.bridge, str(network.block), network.host_address, network.internet],
+    )
+
+
+def lxc_config(
+    plan: InfrastructurePlan,
+    spec: MachineSpec,
+    container: Container,
+    layers: tuple[Path, ...],
+    host: Host,
+    made_of: str,
+) -> str:
+    """The container's configuration for LXC 5. `layers` are the image's, the topmost first."""
+    stack = ":".join(str(path) for path in (*layers, container.upper))
+    machine_group = f"{group(plan.identity)}/{spec.name}"
+    lines = [
+        f"{SPEC_MARK}{made_of}",
+        f"{DEPLOYMENT_MARK}{plan.deployment}",
+        f"lxc.uts.name = {spec.name}",
+        f"lxc.arch = {platform.machine()}",
+        f"lxc.rootfs.path = overlay:{stack}",
+        "lxc.apparmor.profile = unconfined",
+        "lxc.signal.halt = SIGRTMIN+3",
+        "lxc.tty.max = 0",
+        "lxc.autodev = 1",
+        f"lxc.console.logfile = {container.console}",
+        f"lxc.cgroup.dir.container = {machine_group}/machine",
+        # Limits are set outside of what the machine can write to.
+        "lxc.cgroup.dir.container.inner = inside",
+        f"lxc.cgroup.dir.monitor = {machine_group}/monitor",
+        f"lxc.cgroup.dir.monitor.pivot = {group(plan.identity)}/.pivot",
+        *_privileges(spec, container, host),
+        *limits(spec, host),
+        *_network(plan.network, spec, host, plan.identity),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _privileges(spec: MachineSpec, container: Container, host: Host) -> list[str]:
+    version = host.groups.versions.get("devices", 1)
+    devices = "lxc.cgroup.devices" if version == 1 else "lxc.cgroup2.devices"
+    if spec.nested:
+        mounts = [
+            f"lxc.mount.entry = {container.folder}/disk/{name} var/lib/{name} none bind,create=dir"
+            for name in NESTED_FOLDERS
+        ]
+        return [
+            "lxc.cap.drop =",
+            "lxc.pty.max = 1024",
+            "lxc.mount.auto = proc:rw sys:rw cgroup:rw:force",
+            f"{devices}.allow = a",
+            *mounts,
+            "lxc.mount.entry = /dev/kmsg dev/kmsg none bind,optional,create=file",
+        ]
+    calls = [f"lxc.seccomp.profile = {host.system_calls}"] if host.system_calls else []
+    return [
+        f"lxc.cap.drop = {DROPPED}",
+        "lxc.pty.max = 128",
+        "lxc.mount.auto = proc:mixed sys:mixed cgroup:rw:force",
+        f"{devices}.deny = a",
+        *(f"{devices}.allow = {device}" for device in _DEVICES),
+        *calls,
+    ]
+
+
+def limits(spec: MachineSpec, host: Host) -> list[str]:
+    """Cores, memory, disk rates and processes, in the versions of control groups that the host
+    has. What it has none for is left out; `missing_controllers` names it.
+    """
+    versions = host.groups.versions
+    lines: list[str] = []
+    quota = round(spec.cores * spec.quota * PERIOD)
+    match versions.get("cpu"):
+        case 1:
+            lines += [
+                f"lxc.cgroup.cpu.cfs_period_us = {PERIOD}",
+                f"lxc.cgroup.cpu.cfs_quota_us = {quota}",
+            ]
+        case 2:
+            lines.append(f"lxc.cgroup2.cpu.max = {quota} {PERIOD}")
+    if spec.pinned_cores and "cpuset" in versions:
+        cores = ",".join(str(core) for core in sorted(spec.pinned_cores))
+        lines.append(f"{_key(versions['cpuset'])}.cpuset.cpus = {cores}")
+    match versions.get("memory"):
+        case 1:
+            lines.append(f"lxc.cgroup.memory.limit_in_bytes = {spec.memory}")
+            if host.groups.swap_limit:
+                lines.append(f"lxc.cgroup.memory.memsw.limit_in_bytes = {spec.memory}")
+        case 2:
+            lines.append(f"lxc.cgroup2.memory.max = {spec.memory}")
+            if host.groups.swap_limit:
+                lines.append("lxc.cgroup2.memory.swap.max = 0")
+    lines += _disk(spec, host)
+    if "pids" in versions and not spec.nested:
+        lines.append(f"{_key(versions['pids'])}.pids.max = {PROCESS_LIMIT}")
+    return lines
+
+
+def _disk(spec: MachineSpec, host: Host) -> list[str]:
+    rates = (("read", "rbps", spec.disk_read), ("write", "wbps", spec.disk_write))
+    asked = [(word, key, rate) for word, key, rate in rates if rate is not None]
+    if not asked or host.disk is None:
+        return []
+    match host.groups.versions.get("io"):
+        case 1:
+            return [
+                f"lxc.cgroup.blkio.throttle.{word}_bps_device = {host.disk} {rate}"
+                for word, _, rate in asked
+            ]
+        case 2:
+            told = " ".join(f"{key}={rate}" for _, key, rate in asked)
+            return [f"lxc.cgroup2.io.max = {host.disk} {told}"]
+    return []
+
+
+def missing_controllers(plan: InfrastructurePlan, host: Host) -> list[str]:
+    """Limits that the plan asks for and that this host cannot enforce, in words."""
+    versions = host.groups.versions
+    missing = [
+        f"{what} (controller {name})"
+        for name, what in (("cpu", "cores and quota"), ("memory", "memory"))
+        if name not in versions
+    ]
+    if any(spec.pinned_cores for spec in plan.machines) and "cpuset" not in versions:
+        missing.append("pinned cores (controller cpuset)")
+    if any(spec.disk_read or spec.disk_write for spec in plan.machines):
+        if "io" not in versions:
+            missing.append("disk rates (controller io)")
+        elif host.disk is None:
+            missing.append("disk rates (the machines' folder is on no disk of this host's)")
+    return missing
+
+
+def _network(network: NetworkPlan, spec: MachineSpec, host: Host, identity: str) -> list[str]:
+    lines = [
+        "lxc.net.0.type = veth",
+        f"lxc.net.0.link = {network.bridge}",
+        f"lxc.net.0.veth.pair = {interface_name(network, spec, identity)}",
+        "lxc.net.0.name = eth0",
+        "lxc.net.0.flags = up",
+        f"lxc.net.0.hwaddr = {spec.mac}",
+        f"lxc.net.0.ipv4.address = {spec.address}/{network.block.prefixlen}",
+    ]
+    if network.internet:
+        lines.append(f"lxc.net.0.ipv4.gateway = {network.host_address}")
+    if host.ipv6:
+        lines.append("lxc.sysctl.net.ipv6.conf.all.disable_ipv6 = 1")
+    return lines
+
+
+def interface_name(network: NetworkPlan, spec: MachineSpec, identity: str) -> str:
+    """The host's end of a machine's interface, at most 15 characters."""
+    number = int(ipaddress.IPv4Address(spec.address)) - int(network.block.network_address)
+    return f"ct{identity}{number:x}"
+
+
+def hosts_file(plan: InfrastructurePlan) -> str:
+    """/etc/hosts: the names of all machines of the deployment; the same in every machine."""
+    return "127.0.0.1 localhost\n" + "".join(
+        f"{machine.address} {machine.name}\n" for machine in plan.machines
+    )
+
+
+def files(
+    plan: InfrastructurePlan,
+    spec: MachineSpec,
+    *,
+    host_key: bytes,
+    host_key_public: str,
+    authorized_key: str,
+    resolver: str,
+) -> Mapping[str, tuple[bytes, int]]:
+    """What is put into a machine before its first boot: (content, mode) by path."""
+    machine_id = hashlib.sha256(f"{plan.identity} {spec.name}".encode()).hexdigest()[:32]
+    return {
+        "etc/hostname": (f"{spec.name}\n".encode(), 0o644),
+        "etc/hosts": (hosts_file(plan).encode(), 0o644),
+        "etc/machine-id": (f"{machine_id}\n".encode(), 0o444),
+        "etc/resolv.conf": (resolver.encode(), 0o644),
+        "etc/ssh/ssh_host_ed25519_key": (host_key, 0o600),
+        "etc/ssh/ssh_host_ed25519_key.pub": (f"{host_key_public}\n".encode(), 0o644),
+        "root/.ssh/authorized_keys": (f"{authorized_key}\n".encode(), 0o600),
+    }
+
+
+def _key(version: int) -> str:
+    return "lxc.cgroup" if version == 1 else "lxc.cgroup2"

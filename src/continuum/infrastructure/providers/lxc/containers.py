@@ -1,0 +1,180 @@
+"""Containers of LXC on this host: which run, starting them, ending them.
+
+What runs is read from the titles of LXC's monitor processes, `[lxc monitor] PATH NAME`: they are
+the label that outlives every file of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from continuum.errors import CommandFailed, StepFailed
+from continuum.infrastructure.providers.lxc.config import SPEC_MARK, Container
+from continuum.machine import Command, run_on_host
+
+_TITLE = re.compile(rb"\[lxc monitor\] (.+) (\S+?)\0*")
+_PROCESSES = Path("/proc")
+_END_LIMIT = 15.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A container that runs. `init` is None while it starts or ends."""
+
+    lxc_path: Path
+    name: str
+    monitor: int
+    init: int | None
+
+
+def running(lxc_path: Path | None = None) -> list[Running]:
+    """Every container of this host that runs, or those under one of LXC's paths."""
+    found = []
+    for entry in os.scandir(_PROCESSES):
+        if not entry.name.isdigit():
+            continue
+        try:
+            title = Path(entry.path, "cmdline").read_bytes()
+        except OSError:
+            continue
+        match = _TITLE.fullmatch(title) if title.startswith(b"[lxc") else None
+        if match is None:
+            continue
+        path, name = Path(os.fsdecode(match[1])), os.fsdecode(match[2])
+        if lxc_path is None or path == lxc_path:
+            monitor = int(entry.name)
+            found.append(Running(path, name, monitor, _init_of(monitor)))
+    return found
+
+
+def _init_of(monitor: int) -> int | None:
+    """The process that is number 1 in the container."""
+    try:
+        children = Path(f"/proc/{monitor}/task/{monitor}/children").read_text().split()
+    except OSError:
+        return None
+    for child in children:
+        try:
+            status = Path(f"/proc/{child}/status").read_text()
+        except OSError:
+            continue
+        numbers = re.search(r"^NSpid:\s+(.*)$", status, re.MULTILINE)
+        if numbers and numbers[1].split()[-1] == "1" and len(numbers[1].split()) > 1:
+            return int(child)
+    return None
+
+
+def made_of(container_folder: Path) -> str | None:
+    """The specification's fingerprint in a container's configuration; None without one."""
+    try:
+        first = (container_folder / "config").read_text().partition("\n")[0]
+    except OSError:
+        return None
+    return first.removeprefix(SPEC_MARK) if first.startswith(SPEC_MARK) else None
+
+
+def start(container: Container) -> None:
+    """Start a container that is configured. Returns when its first process runs.
+
+    Raises:
+        StepFailed: LXC could not start it; with what LXC logged.
+    """
+    log = container.folder / "lxc.log"
+    log.unlink(missing_ok=True)
+    container.console.unlink(missing_ok=True)
+    arguments = (
+        "lxc-start",
+        "--daemon",
+        f"--lxcpath={container.folder.parent}",
+        f"--name={container.name}",
+        f"--logfile={log}",
+        "--logpriority=ERROR",
+    )
+    try:
+        run_on_host(Command(arguments, timeout=60)).check()
+    except CommandFailed as error:
+        raise StepFailed(
+            f"machine {container.machine} could not be started",
+            where=f"container {container.name}",
+            output=last_lines(log) or error.output,
+            hint="continuum doctor",
+        ) from error
+
+
+def end(found: Iterable[Running]) -> None:
+    """Kill containers and wait until LXC has cleaned up after them.
+
+    Raises:
+        StepFailed: one cannot be killed within some seconds.
+    """
+    monitors: dict[int, Running] = {}
+    for each in found:
+        handle = _open(each.monitor)
+        if handle is not None:
+            monitors[handle] = each
+    try:
+        for each in monitors.values():
+            # Asked again: what was its first process may have ended, and its number be another's.
+            init = _init_of(each.monitor)
+            if init is not None:
+                _kill(init)
+        left = _wait(set(monitors), _END_LIMIT)
+        for handle in left:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        if _wait(left, 5.0):
+            names = ", ".join(monitors[handle].name for handle in left)
+            raise StepFailed(f"containers that cannot be killed: {names}", where="LXC's monitors")
+    finally:
+        for handle in monitors:
+            os.close(handle)
+
+
+def _wait(handles: set[int], limit: float) -> set[int]:
+    """Wait until the processes have ended; those that have not."""
+    deadline = time.monotonic() + limit
+    left = set(handles)
+    poller = select.poll()
+    for handle in left:
+        poller.register(handle, select.POLLIN)
+    while left and (remaining := deadline - time.monotonic()) > 0:
+        for handle, _ in poller.poll(remaining * 1000):
+            poller.unregister(handle)
+            left.discard(handle)
+    return left
+
+
+def _open(process: int) -> int | None:
+    try:
+        return os.pidfd_open(process)
+    except ProcessLookupError:
+        return None
+
+
+def _kill(process: int) -> None:
+    handle = _open(process)
+    if handle is None:
+        return
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(handle)
+
+
+def last_lines(path: Path, count: int = 15) -> str:
+    """The end of a log file; empty when there is none."""
+    try:
+        text = path.read_bytes().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    # Colours of the console's status lines.
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", text)
+    return "\n".join([line for line in plain.splitlines() if line.strip()][-count:])

@@ -1,0 +1,97 @@
+"""A running container as a machine: commands go in by `lxc-attach`."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from continuum.errors import CommandFailed, MachineUnreachable, NotFound, StepFailed
+from continuum.infrastructure.plan import MachineSpec
+from continuum.infrastructure.providers.lxc import containers
+from continuum.infrastructure.providers.lxc.config import Container
+from continuum.machine import Command, Machine, Result, run_on_host, stream_on_host
+
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "USER": "root",
+    "LANG": "C.UTF-8",
+}
+
+
+class LxcMachine(Machine):
+    """The machine of one container."""
+
+    def __init__(self, spec: MachineSpec, container: Container) -> None:
+        self.name = spec.name
+        self.tier = spec.tier
+        self.address = spec.address
+        self.container = container
+
+    def run(self, command: Command) -> Result:
+        """Run a command as root, within the machine's limits, with an environment of its own."""
+        result = run_on_host(self._attached(command), where=self.name)
+        if result.exit_code != 0 and not self._runs():
+            raise self._unreachable()
+        return replace(result, command=command)
+
+    def stream(self, command: Command) -> Iterator[str]:
+        """Run a command and yield its output line by line."""
+        try:
+            yield from stream_on_host(self._attached(command), where=self.name)
+        except CommandFailed as error:
+            if not self._runs():
+                raise self._unreachable() from error
+            raise
+
+    def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
+        """Write a file beside its place, then move it there."""
+        folder, name = posixpath.split(path)
+        temporary = f"{folder}/.{name}.{os.getpid()}"
+        arguments = ("install", "-D", f"--mode={mode:o}", "/dev/stdin", temporary)
+        written = self.run(Command(arguments, input=content))
+        if written.exit_code != 0:
+            raise StepFailed(
+                f"cannot write {path} on {self.name}",
+                where=f"{self.name}:{path}",
+                output=written.last_output,
+            )
+        self.run(Command(("mv", "--no-target-directory", temporary, path))).check()
+
+    def get(self, path: str) -> bytes:
+        """Read a file."""
+        result = self.run(Command(("cat", "--", path)))
+        if b"No such file" in result.stderr:
+            raise NotFound(f"{self.name} has no file {path}", where=f"{self.name}:{path}")
+        return result.check().stdout
+
+    def _attached(self, command: Command) -> Command:
+        variables = {**_ENVIRONMENT, **command.environment}
+        arguments = (
+            "lxc-attach",
+            f"--lxcpath={self.container.folder.parent}",
+            f"--name={self.container.name}",
+            "--clear-env",
+            *(f"--set-var={key}={value}" for key, value in variables.items()),
+            "--",
+            *command.arguments,
+        )
+        # Not from our own working directory, which the machine does not have.
+        return replace(command, arguments=arguments, environment={}, directory=Path("/"))
+
+    def _runs(self) -> bool:
+        path, name = self.container.folder.parent, self.container.name
+        return any(
+            each.name == name and each.init is not None for each in containers.running(path)
+        )
+
+    def _unreachable(self) -> MachineUnreachable:
+        return MachineUnreachable(
+            f"machine {self.name} does not run",
+            where=f"container {self.container.name}",
+            output=containers.last_lines(self.container.console),
+            hint="`continuum up` starts it again",
+        )

@@ -1,0 +1,263 @@
+"""What a run leaves: gathers what happened, and writes the results folder from it."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from continuum import folders
+from continuum.benchmark import expectation, samples, statistics
+from continuum.benchmark.results import (
+    LINKS_FILE,
+    SAMPLES_FILE,
+    Clock,
+    EndpointRecord,
+    LinkRecord,
+    MachineRecord,
+    RunRecord,
+    Status,
+    WorkerRecord,
+    write_record,
+)
+from continuum.host_facts import host_facts
+from continuum.infrastructure.configure import to_json
+from continuum.report.page import write_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from continuum.benchmark.configure import BenchmarkPlan
+    from continuum.benchmark.contract import Application
+    from continuum.benchmark.execute import Collected
+    from continuum.benchmark.results import Expectation
+    from continuum.deployment import Deployment
+    from continuum.errors import ContinuumError
+    from continuum.experiment.load import Loaded
+    from continuum.infrastructure.links.check import LinkMeasurement
+    from continuum.infrastructure.plan import InfrastructurePlan
+    from continuum.infrastructure.providers.contract import Capabilities
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+@dataclass
+class Recorder:
+    """One run, as far as it is known. `write` may be called once, at its end.
+
+    Attributes:
+        emulator: name of what enforces the links, "" when nothing is emulated.
+        removed: whether the deployment is removed after the run.
+        links, collected: filled in as they come to be known.
+    """
+
+    folder: Path
+    loaded: Loaded
+    deployment: Deployment
+    plan: InfrastructurePlan
+    benchmark: BenchmarkPlan | None
+    application: Application | None
+    capabilities: Capabilities
+    emulator: str
+    removed: bool
+    links: list[LinkMeasurement] = field(default_factory=list)
+    collected: Collected | None = None
+    started: str = field(default_factory=_now)
+    _notes: list[str] = field(default_factory=list)
+    _failure: tuple[Status, str] | None = None
+
+    def note(self, text: str) -> None:
+        """Keep something that a reader of the report should know."""
+        self._notes.append(text)
+
+    def failed(self, error: ContinuumError) -> None:
+        """The run ended with an error."""
+        self._failure = ("failed", f"{error.message} ({error.where})".removesuffix(" ()"))
+
+    def interrupted(self) -> None:
+        """The run was stopped by a signal."""
+        self._failure = ("interrupted", "interrupted")
+
+    def write(self) -> RunRecord:
+        """Write all files of the results folder; returns what `run.json` holds."""
+        folders.make_folder(self.folder)
+        table = self._table()
+        if table is not None:
+            identity = {"run": self.folder.name, "deployment": self.deployment.name}
+            samples.write_samples(self.folder / SAMPLES_FILE, table, identity)
+        if self.links:
+            samples.write_links(self.folder / LINKS_FILE, self.links)
+        for name, text in (self.collected.logs if self.collected else {}).items():
+            folders.write_file(self.folder / "logs" / f"{name}.log", text)
+        record = self._record(table)
+        write_record(self.folder, record)
+        write_report(self.folder)
+        return record
+
+    def _table(self) -> pa.Table | None:
+        if self.collected is None or self.application is None:
+            return None
+        return samples.table(self.collected.rows, self.application.columns())
+
+    def _status(self, table: pa.Table | None) -> tuple[Status, tuple[str, ...]]:
+        if self._failure is not None:
+            return self._failure[0], (self._failure[1],)
+        if self.collected is None:
+            return "done", ()
+        reasons = [*self.collected.reasons, *_unanswered(table)]
+        if self.collected.interrupted:
+            return "interrupted", tuple(reasons)
+        return ("degraded" if reasons else "done"), tuple(reasons)
+
+    def _record(self, table: pa.Table | None) -> RunRecord:
+        status, reasons = self._status(table)
+        experiment = self.loaded.experiment
+        resolved = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
+        benchmark = experiment.benchmark
+        seed = benchmark.seed if benchmark else 1
+        return RunRecord(
+            run=self.folder.name,
+            deployment=self.deployment.name,
+            status=status,
+            reasons=reasons,
+            started=self.started,
+            finished=_now(),
+            versions=_versions(),
+            host=host_facts(),
+            hashes={
+                "experiment": _hash(json.dumps(resolved, sort_keys=True)),
+                "plan": _hash(to_json(self.plan)),
+                "image": self.plan.image,
+            },
+            seeds=self._seeds(seed),
+            clock=Clock(one_clock=self.capabilities.one_clock),
+            provider=self.plan.provider,
+            emulator=self.emulator,
+            quota_covers=self.capabilities.quota_covers,
+            machines=tuple(
+                MachineRecord(
+                    name=spec.name,
+                    tier=spec.tier,
+                    address=spec.address,
+                    cores=spec.cores,
+                    quota=spec.quota,
+                    memory=spec.memory,
+                    ssh="" if self.removed else self.deployment.ssh_command(spec.name),
+                )
+                for spec in self.plan.machines
+            ),
+            workers=self._workers(),
+            endpoints=self._endpoints(),
+            links=tuple(
+                LinkRecord(
+                    source=link.source,
+                    destination=link.destination,
+                    delay_ms=link.settings.delay_ms,
+                    jitter_ms=link.settings.jitter_ms,
+                    loss_percent=link.settings.loss_percent,
+                    rate_mbit=link.settings.rate_mbit,
+                )
+                for link in self.plan.network.links
+            ),
+            table=statistics.aggregate(table, seed=seed) if table is not None else (),
+            expectation=self._expectation(table, seed),
+            experiment=resolved,
+            experiment_text=self.loaded.source_text,
+            experiment_file=str(self.loaded.path or ""),
+            remove="" if self.removed else f"continuum down {self.deployment.name}",
+            notes=(*self.loaded.notes, *self._notes),
+        )
+
+    def _seeds(self, seed: int) -> dict[str, int]:
+        if self.benchmark is None:
+            return {}
+        each = {
+            f"{run.endpoint.name}, repetition {run.load.repetition}": run.load.seed
+            for repetition in self.benchmark.repetitions
+            for run in repetition
+        }
+        return {"benchmark": seed, **each}
+
+    def _workers(self) -> tuple[WorkerRecord, ...]:
+        if self.benchmark is None:
+            return ()
+        return tuple(
+            WorkerRecord(
+                name=worker.name, machine=worker.machine, cpu=process.cpu, memory=process.memory
+            )
+            for worker, process in self.benchmark.workers
+        )
+
+    def _endpoints(self) -> tuple[EndpointRecord, ...]:
+        if self.benchmark is None:
+            return ()
+        return tuple(
+            EndpointRecord(
+                name=run.endpoint.name,
+                machine=run.endpoint.machine,
+                cpu=run.process.cpu,
+                memory=run.process.memory,
+                worker=run.endpoint.worker.name if run.endpoint.worker else None,
+            )
+            for run in self.benchmark.repetitions[0]
+        )
+
+    def _expectation(self, table: pa.Table | None, seed: int) -> tuple[Expectation, ...]:
+        if table is None or self.benchmark is None or self.application is None:
+            return ()
+        links = self.plan.network.links
+        ways = {
+            run.endpoint.name: expectation.way_between(
+                links,
+                run.endpoint.address,
+                run.endpoint.worker.address if run.endpoint.worker else run.endpoint.address,
+            )
+            for run in self.benchmark.repetitions[0]
+        }
+        return expectation.expect(table, ways, self.application.transport(), seed=seed)
+
+
+def _unanswered(table: pa.Table | None) -> list[str]:
+    """Sentences about requests that got no answer, or a wrong one, after the warm-up."""
+    if table is None:
+        return []
+    rows = [
+        status
+        for status, warmup in zip(
+            table["status"].to_pylist(), table["warmup"].to_pylist(), strict=True
+        )
+        if not warmup
+    ]
+    words = {
+        "lost": "got no answer",
+        "timeout": "were answered too late",
+        "error": "ended in an error",
+    }
+    found = [
+        f"{rows.count(status)} of {len(rows)} requests {said}"
+        for status, said in words.items()
+        if rows.count(status)
+    ]
+    return found if rows else ["no request was made"]
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "kernel": platform.release()}
+    for name in ("continuum", "ansible-core"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,274 @@
+"""Apply a playbook to live machines: Ansible, through ansible-runner, over SSH.
+
+Ansible runs in the folder of the plan's files and writes into a folder of the deployment that is
+emptied afterwards; its whole output goes to a log file. Nothing of the caller's own settings of
+Ansible or SSH is used.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from continuum import folders
+from continuum.errors import MachineUnreachable, NotPossibleHere, StepFailed, TimedOut
+from continuum.machine import Command, run_on_host
+from continuum.parallel import for_each
+from continuum.software.configure import PLAN_FOLDER, WORK_FOLDER
+
+if TYPE_CHECKING:
+    from continuum.deployment import Deployment
+
+TIMEOUT = 900.0
+"""Seconds for one playbook."""
+
+LOG = "logs/ansible.log"
+"""Where the output of the last playbook lies in a deployment's folder."""
+
+_LAST_LINES = 20
+_POLL = 0.2
+
+
+@dataclass(frozen=True)
+class HostResult:
+    """How many tasks were carried out on a machine, and how many of them changed it."""
+
+    ok: int
+    changed: int
+
+
+@dataclass(frozen=True)
+class PlaybookResult:
+    """A playbook that succeeded. `seconds` is wall time."""
+
+    hosts: Mapping[str, HostResult]
+    seconds: float
+
+    @property
+    def changed(self) -> bool:
+        """Whether any task changed any machine."""
+        return any(host.changed for host in self.hosts.values())
+
+
+@dataclass(frozen=True)
+class _Failure:
+    host: str
+    task: str
+    message: str
+    output: str
+    unreachable: bool
+
+
+def _task(data: Mapping[str, Any]) -> str:
+    return ": ".join(str(data[key]) for key in ("role", "task") if data.get(key))
+
+
+@dataclass
+class _Listener:
+    """Takes the events of one playbook: writes the log, tells progress, keeps failures."""
+
+    log: TextIO
+    masked: Callable[[str], str]
+    progress: Callable[[str], None]
+    task: str = ""
+    last: list[str] = field(default_factory=list)
+    failures: list[_Failure] = field(default_factory=list)
+    hosts: dict[str, HostResult] = field(default_factory=dict)
+
+    def __call__(self, event: dict[str, Any]) -> bool:
+        """Handle one event; False, so that ansible-runner keeps no file of it."""
+        text = self.masked(event.get("stdout") or "")
+        if text:
+            self.log.write(text + "\n")
+            self.last = [*self.last, *filter(str.strip, text.splitlines())][-_LAST_LINES:]
+        data = event.get("event_data") or {}
+        match event.get("event"):
+            case "playbook_on_task_start" | "playbook_on_handler_task_start":
+                self.task = _task(data)
+                self.progress(self.task)
+            case "runner_on_ok":
+                self.progress(f"{self.task} ({data.get('host')})")
+            case "runner_on_failed" if not data.get("ignore_errors"):
+                self._failed(data, unreachable=False)
+            case "runner_on_unreachable":
+                self._failed(data, unreachable=True)
+            case "playbook_on_stats":
+                ok, changed = data.get("ok", {}), data.get("changed", {})
+                self.hosts = {
+                    host: HostResult(count, changed.get(host, 0)) for host, count in ok.items()
+                }
+            case _:
+                pass
+        return False
+
+    def _failed(self, data: dict[str, Any], *, unreachable: bool) -> None:
+        result = data.get("res") or {}
+        said = "\n".join(str(result.get(key) or "") for key in ("stdout", "stderr"))
+        lines = [line for line in said.splitlines() if line.strip()][-_LAST_LINES:]
+        self.failures.append(
+            _Failure(
+                host=str(data.get("host", "?")),
+                task=_task(data),
+                message=self.masked(str(result.get("msg") or "no message").strip()),
+                output=self.masked("\n".join(lines)),
+                unreachable=unreachable,
+            )
+        )
+
+
+def run_playbook(
+    deployment: Deployment,
+    progress: Callable[[str], None],
+    *,
+    timeout: float = TIMEOUT,
+    secrets: frozenset[str] = frozenset(),
+) -> PlaybookResult:
+    """Run the playbook that lies in the deployment's folder of plans.
+
+    `progress` is told the role, the task and the machine, from another thread. An exception in
+    the calling thread (as KeyboardInterrupt) ends the playbook before it is raised further.
+
+    Raises:
+        StepFailed: a task failed; the message names the task and every machine where it did.
+        MachineUnreachable: a machine does not answer.
+        TimedOut: the playbook did not end within `timeout` seconds.
+        NotPossibleHere: Ansible is not installed.
+    """
+    began = time.monotonic()
+    log_path = deployment.write(LOG, "")
+    mask = Command((), secrets=secrets).masked
+    with _work_folder(deployment) as work, log_path.open("w") as log:
+        listener = _Listener(log, mask, progress)
+        status = _run(deployment, work, listener, timeout)
+    if status == "timeout":
+        raise TimedOut(
+            f"the software was not configured within {timeout:g} s, during: {listener.task}",
+            where=str(log_path),
+            output="\n".join(listener.last),
+            hint="continuum up, which goes on from here",
+        )
+    if status != "successful":
+        raise _error(listener, log_path)
+    return PlaybookResult(listener.hosts, time.monotonic() - began)
+
+
+def _error(listener: _Listener, log_path: Path) -> StepFailed | MachineUnreachable:
+    if not listener.failures:
+        return StepFailed(
+            "Ansible could not run the playbook",
+            where=str(log_path),
+            output="\n".join(listener.last),
+        )
+    first = listener.failures[0]
+    hosts = ", ".join(dict.fromkeys(failure.host for failure in listener.failures))
+    if first.unreachable:
+        return MachineUnreachable(
+            f"cannot reach {hosts} by SSH: {first.message}",
+            where=f"{first.host}: {first.task}",
+            hint=f"continuum status; the full log is {log_path}",
+        )
+    return StepFailed(
+        f'"{first.task}" failed on {hosts}: {first.message}',
+        where=f"{first.host}: {first.task}",
+        output=first.output,
+        hint=f"the full log is {log_path}",
+    )
+
+
+def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float) -> str:
+    """Run in another thread, so that signals stay with the caller. Returns the final status."""
+    from ansible_runner import interface  # noqa: PLC0415  slow to import
+
+    project = deployment.folder / PLAN_FOLDER
+    cancelled = threading.Event()
+    runner = interface.init_runner(
+        private_data_dir=str(work),
+        project_dir=str(project),
+        binary=str(_program()),
+        cmdline="playbook.yml",
+        settings={"pexpect_timeout": _POLL, "suppress_output_file": True},
+        envvars={"ANSIBLE_CONFIG": str(project / "ansible.cfg"), "ANSIBLE_HOME": str(work)},
+        timeout=max(1, round(timeout)),
+        quiet=True,
+        event_handler=listener,
+        cancel_callback=cancelled.is_set,
+    )
+    own = {"CONFIG", "HOME", "CALLBACK_PLUGINS", "STDOUT_CALLBACK"}
+    runner.config.env = {
+        name: value
+        for name, value in runner.config.env.items()
+        if not name.startswith("ANSIBLE_") or name.removeprefix("ANSIBLE_") in own
+    }
+    defects: list[BaseException] = []
+
+    def work_through() -> None:
+        try:
+            runner.run()
+        except BaseException as error:  # noqa: BLE001  raised again by the calling thread
+            defects.append(error)
+
+    thread = threading.Thread(target=work_through, name="ansible")
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:
+        cancelled.set()
+        thread.join()
+        raise
+    if defects:
+        raise defects[0]
+    return str(runner.status)
+
+
+def _program() -> Path:
+    beside = Path(sys.executable).with_name("ansible-playbook")
+    if beside.exists():
+        return beside
+    found = shutil.which("ansible-playbook")
+    if found is None:
+        raise NotPossibleHere(
+            "ansible-playbook is not installed beside this Python",
+            where=sys.executable,
+            hint="install the package ansible into the same environment",
+        )
+    return Path(found)
+
+
+@contextmanager
+def _work_folder(deployment: Deployment) -> Iterator[Path]:
+    """An empty folder for Ansible; in the end its SSH connections are closed and it is removed."""
+    folder = deployment.folder / WORK_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    folders.make_folder(folder, folders.PRIVATE_FOLDER)
+    try:
+        yield folder
+    finally:
+        for_each(_close, [path for path in folder.iterdir() if path.is_socket()])
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _close(socket: Path) -> None:
+    """Tell the master connection behind a socket to end."""
+    relative = os.path.relpath(socket, socket.parent)
+    run_on_host(
+        Command(
+            ("ssh", "-F", "none", "-S", relative, "-O", "exit", "any"),
+            timeout=10,
+            directory=socket.parent,
+        )
+    )
+
+
+def write_files(deployment: Deployment, files: Mapping[str, str]) -> None:
+    """Put the plan's files into the deployment's folder, and nothing else beside them."""
+    shutil.rmtree(deployment.folder / PLAN_FOLDER, ignore_errors=True)
+    for path, content in files.items():
+        deployment.write(f"{PLAN_FOLDER}/{path}", content)

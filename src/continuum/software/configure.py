@@ -1,0 +1,233 @@
+"""What phase 2 will do: roles on machines, as files for Ansible. Touches no machine.
+
+The files refer to each other and to the deployment by relative paths, so that they are the same on
+every host, and whoever stands in their folder can run `ansible-playbook playbook.yml`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from continuum import plugins
+from continuum.errors import NotPossibleHere
+from continuum.experiment.model import Software
+from continuum.images.recipe import fingerprint
+
+if TYPE_CHECKING:
+    from continuum.experiment.model import Experiment
+    from continuum.images.recipe import InstallStep
+    from continuum.infrastructure.plan import InfrastructurePlan
+    from continuum.software.contract import ExecutionModel, ResourceManager, RolePlay, Service
+
+ROLES = Path(__file__).parent / "roles"
+"""The roles that ship with Continuum."""
+
+PLAN_FOLDER = "plan/software"
+"""Where the files lie in a deployment's folder."""
+
+WORK_FOLDER = "ansible"
+"""What Ansible writes while it runs, in a deployment's folder; empty otherwise."""
+
+_UP = "../.."
+assert PLAN_FOLDER.count("/") == _UP.count("/")
+
+# A path of a socket may have about 100 characters: hence relative, and named by a hash.
+_SETTINGS = f"""\
+[defaults]
+inventory = inventory.json
+roles_path = roles
+forks = 16
+gathering = explicit
+interpreter_python = /usr/bin/python3
+retry_files_enabled = false
+nocolor = true
+nocows = true
+deprecation_warnings = false
+show_custom_stats = false
+
+[inventory]
+enable_plugins = yaml
+
+[connection]
+pipelining = true
+
+[ssh_connection]
+ssh_args = -F {_UP}/ssh_config -o ControlMaster=auto -o ControlPersist=10s\
+ -o ControlPath={_UP}/{WORK_FOLDER}/%C
+transfer_method = piped
+"""
+
+
+@dataclass(frozen=True)
+class SoftwarePlan:
+    """Everything that *execute* needs to know.
+
+    Attributes:
+        plays: roles in the order in which they are applied.
+        services: names of the services, each with the machines that carry it.
+        files: content by path below `PLAN_FOLDER`; empty when there are no plays.
+        secrets: texts in the files that are masked in logs and messages.
+    """
+
+    plays: tuple[RolePlay, ...] = ()
+    services: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits; changes with everything that reaches a machine."""
+        return fingerprint(dict(self.files))
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Names of the machines that carry software, each once."""
+        return tuple(dict.fromkeys(name for play in self.plays for name in play.machines))
+
+
+def configure(
+    experiment: Experiment,
+    plan: InfrastructurePlan,
+    services_needed: Mapping[str, tuple[str, ...]] | None = None,
+) -> SoftwarePlan:
+    """The software phase of an experiment; empty when the experiment has no use for software.
+
+    `services_needed` are the services that the application needs, each with its machines. They
+    come beside the ones that the experiment names, which are on every worker machine.
+
+    Raises:
+        NotPossibleHere: the manager does not carry this experiment, or is not in this version.
+        UsageError: a name is no plug-in.
+    """
+    services = _services(experiment, services_needed or {})
+    plays: list[RolePlay] = []
+    if experiment.software is not None or experiment.benchmark is not None:
+        plays += _manager(experiment).configure(experiment, plan)
+    for name, machines in services.items():
+        plays += _service(name).configure(experiment, plan, machines)
+    return SoftwarePlan(tuple(plays), services, _files(plan, plays) if plays else {})
+
+
+def install_steps(
+    experiment: Experiment, services_needed: Iterable[str] = ()
+) -> tuple[InstallStep, ...]:
+    """What manager, execution model and services want in the machine image.
+
+    Raises:
+        NotPossibleHere: the manager does not carry this experiment, or is not in this version.
+        UsageError: a name is no plug-in.
+    """
+    steps: list[InstallStep] = []
+    if experiment.software is not None or experiment.benchmark is not None:
+        steps += _manager(experiment).install()
+        steps += _execution_model(experiment).install()
+    for name in _services(experiment, dict.fromkeys(services_needed, ())):
+        steps += _service(name).install()
+    return tuple(steps)
+
+
+def service_machines(experiment: Experiment) -> tuple[str, ...]:
+    """The machines that services named in the experiment run on: the workers'.
+
+    Without a benchmark these are the machines of the tier that would carry workers.
+    """
+    if experiment.benchmark is not None:
+        return experiment.worker_machines
+    filled = [name for name, tier in experiment.tiers.items() if tier.machines > 0]
+    for name in ("edge", "cloud", *filled):
+        if name in filled:
+            return experiment.machine_names(name)
+    return ()
+
+
+def _software(experiment: Experiment) -> Software:
+    return experiment.software or Software()
+
+
+def _services(
+    experiment: Experiment, needed: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """Services by name, each with its machines; names and machines once, in a fixed order."""
+    wanted = service_machines(experiment)
+    found: dict[str, tuple[str, ...]] = {}
+    for name in sorted({*_software(experiment).services, *needed}):
+        named = wanted if name in _software(experiment).services else ()
+        found[name] = tuple(dict.fromkeys((*named, *needed.get(name, ()))))
+    return found
+
+
+def _service(name: str) -> Service:
+    service: Service = plugins.load("services", name)()
+    return service
+
+
+def _manager(experiment: Experiment) -> ResourceManager:
+    software = _software(experiment)
+    manager: ResourceManager = plugins.load("managers", software.manager)()
+    reason = manager.skip(experiment)
+    if reason is not None:
+        raise NotPossibleHere(f'manager "{software.manager}": {reason}')
+    if software.execution_model not in manager.execution_models:
+        models = ", ".join(manager.execution_models)
+        raise NotPossibleHere(
+            f'execution model "{software.execution_model}" does not work with the manager '
+            f'"{software.manager}"',
+            hint=f"it carries: {models}",
+        )
+    return manager
+
+
+def _execution_model(experiment: Experiment) -> ExecutionModel:
+    model: ExecutionModel = plugins.load(
+        "execution_models", _software(experiment).execution_model
+    )()
+    return model
+
+
+def _files(plan: InfrastructurePlan, plays: list[RolePlay]) -> dict[str, str]:
+    files = {
+        "ansible.cfg": _SETTINGS,
+        "inventory.json": json.dumps(_inventory(plan, plays), indent=2) + "\n",
+        "playbook.yml": "---\n" + "\n".join(_play(play) for play in plays),
+    }
+    for play in plays:
+        folder = play.roles / play.role
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                files[f"roles/{play.role}/{path.relative_to(folder).as_posix()}"] = path.read_text()
+    return files
+
+
+def _inventory(plan: InfrastructurePlan, plays: list[RolePlay]) -> dict[str, Any]:
+    """Machines by tier, as groups of Ansible; a machine's own variables stand beside its name."""
+    used = {name for play in plays for name in play.machines}
+    groups: dict[str, Any] = {}
+    for machine in plan.machines:
+        if machine.name in used:
+            variables: dict[str, Any] = {}
+            for play in plays:
+                variables |= play.per_machine.get(machine.name, {})
+            group = f"tier_{machine.tier.replace('-', '_')}"
+            groups.setdefault(group, {"hosts": {}})["hosts"][machine.name] = variables
+    return groups
+
+
+def _play(play: RolePlay) -> str:
+    hosts = "".join(f"    - {name}\n" for name in play.machines)
+    variables = "".join(
+        f"    {name}: {json.dumps(value, sort_keys=True)}\n"
+        for name, value in sorted(play.variables.items())
+    )
+    return (
+        f"- name: {play.role}\n"
+        f"  hosts:\n{hosts}"
+        "  gather_facts: false\n"
+        "  any_errors_fatal: true\n"
+        + (f"  vars:\n{variables}" if variables else "")
+        + f"  roles:\n    - {play.role}\n"
+    )

@@ -1,0 +1,190 @@
+"""A worker or an endpoint as a process: a transient systemd unit on its machine.
+
+systemd enforces the limits, on cgroup v1 and v2 alike, and keeps what became of the process: a unit
+that ended well stays `active (exited)`, one that did not stays `failed`, until it is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, ClassVar
+
+from continuum.errors import StepFailed
+from continuum.machine import Command
+from continuum.software.contract import ExecutionModel, ProcessSpec
+
+if TYPE_CHECKING:
+    from continuum.images.recipe import InstallStep
+    from continuum.machine import Machine
+
+QUOTA_PERIOD = "20ms"
+"""Short, so that a process that has used up its share does not stand still for long."""
+
+_STOP_SECONDS = 5
+
+
+class Process(ExecutionModel):
+    """Workers are systemd units, without a container around them."""
+
+    name: ClassVar[str] = "process"
+
+    def install(self) -> tuple[InstallStep, ...]:
+        """Nothing: every machine has systemd."""
+        return ()
+
+    def start(self, machine: Machine, process: ProcessSpec) -> None:
+        """Put its files and start it; replaces one of the same name. Does not wait for it.
+
+        Raises:
+            StepFailed: the program is not there, or the machine's systemd cannot enforce the
+                limits.
+        """
+        for path, content in process.files.items():
+            machine.put(content, path)
+        if process.output:
+            machine.put(b"", process.output)
+        command = Command(systemd_run(process))
+        result = machine.run(command)
+        if result.exit_code != 0:
+            # Mostly because a unit of that name is there, if only as the memory of a failure.
+            self.stop(machine, process)
+            result = machine.run(command)
+        if result.exit_code != 0:
+            raise StepFailed(
+                f'cannot start "{process.name}" on {machine.name}',
+                where=f"{machine.name}: {unit_name(process)}",
+                output=f"{result.last_output}\n{self.log(machine, process, lines=10)}",
+                hint="is the program in the machine's image, and does the machine have the "
+                "cgroup controllers cpu and memory?",
+            )
+
+    def state(self, machine: Machine, process: ProcessSpec) -> str:
+        """`starting`, `ready` (its ready file is there), `ended`, `failed`, or `absent`."""
+        return self.states(machine, (process,))[process.name]
+
+    def states(self, machine: Machine, processes: Sequence[ProcessSpec]) -> dict[str, str]:
+        """State by name of several processes on one machine, asked for at once.
+
+        A process that makes no ready file is `ready` while it runs.
+        """
+        if not processes:
+            return {}
+        asked = machine.run(
+            Command(
+                (
+                    "systemctl",
+                    "show",
+                    "--property=Id,ActiveState,SubState,Result",
+                    *(unit_name(process) for process in processes),
+                )
+            )
+        ).check()
+        units = _units(asked.text)
+        found = {process.name: _state(units.get(unit_name(process), {})) for process in processes}
+        files = {
+            process.ready_file: process.name
+            for process in processes
+            if process.ready_file and found[process.name] == "ready"
+        }
+        if files:
+            there = machine.run(Command(("stat", "--format=%n", *files))).text.splitlines()
+            found |= {name: "starting" for path, name in files.items() if path not in there}
+        return found
+
+    def stop(self, machine: Machine, process: ProcessSpec) -> None:
+        """Stop it, if it runs, and forget it."""
+        unit = unit_name(process)
+        # Both fail when there is no such unit, which is what is wanted.
+        machine.run(Command(("systemctl", "stop", unit), timeout=_STOP_SECONDS + 30))
+        machine.run(Command(("systemctl", "reset-failed", unit)))
+
+    def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:
+        """What it wrote to the system's log; the last `lines`, 0 for all."""
+        limit = (f"--lines={lines}",) if lines else ()
+        return machine.run(
+            Command(
+                (
+                    "journalctl",
+                    "--no-pager",
+                    "--output=cat",
+                    f"--unit={unit_name(process)}",
+                    *limit,
+                )
+            )
+        ).text
+
+
+def unit_name(process: ProcessSpec) -> str:
+    """The systemd unit of a process."""
+    return f"continuum-{process.name}.service"
+
+
+def systemd_run(process: ProcessSpec) -> tuple[str, ...]:
+    """The command that starts a process; it returns as soon as the program has been executed.
+
+    A limit that the machine cannot enforce makes it fail.
+    """
+    properties = {
+        "Type": "exec",
+        "RemainAfterExit": "yes",
+        "WorkingDirectory": process.working_directory,
+        "TimeoutStopSec": f"{_STOP_SECONDS}s",
+    }
+    asserted = []
+    if process.cpu is not None:
+        properties["CPUQuota"] = f"{process.cpu * 100:.2f}%"
+        properties["CPUQuotaPeriodSec"] = QUOTA_PERIOD
+        asserted.append("cpu")
+    if process.memory is not None:
+        properties["MemoryMax"] = str(process.memory)
+        properties["MemorySwapMax"] = "0"
+        asserted.append("memory")
+    if process.output:
+        properties["StandardOutput"] = f"truncate:{process.output}"
+        properties["StandardError"] = "journal"
+    before: list[tuple[str, ...]] = []
+    if process.ready_file:
+        before.append(("/bin/mkdir", "-p", str(PurePosixPath(process.ready_file).parent)))
+        before.append(("/bin/rm", "-f", process.ready_file))
+    return (
+        "systemd-run",
+        "--quiet",
+        f"--unit={unit_name(process)}",
+        f"--description=Continuum: {process.name}",
+        *(f"--property={name}={value}" for name, value in properties.items()),
+        *(f"--property=AssertControlGroupController={name}" for name in asserted),
+        *(f"--property=ExecStartPre={' '.join(map(_quoted, words))}" for words in before),
+        *(f"--setenv={name}={value}" for name, value in process.environment.items()),
+        "--",
+        # systemd would put variables of the environment into the arguments.
+        *(argument.replace("$", "$$") for argument in process.arguments),
+    )
+
+
+def _quoted(word: str) -> str:
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    return f'"{escaped}"'
+
+
+def _units(shown: str) -> dict[str, dict[str, str]]:
+    """Properties by unit, from the blocks that `systemctl show` prints."""
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for block in shown.split("\n\n")
+    ]
+    return {block["Id"]: block for block in blocks if "Id" in block}
+
+
+def _state(unit: dict[str, str]) -> str:
+    match unit.get("ActiveState"), unit.get("SubState"), unit.get("Result"):
+        case "active", "running", _:
+            return "ready"
+        case ("active", _, _) | ("deactivating", _, "success"):
+            return "ended"
+        case ("failed" | "deactivating"), _, _:
+            return "failed"
+        case "activating", _, _:
+            return "starting"
+        case _:
+            return "absent"

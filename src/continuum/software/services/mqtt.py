@@ -1,0 +1,101 @@
+"""The MQTT broker: mosquitto 2, one on every worker machine.
+
+It listens on the machine's address on the emulated network and on the machine itself, nowhere
+else. Clients need no password: the emulated network is closed.
+
+Debian's unit restarts a broker that died. That is kept: clients notice by losing their connection,
+and messages that were under way are lost, since nothing is kept on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from continuum.images.recipe import DebianPackages, InstallStep, Tree, Units
+from continuum.machine import Command
+from continuum.software.configure import ROLES
+from continuum.software.contract import RolePlay, Service
+
+if TYPE_CHECKING:
+    from continuum.experiment.model import Experiment
+    from continuum.infrastructure.plan import InfrastructurePlan
+    from continuum.machine import Machine
+
+PORT = 1883
+UNIT = "mosquitto.service"
+CONFIGURATION = "/etc/mosquitto/continuum.conf"
+
+_DROP_IN_PATH = f"etc/systemd/system/{UNIT}.d/continuum.conf"
+# All machines share one image: the broker starts only where the role has put a configuration.
+_DROP_IN = f"""\
+[Unit]
+ConditionPathExists={CONFIGURATION}
+
+[Service]
+ExecStartPre=
+ExecStart=
+ExecStart=/usr/sbin/mosquitto -c {CONFIGURATION}
+"""
+
+# Connects as a client does: CONNECT of MQTT 3.1.1 without a name, answered by CONNACK, accepted.
+_HANDSHAKE = """\
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 2) as broker:
+    broker.sendall(b"\\x10\\x0c\\x00\\x04MQTT\\x04\\x02\\x00\\x05\\x00\\x00")
+    answer = b""
+    while len(answer) < 4:
+        more = broker.recv(4 - len(answer))
+        if not more:
+            sys.exit(1)
+        answer += more
+sys.exit(answer != b"\\x20\\x02\\x00\\x00")
+"""
+
+
+class Mqtt(Service):
+    """The broker on port 1883."""
+
+    name: ClassVar[str] = "mqtt"
+
+    def install(self) -> tuple[InstallStep, ...]:
+        """The package, and a unit that waits for its configuration."""
+        return (
+            DebianPackages(("mosquitto",)),
+            Tree("mqtt-unit", _DROP_IN, _write_drop_in),
+            Units(enabled=(UNIT,)),
+        )
+
+    def configure(
+        self, experiment: Experiment, plan: InfrastructurePlan, machines: tuple[str, ...]
+    ) -> tuple[RolePlay, ...]:
+        """One role on all machines; only the address differs."""
+        del experiment
+        addresses = {machine.name: machine.address for machine in plan.machines}
+        return (
+            RolePlay(
+                role="mqtt",
+                machines=machines,
+                roles=ROLES,
+                variables={"mqtt_port": PORT, "mqtt_configuration": CONFIGURATION},
+                per_machine={name: {"mqtt_address": addresses[name]} for name in machines},
+            ),
+        )
+
+    def ready(self, machine: Machine) -> bool:
+        """Whether the broker accepts a client on the emulated network's address."""
+        program = ("python3", "-I", "-S", "-c", _HANDSHAKE, machine.address, str(PORT))
+        return machine.run(Command(program, timeout=10)).exit_code == 0
+
+    @property
+    def logs(self) -> tuple[str, ...]:
+        """The broker's own unit."""
+        return (UNIT,)
+
+
+def _write_drop_in(root: Path, progress: Callable[[str], None]) -> None:
+    progress("mqtt: unit")
+    path = root / _DROP_IN_PATH
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_DROP_IN)

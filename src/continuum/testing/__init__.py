@@ -1,0 +1,1 @@
+"""For authors of plug-ins: contract tests to inherit, and what they need."""

@@ -1,0 +1,162 @@
+"""Samples as an endpoint would write them, made up by a seed: plausible, and quick to make."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from continuum.infrastructure.plan import LinkSettings
+
+_START_NS = 1_750_000_000 * 10**9
+_NO_LINK = LinkSettings()
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How a made-up endpoint, its worker and the network between them behave.
+
+    Times in ms, sizes in bytes, shares 0 … 1. Deviations are normal, cut so that no time and no
+    size is negative. The worker takes one request at a time, so that a slow one has a queue.
+
+    Attributes:
+        forward, back: the links; loss in them loses requests.
+        late, failed: shares of requests that are answered too late, or with an error.
+        seed_share: how much of it all depends on the seed: 0 makes every repetition alike.
+    """
+
+    forward: LinkSettings = _NO_LINK
+    back: LinkSettings = _NO_LINK
+    preparation_ms: float = 1.8
+    preparation_deviation: float = 0.3
+    processing_ms: float = 14.0
+    processing_deviation: float = 1.5
+    request_bytes: int = 68_000
+    request_deviation: int = 9_000
+    answer_bytes: int = 48
+    late: float = 0.0
+    failed: float = 0.0
+    seed_share: float = 0.02
+
+
+class Load(Protocol):
+    """What is known of an endpoint's load in one repetition; the benchmark's own `Load` fits."""
+
+    @property
+    def seed(self) -> int:
+        """Of this endpoint in this repetition."""
+
+    @property
+    def frequency(self) -> float:
+        """Requests per second."""
+
+    @property
+    def warmup(self) -> float:
+        """Seconds."""
+
+    @property
+    def duration(self) -> float:
+        """Seconds after the warm-up."""
+
+    @property
+    def answer_timeout(self) -> float:
+        """Seconds."""
+
+
+@dataclass(frozen=True)
+class MadeUpLoad:
+    """A load by itself: see `Load`."""
+
+    seed: int = 1
+    frequency: float = 5.0
+    warmup: float = 2.0
+    duration: float = 10.0
+    answer_timeout: float = 10.0
+
+
+def synthetic_samples(
+    load: Load, behaviour: Behaviour | None = None, *, start_ns: int = _START_NS
+) -> list[dict[str, Any]]:
+    """The samples of one endpoint in one repetition, in the fields of its sample lines."""
+    how = behaviour or Behaviour()
+    rng = random.Random(load.seed)
+    mood = 1 + how.seed_share * rng.uniform(-1, 1)
+    first = round(load.warmup * load.frequency)
+    count = first + max(1, round(load.duration * load.frequency))
+    free_at = 0
+    samples = []
+    for sequence in range(count):
+        intended = start_ns + round(sequence * 1e9 / load.frequency)
+        sample, free_at = _exchange(how, mood, intended, free_at, rng)
+        if sample["status"] == "late":
+            sample["status"] = "timeout"
+            sample["answered_ns"] = intended + round(load.answer_timeout * 1.1e9)
+        photo = rng.randrange(60)
+        answered = sample["status"] in {"ok", "timeout"}
+        samples.append(
+            {
+                "sequence": sequence,
+                "warmup": sequence < first,
+                "intended_ns": intended,
+                **sample,
+                "result": str(photo) if answered else None,
+                "input": f"photo-{photo:02d}.jpg",
+            }
+        )
+    return samples
+
+
+def synthetic_sample_lines(
+    load: Load, behaviour: Behaviour | None = None, *, start_ns: int = _START_NS
+) -> bytes:
+    """The same as the content of `samples.jsonl`: one JSON object a line, without nulls."""
+    lines = (
+        json.dumps({name: value for name, value in sample.items() if value is not None})
+        for sample in synthetic_samples(load, behaviour, start_ns=start_ns)
+    )
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _exchange(
+    how: Behaviour, mood: float, intended: int, free_at: int, rng: random.Random
+) -> tuple[dict[str, Any], int]:
+    """One request and its answer, and when the worker is free again. Times in ns."""
+    size = max(1, round(rng.gauss(how.request_bytes, how.request_deviation)))
+    sample: dict[str, Any] = {"status": "lost", "request_bytes": size}
+    begun = intended + _ns(0.05, 0.02, rng)
+    prepared = begun + _ns(how.preparation_ms, how.preparation_deviation, rng)
+    sent = prepared + _ns(0.03, 0.01, rng)
+    sample |= {"prepare_started_ns": begun, "prepare_finished_ns": prepared, "sent_ns": sent}
+    if rng.random() * 100 < how.forward.loss_percent:
+        return sample, free_at
+    received = sent + _transfer(how.forward, size, rng)
+    started = max(received + _ns(0.1, 0.03, rng), free_at)
+    finished = started + _ns(how.processing_ms * mood, how.processing_deviation, rng)
+    sample |= {"received_ns": received, "started_ns": started, "finished_ns": finished}
+    if rng.random() * 100 < how.back.loss_percent:
+        return sample, finished
+    sample["answered_ns"] = finished + _transfer(how.back, how.answer_bytes, rng)
+    sample["answer_bytes"] = how.answer_bytes
+    draw = rng.random()
+    if draw < how.failed:
+        sample["status"] = "error"
+    else:
+        sample["status"] = "late" if draw < how.failed + how.late else "ok"
+    return sample, finished
+
+
+def _ns(mean_ms: float, deviation_ms: float, rng: random.Random) -> int:
+    return round(max(0.0, rng.gauss(mean_ms, deviation_ms)) * 1e6)
+
+
+def _transfer(link: LinkSettings, size: int, rng: random.Random) -> int:
+    """The message's frames at the link's rate, then the latest jitter of the last few."""
+    frames = -(-size // 1448)
+    per_frame = 0.0 if link.rate_mbit is None else 1514 * 8 / (link.rate_mbit * 1e3)
+    last = (size + 66 * frames) * 8 / (link.rate_mbit * 1e3) if link.rate_mbit else 0.0
+    arrivals = (
+        last - before * per_frame + max(0.0, link.delay_ms + rng.gauss(0, link.jitter_ms))
+        for before in range(min(frames, 40))
+    )
+    return round((max(arrivals) + rng.uniform(0.3, 0.7)) * 1e6)

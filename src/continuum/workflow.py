@@ -1,0 +1,528 @@
+"""The pipeline itself: from a loaded experiment to machines, software, a benchmark and a report.
+
+    plan ──▶ up: image, network, machines ─▶ software ─▶ links
+         ──▶ run: up ─▶ check links ─▶ workers, endpoints, samples ─▶ results, report ─▶ (down)
+
+Every verb of the command line is one function here. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from continuum import folders, plugins
+from continuum.benchmark import configure as benchmark_configure
+from continuum.deployment import Deployment
+from continuum.errors import (
+    ContinuumError,
+    LinksOutOfTolerance,
+    NotFound,
+    NotPossibleHere,
+    UsageError,
+)
+from continuum.images.recipe import Recipe
+from continuum.images.runtime import runtime_tree
+from continuum.infrastructure import configure as infrastructure_configure
+from continuum.infrastructure import execute as infrastructure_execute
+from continuum.infrastructure.configure import Change, Surroundings
+from continuum.software import configure as software_configure
+from continuum.software import execute as software_execute
+
+if TYPE_CHECKING:
+    from continuum.benchmark.configure import BenchmarkPlan
+    from continuum.benchmark.contract import Application
+    from continuum.benchmark.execute import Collected
+    from continuum.benchmark.results import RunRecord
+    from continuum.events import Events
+    from continuum.experiment.load import Loaded
+    from continuum.experiment.model import Experiment
+    from continuum.infrastructure.links.check import LinkMeasurement
+    from continuum.infrastructure.plan import InfrastructurePlan
+    from continuum.infrastructure.providers.contract import Check, Provider
+    from continuum.images.recipe import InstallStep
+    from continuum.machine import Machine
+    from continuum.recorder import Recorder
+    from continuum.software.configure import SoftwarePlan
+    from continuum.software.contract import ExecutionModel
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `up` and `run` will do; made without touching anything.
+
+    `software` and `benchmark` are None when the experiment leaves that phase out.
+    """
+
+    loaded: Loaded
+    deployment: Deployment
+    provider: Provider
+    application: Application | None
+    recipe: Recipe
+    infrastructure: InfrastructurePlan
+    software: SoftwarePlan | None
+    benchmark: BenchmarkPlan | None
+    changes: tuple[Change, ...]
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment that this plan carries out."""
+        return self.loaded.experiment
+
+
+@dataclass(frozen=True)
+class Up:
+    """A deployment that is up, and what was changed to get it there."""
+
+    plan: Plan
+    machines: tuple[Machine, ...]
+    changes: tuple[Change, ...]
+
+    @property
+    def deployment(self) -> Deployment:
+        """The deployment."""
+        return self.plan.deployment
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run that ended: its results folder, and what `run.json` says (`record`). `removed`: also down."""
+
+    folder: Path
+    record: RunRecord
+    deployment: Deployment
+    removed: bool
+
+
+@dataclass(frozen=True)
+class MachineStatus:
+    """One machine: `state` is `running`, `stopped`, or `missing`; `ssh` is the command."""
+
+    name: str
+    tier: str
+    address: str
+    state: str
+    ssh: str
+
+
+@dataclass(frozen=True)
+class DeploymentStatus:
+    """A deployment as it is now. `leftover`: found by its labels alone, its folder is gone."""
+
+    name: str
+    provider: str
+    machines: tuple[MachineStatus, ...]
+    links_asked: int
+    links_in_force: int
+    last_step: str
+    leftover: bool = False
+
+
+# -- plan ----------------------------------------------------------------------------------------
+
+
+def plan(loaded: Loaded, events: Events) -> Plan:
+    """Configure all three phases.
+
+    Raises:
+        NotPossibleHere: valid, but not on this host or with this version.
+    """
+    experiment = loaded.experiment
+    if loaded.not_runnable:
+        raise NotPossibleHere(
+            "; ".join(dict.fromkeys(loaded.not_runnable)),
+            where=str(loaded.path or ""),
+            hint="continuum validate shows what runs; --provider lxc runs a file on containers",
+        )
+    deployment = Deployment.named(experiment.name)
+    provider = _provider(experiment, events)
+    application = _application(experiment)
+    services = _services_needed(experiment, application)
+    recipe = _recipe(experiment, application, services)
+    before = infrastructure_execute.stored_plan(deployment)
+    infrastructure = infrastructure_configure.configure(
+        experiment,
+        Surroundings(
+            deployment=deployment.name,
+            identity=deployment.identity,
+            image=provider.image_fingerprint(recipe),
+            host_cores=os.cpu_count() or 1,
+            blocks_in_use=_foreign_blocks(provider, before),
+            kept_block=str(next(iter(before.network.tiers.values()))[0]) if before else None,
+        ),
+        provider.settings.model_dump(mode="json"),
+    )
+    states = {state.name: state.state for state in provider.states(deployment)} if before else {}
+    return Plan(
+        loaded=loaded,
+        deployment=deployment,
+        provider=provider,
+        application=application,
+        recipe=recipe,
+        infrastructure=infrastructure,
+        software=(
+            software_configure.configure(experiment, infrastructure, services)
+            if experiment.software is not None or experiment.benchmark is not None
+            else None
+        ),
+        benchmark=(
+            benchmark_configure.configure(experiment, infrastructure, application)
+            if application is not None
+            else None
+        ),
+        changes=tuple(infrastructure_configure.changes(before, states, infrastructure)),
+    )
+
+
+def _provider(experiment: Experiment, events: Events) -> Provider:
+    kind: type[Provider] = plugins.load("providers", experiment.infrastructure.provider)
+    settings = kind.settings_type.model_validate(experiment.infrastructure.settings)
+    return kind(settings, events)
+
+
+def _application(experiment: Experiment) -> Application | None:
+    if experiment.benchmark is None:
+        return None
+    kind: type[Application] = plugins.load("applications", experiment.benchmark.application)
+    return kind(kind.settings_type.model_validate(experiment.benchmark.settings))
+
+
+def _services_needed(
+    experiment: Experiment, application: Application | None
+) -> dict[str, tuple[str, ...]]:
+    """Names of the machines that need each service for the application's sake."""
+    if application is None:
+        return {}
+    return {name: experiment.worker_machines for name in application.services(experiment)}
+
+
+def _recipe(
+    experiment: Experiment,
+    application: Application | None,
+    services: dict[str, tuple[str, ...]],
+) -> Recipe:
+    steps: list[InstallStep] = [runtime_tree()]
+    if experiment.software is not None or application is not None:
+        steps += software_configure.install_steps(experiment, services)
+    if application is not None:
+        steps += application.install()
+    return Recipe.collect(steps)
+
+
+def _foreign_blocks(provider: Provider, before: InfrastructurePlan | None) -> list[str]:
+    import ipaddress  # noqa: PLC0415
+
+    blocks = provider.blocks_in_use()
+    if before is None:
+        return blocks
+    own = before.network.block
+    return [
+        text for text in blocks if not ipaddress.IPv4Network(text, strict=False).subnet_of(own)
+    ]
+
+
+# -- up and down ---------------------------------------------------------------------------------
+
+
+def up(loaded: Loaded, events: Events, *, recreate: bool = False) -> Up:
+    """Bring the experiment's machines, software and links up; what is right already stays."""
+    deployment = Deployment.named(loaded.experiment.name)
+    with deployment.journal.locked():
+        return _up(plan(loaded, events), events, recreate=recreate)
+
+
+def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
+    deployment, provider = todo.deployment, todo.provider
+    for change in todo.changes:
+        if change.action != "create":
+            events.note(str(change))
+    deployment.save_experiment(todo.experiment)
+    if recreate:
+        provider.destroy(deployment)
+    machines = infrastructure_execute.execute(
+        deployment, todo.infrastructure, todo.recipe, provider, events
+    )
+    if todo.software is not None:
+        software_execute.execute(
+            deployment,
+            todo.software,
+            machines,
+            events,
+            ssh=provider.capabilities.ssh,
+        )
+    infrastructure_execute.execute_links(deployment, todo.infrastructure, provider, events)
+    return Up(todo, tuple(machines), todo.changes)
+
+
+def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[str]:
+    """Remove deployments with all that belongs to them; returns their names.
+
+    Raises:
+        NotFound: there is no such deployment, or none at all.
+    """
+    known = [deployment.name for deployment in Deployment.all()]
+    wanted = list(dict.fromkeys([*known, *_leftovers(events)])) if all_ else list(names)
+    if not wanted and not all_:
+        raise NotFound("no deployment named", hint=f"there are: {', '.join(known) or 'none'}")
+    for name in wanted:
+        deployment = (
+            Deployment.named(name) if name in _leftovers(events) else Deployment.existing(name)
+        )
+        with deployment.journal.locked():
+            _down(deployment, events)
+    return wanted
+
+
+def _down(deployment: Deployment, events: Events) -> None:
+    with events.step("infrastructure", f"remove {deployment.name}", "machines to stop"):
+        for provider in _providers_of(deployment, events):
+            provider.destroy(deployment)
+        folders.remove_tree(deployment.folder)
+
+
+def _providers_of(deployment: Deployment, events: Events) -> list[Provider]:
+    """The provider that made it; all of ours when nothing says which."""
+    stored = infrastructure_execute.stored_plan(deployment)
+    names = [stored.provider] if stored else ["lxc", "fake"]
+    found = []
+    for name in names:
+        kind: type[Provider] = plugins.load("providers", name)
+        settings = kind.settings_type.model_validate(stored.settings if stored else {})
+        found.append(kind(settings, events))
+    return found
+
+
+def _leftovers(events: Events) -> list[str]:
+    """Names of deployments of this state folder whose things are there, by labels alone."""
+    kind: type[Provider] = plugins.load("providers", "lxc")
+    return kind(kind.settings_type(), events).leftovers(folders.state_folder())
+
+
+# -- run -----------------------------------------------------------------------------------------
+
+
+def run(
+    loaded: Loaded,
+    events: Events,
+    *,
+    results: Path | None = None,
+    down: bool = False,
+    accept_links: bool = False,
+    all_pairs: bool = False,
+) -> Outcome:
+    """Bring up, check the links, run the benchmark, and write results and report.
+
+    Once machines are up the results folder is written, whatever happens then.
+
+    Raises:
+        LinksOutOfTolerance: unless `accept_links`; what was measured is in the results folder.
+        UsageError: the results folder is not empty.
+    """
+    from continuum.recorder import Recorder  # noqa: PLC0415  slow to import
+
+    folder = _results_folder(loaded.experiment.name, results)
+    deployment = Deployment.named(loaded.experiment.name)
+    remove = down or loaded.experiment.infrastructure.delete
+    with deployment.journal.locked():
+        todo = plan(loaded, events)
+        ready = _up(todo, events, recreate=False)
+        recorder = Recorder(
+            folder=folder,
+            loaded=loaded,
+            deployment=deployment,
+            plan=todo.infrastructure,
+            benchmark=todo.benchmark,
+            application=todo.application,
+            capabilities=todo.provider.capabilities,
+            emulator=todo.provider.emulator_in_use(deployment, todo.infrastructure),
+            removed=remove,
+        )
+        try:
+            links = _check_links(ready, events, all_pairs=all_pairs)
+            recorder.links = links
+            _judge_links(links, recorder, events, accept_links=accept_links)
+            if todo.benchmark is not None:
+                recorder.collected = _benchmark(ready, folder.name, events)
+        except KeyboardInterrupt:
+            recorder.interrupted()
+            raise
+        except ContinuumError as error:
+            recorder.failed(error)
+            raise
+        finally:
+            with deployment.journal.step(events, "report", "results", waits_for="the report"):
+                record = recorder.write()
+        if remove:
+            _down(deployment, events)
+    return Outcome(folder, record, deployment, remove)
+
+
+def _results_folder(name: str, asked: Path | None) -> Path:
+    """The folder of this run, not made yet."""
+    if asked is None:
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+        return Path("results").absolute() / f"{name}-{now}"
+    folder = asked.absolute()
+    if folder.is_dir() and not any(folder.iterdir()):
+        return folder
+    if folder.exists():
+        raise UsageError(
+            f"{asked} is there already and is not an empty folder", hint="name another --results"
+        )
+    return folder
+
+
+def _check_links(ready: Up, events: Events, *, all_pairs: bool) -> list[LinkMeasurement]:
+    todo = ready.plan
+    if not todo.infrastructure.network.links:
+        return []
+    network = todo.experiment.network
+    every = all_pairs or (network is not None and network.all_pairs)
+    with todo.deployment.journal.step(
+        events, "benchmark", "link check", waits_for="every directed link to be measured"
+    ) as step:
+        told = todo.provider.measure_links(todo.deployment, todo.infrastructure, all_pairs=every)
+        if told is not None:
+            return told
+        from continuum.infrastructure.links import check  # noqa: PLC0415
+
+        return check.check(
+            ready.machines,
+            todo.infrastructure,
+            all_pairs=every,
+            one_clock=todo.provider.capabilities.one_clock,
+            progress=step.progress,
+        )
+
+
+def _judge_links(
+    links: list[LinkMeasurement], recorder: Recorder, events: Events, *, accept_links: bool
+) -> None:
+    outside = [link for link in links if not link.ok]
+    if not outside:
+        return
+    error = LinksOutOfTolerance(
+        f"{len(outside)} of {len(links)} link measurements are out of tolerance",
+        where=str(recorder.folder),
+        output="\n".join(
+            f"{link.from_machine} → {link.to_machine} {link.quantity}: asked {link.asked:g}, "
+            f"measured {'nothing' if link.measured is None else format(link.measured, '.4g')}, "
+            f"tolerance ±{link.tolerance:.3g}"
+            for link in outside
+        ),
+        hint="run again when the host is less busy, or go on all the same with --accept-links",
+    )
+    if not accept_links:
+        raise error
+    recorder.note(f"{error.message}; accepted by --accept-links")
+    events.note(f"{error.message}; going on, as asked\n{error.output}", "warning")
+
+
+def _benchmark(ready: Up, name: str, events: Events) -> Collected:
+    from continuum.benchmark import execute  # noqa: PLC0415  slow to import
+
+    todo = ready.plan
+    assert todo.benchmark is not None
+    assert todo.application is not None
+    software = todo.experiment.software
+    worker_model: type[ExecutionModel] = plugins.load(
+        "execution_models", software.execution_model if software else "process"
+    )
+    endpoint_model: type[ExecutionModel] = plugins.load("execution_models", "process")
+    return execute.execute(
+        execute.Run(
+            deployment=todo.deployment,
+            plan=todo.benchmark,
+            application=todo.application,
+            machines={machine.name: machine for machine in ready.machines},
+            worker_model=worker_model(),
+            endpoint_model=endpoint_model(),
+            events=events,
+            name=name,
+        )
+    )
+
+
+# -- looking -------------------------------------------------------------------------------------
+
+
+def status(name: str | None, events: Events) -> list[DeploymentStatus]:
+    """What is there now, of one deployment or of all; found by looking, not by remembering."""
+    deployments = Deployment.all() if name is None else [Deployment.existing(name)]
+    found = [_status(deployment, events) for deployment in deployments]
+    if name is None:
+        known = {deployment.name for deployment in deployments}
+        found += [
+            DeploymentStatus(each, "lxc", (), 0, 0, "", leftover=True)
+            for each in _leftovers(events)
+            if each not in known
+        ]
+    return found
+
+
+def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
+    plan_ = infrastructure_execute.stored_plan(deployment)
+    entries = deployment.journal.entries()
+    last = f"{entries[-1].phase}: {entries[-1].step} {entries[-1].state}" if entries else ""
+    if plan_ is None:
+        return DeploymentStatus(deployment.name, "", (), 0, 0, last)
+    provider = _providers_of(deployment, events)[0]
+    states = {state.name: state.state for state in provider.states(deployment)}
+    return DeploymentStatus(
+        name=deployment.name,
+        provider=plan_.provider,
+        machines=tuple(
+            MachineStatus(
+                name=spec.name,
+                tier=spec.tier,
+                address=spec.address,
+                state=states.get(spec.name, "missing"),
+                ssh=deployment.ssh_command(spec.name),
+            )
+            for spec in plan_.machines
+        ),
+        links_asked=len(plan_.network.links),
+        links_in_force=_links_in_force(deployment, plan_, provider),
+        last_step=last,
+    )
+
+
+def _links_in_force(
+    deployment: Deployment, plan_: InfrastructurePlan, provider: Provider
+) -> int:
+    if not plan_.network.links or not provider.may_act():
+        return 0
+    return len(provider.links_in_force(deployment, plan_))
+
+
+def machines(name: str, selected: Sequence[str], events: Events) -> list[Machine]:
+    """Handles of a deployment's machines: all, or those of the named machines and tiers.
+
+    Raises:
+        NotFound: no such deployment, machine or tier.
+    """
+    deployment = Deployment.existing(name)
+    plan_ = infrastructure_execute.stored_plan(deployment)
+    if plan_ is None:
+        raise NotFound(f'deployment "{name}" has no machines yet', hint=f"continuum down {name}")
+    handles = _providers_of(deployment, events)[0].machines(deployment, plan_)
+    if not selected:
+        return handles
+    known = {machine.name for machine in handles} | {machine.tier for machine in handles}
+    unknown = [each for each in selected if each not in known]
+    if unknown:
+        raise NotFound(
+            f'no machine or tier "{unknown[0][:60]}" in deployment "{name}"',
+            hint=f"there are: {', '.join(machine.name for machine in handles)}",
+        )
+    return [each for each in handles if each.name in selected or each.tier in selected]
+
+
+def doctor(provider: str, events: Events) -> list[Check]:
+    """Try every prerequisite of a provider on this host."""
+    kind: type[Provider] = plugins.load("providers", provider)
+    return kind(kind.settings_type(), events).check()

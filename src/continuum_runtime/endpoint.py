@@ -1,0 +1,292 @@
+"""The endpoint of `image_classification`: sends photos at fixed times and notes the answers.
+
+Started as `python3 -m continuum_runtime.endpoint CONFIG`; CONFIG is a JSON file with the fields of
+`Config`. How it starts, and where its samples go: see `continuum_runtime.open_loop`. It ends after
+the last request's time and the time for its answer, whatever happens.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import queue
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from continuum_runtime import message as layout
+from continuum_runtime.open_loop import SampleFile, Schedule, announce_ready, await_start
+
+_LAST_LOOK_SECONDS = 0.25
+"""After the last request's time is up, so that an answer that is just late still counts as late."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the endpoint is told.
+
+    Attributes:
+        folder: its own folder.
+        name, number: the endpoint's.
+        frequency: requests per second.
+        warmup, requests: numbers of requests; those of the warm-up come first.
+        seed: decides the order of the photos.
+        answer_timeout, start_timeout: seconds.
+        photos: folder with the photos.
+        broker: host, port, request_topic and answer_topic; None when it classifies itself.
+        data: folder with the model and the labels, for one that classifies itself.
+        threads: that compute one photo, the same.
+    """
+
+    folder: str
+    name: str
+    number: int
+    frequency: float
+    warmup: int
+    requests: int
+    seed: int
+    answer_timeout: float
+    start_timeout: float
+    photos: str
+    broker: dict[str, Any] | None
+    data: str
+    threads: int
+
+
+def photo_order(names: list[str], seed: int) -> Iterator[str]:
+    """Endless: every photo once in an order of its own, then all again in another."""
+    source = random.Random(seed)
+    while True:
+        yield from source.sample(names, len(names))
+
+
+class Answered(Protocol):
+    """What is called with an answer, the time at which it came, and its size in bytes."""
+
+    def __call__(self, answer: layout.Answer, answered_ns: int, size: int) -> None:
+        """Take the answer."""
+
+
+class Way(Protocol):
+    """How requests reach a worker."""
+
+    def send(self, message: bytearray) -> bool:
+        """Send a message that is stamped; False when it cannot be."""
+
+
+class Broker:
+    """The worker is on another machine."""
+
+    def __init__(self, config: Config, answered: Answered) -> None:
+        # Not needed by an endpoint that answers itself.
+        from continuum_runtime.broker import Connection  # noqa: PLC0415  see above
+
+        assert config.broker is not None
+        self._answered = answered
+        self._topic: str = config.broker["request_topic"]
+        self._connection = Connection(
+            config.broker["host"],
+            config.broker["port"],
+            f"{config.name}-{os.urandom(4).hex()}",
+            config.broker["answer_topic"],
+            self._received,
+        )
+        if not self._connection.subscribed.wait(config.start_timeout):
+            raise TimeoutError(f"no answer from the broker within {config.start_timeout:g} s")
+
+    def send(self, message: bytearray) -> bool:
+        """Publish; False without a connection, or when too much waits for it."""
+        return self._connection.publish(self._topic, message)
+
+    def _received(self, payload: bytes | bytearray) -> None:
+        answered_ns = time.time_ns()
+        try:
+            answer = layout.unpack_answer(payload)
+        except layout.Malformed as error:
+            print(f"not an answer: {error}", file=sys.stderr, flush=True)
+            return
+        self._answered(answer, answered_ns, len(payload))
+
+
+class Itself:
+    """The endpoint classifies its own photos, one after the other."""
+
+    def __init__(self, config: Config, answered: Answered) -> None:
+        # Slow to import, and not needed by an endpoint with a worker.
+        from continuum_runtime.classifier import Classifier  # noqa: PLC0415  see above
+
+        self._classifier = Classifier(Path(config.data), config.threads)
+        self._classifier.warm()
+        self._answered = answered
+        self._waiting: queue.SimpleQueue[tuple[int, layout.Request]] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def send(self, message: bytearray) -> bool:
+        """Put into the queue; received when it was sent, since nothing lies between."""
+        request = layout.unpack_request(message)
+        self._waiting.put((request.sent_ns, request))
+        return True
+
+    def _work(self) -> None:
+        from continuum_runtime.worker import answer  # noqa: PLC0415  as above
+
+        while True:
+            received_ns, request = self._waiting.get()
+            found = answer(self._classifier, request, received_ns, time.time_ns)
+            self._answered(found, time.time_ns(), len(layout.pack_answer(found)))
+
+
+@dataclass
+class Book:
+    """Requests that wait for their answers, and the file for those that do not any more.
+
+    `timeout` is the time in seconds after which an answer is late.
+    """
+
+    session: int
+    timeout: float
+    file: SampleFile
+    waiting: dict[int, dict[str, Any]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    none_waits: threading.Event = field(default_factory=threading.Event)
+
+    def open(self, sample: dict[str, Any]) -> None:
+        """Note a request before it is sent."""
+        with self.lock:
+            self.waiting[sample["sequence"]] = sample
+            self.none_waits.clear()
+
+    def not_sent(self, sample: dict[str, Any]) -> None:
+        """A request that could not be sent, or was too late to be."""
+        with self.lock:
+            sample["sent_ns"] = None
+            self.waiting[sample["sequence"]] = sample
+            self._close(sample, "error", error="could not be sent")
+
+    def answered(self, answer: layout.Answer, answered_ns: int, size: int) -> None:
+        """Complete a sample; answers to others' requests, and second answers, are dropped."""
+        if answer.session != self.session:
+            return
+        with self.lock:
+            sample = self.waiting.get(answer.sequence)
+            if sample is None:
+                return
+            sample.update(
+                received_ns=answer.received_ns,
+                started_ns=answer.started_ns,
+                finished_ns=answer.finished_ns,
+                answered_ns=answered_ns,
+                answer_bytes=size,
+            )
+            if answer.status != layout.OK:
+                self._close(sample, "error", error=answer.text)
+            elif answered_ns - sample["sent_ns"] > self.timeout * 1e9:
+                self._close(sample, "timeout", result=answer.text)
+            else:
+                self._close(sample, "ok", result=answer.text)
+
+    def end(self) -> None:
+        """What still waits is lost."""
+        with self.lock:
+            for sample in list(self.waiting.values()):
+                self._close(sample, "lost")
+
+    def _close(self, sample: dict[str, Any], status: str, **more: str) -> None:
+        del self.waiting[sample["sequence"]]
+        self.file.write({**sample, "status": status, **more})
+        if not self.waiting:
+            self.none_waits.set()
+
+
+class Stopped(Exception):
+    """SIGTERM came."""
+
+
+def _stop(*_: object) -> None:
+    raise Stopped
+
+
+def send_all(config: Config, schedule: Schedule, way: Way, book: Book) -> None:
+    """Prepare and send every request at its time."""
+    folder = Path(config.photos)
+    names = sorted(path.name for path in folder.iterdir())
+    order = photo_order(names, config.seed)
+    sequence = -1
+    for sequence, intended_ns in schedule.arrivals():
+        started_ns = time.time_ns()
+        name = next(order)
+        photo = (folder / name).read_bytes()
+        message = layout.pack_request(
+            layout.Request(config.number, book.session, sequence, photo, intended_ns, started_ns)
+        )
+        prepared_ns = time.time_ns()
+        layout.stamp_prepared(message, prepared_ns)
+        sample: dict[str, Any] = {
+            "sequence": sequence,
+            "warmup": sequence < schedule.warmup,
+            "intended_ns": intended_ns,
+            "prepare_started_ns": started_ns,
+            "prepare_finished_ns": prepared_ns,
+            "request_bytes": len(message),
+            "input": name,
+        }
+        book.open(sample)
+        sample["sent_ns"] = time.time_ns()
+        layout.stamp_sent(message, sample["sent_ns"])
+        if not way.send(message):
+            book.not_sent(sample)
+    for left in range(sequence + 1, schedule.count):
+        book.not_sent(
+            {
+                "sequence": left,
+                "warmup": left < schedule.warmup,
+                "intended_ns": schedule.due_ns(left),
+            }
+        )
+
+
+def run(config: Config) -> None:
+    """The endpoint's whole life."""
+    folder = Path(config.folder)
+    session = int.from_bytes(os.urandom(8))
+    book = Book(session, config.answer_timeout, SampleFile(folder))
+    way: Way = (
+        Itself(config, book.answered) if config.broker is None else Broker(config, book.answered)
+    )
+    gc.collect()
+    gc.freeze()
+    announce_ready(folder)
+    schedule = Schedule(
+        await_start(folder, config.start_timeout),
+        config.frequency,
+        config.warmup,
+        config.requests,
+        config.answer_timeout,
+    )
+    try:
+        send_all(config, schedule, way, book)
+        left = (schedule.end_ns - time.time_ns()) / 1e9 + _LAST_LOOK_SECONDS
+        book.none_waits.wait(max(0.0, left))
+    finally:
+        book.end()
+
+
+def main(arguments: list[str]) -> None:
+    """Run the endpoint that a file describes."""
+    signal.signal(signal.SIGTERM, _stop)
+    config = Config(**json.loads(Path(arguments[0]).read_bytes()))
+    try:
+        run(config)
+    except Stopped:
+        print("stopped", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,186 @@
+"""Runs a program that knows nothing of the files by which the benchmark talks to processes.
+
+Started as `python3 -m continuum_runtime.launch CONFIG`; CONFIG is a JSON file with the fields of
+`Config`. For an endpoint it makes the file `ready`, waits for the file `start`, and then runs the
+program with the time of the first request in its environment and its standard output in
+`samples.jsonl`; a program that does not end in time is ended. For a worker it runs the program at
+once, and makes `ready` when the program can take requests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from continuum_runtime.open_loop import (
+    READY_FILE,
+    SAMPLES_FILE,
+    Schedule,
+    announce_ready,
+    await_start,
+)
+
+_POLL_SECONDS = 0.02
+_CONNECT_SECONDS = 0.5
+_GRACE_SECONDS = 2.0
+"""Between the end of the load and SIGTERM."""
+_END_SECONDS = 3.0
+"""Between SIGTERM and SIGKILL."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """When an endpoint's requests are due; see `continuum_runtime.open_loop.Schedule`."""
+
+    frequency: float
+    warmup: int
+    requests: int
+    answer_timeout: float
+    start_timeout: float
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to run, and how.
+
+    Attributes:
+        folder: the process's own folder.
+        arguments: program and arguments.
+        executable: files to make executable first.
+        load: of an endpoint; None for a worker.
+        ready: of a worker: `started`, `file` (it makes the file `ready` itself) or `port`.
+        port: on which a worker listens, for `port`.
+        address: on which it listens.
+    """
+
+    folder: str
+    arguments: list[str]
+    executable: list[str] = field(default_factory=list)
+    load: Load | None = None
+    ready: str = "started"
+    port: int = 0
+    address: str = ""
+
+
+class Program:
+    """A program in a process group of its own, which ends with us."""
+
+    def __init__(self, config: Config, environment: dict[str, str], output: int | None) -> None:
+        for path in config.executable:
+            Path(path).chmod(0o755)
+        self._process = subprocess.Popen(
+            config.arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        signal.signal(signal.SIGTERM, self._terminated)
+
+    def status(self) -> int | None:
+        """Its status when it has ended, None while it runs."""
+        return self._process.poll()
+
+    def wait(self, seconds: float | None = None) -> int | None:
+        """Its status when it ends in that time, else None."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def end(self) -> None:
+        """End it and what it started: first by SIGTERM, then by SIGKILL."""
+        self._signal(signal.SIGTERM)
+        if self.wait(_END_SECONDS) is None:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def _terminated(self, number: int, _frame: FrameType | None) -> None:
+        self.end()
+        sys.exit(128 + number)
+
+
+def listens(address: str, port: int) -> bool:
+    """Whether something takes TCP connections there now."""
+    try:
+        with socket.create_connection((address, port), _CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def run_worker(config: Config) -> int:
+    """Run a worker until it ends or is stopped; returns its status."""
+    folder = Path(config.folder)
+    program = Program(config, {}, None)
+    if config.ready == "started":
+        announce_ready(folder)
+    # The benchmark stops waiting for `ready` at its own limit, and stops us.
+    while config.ready == "port" and program.status() is None:
+        if listens(config.address, config.port):
+            announce_ready(folder)
+            break
+        time.sleep(_POLL_SECONDS)
+    status = program.wait()
+    assert status is not None
+    (folder / READY_FILE).unlink(missing_ok=True)
+    return _as_exit(status)
+
+
+def run_endpoint(config: Config, load: Load) -> int:
+    """Run an endpoint from its start to its end; returns its status."""
+    folder = Path(config.folder)
+    output = os.open(
+        folder / SAMPLES_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644
+    )
+    announce_ready(folder)
+    schedule = Schedule(
+        await_start(folder, load.start_timeout),
+        load.frequency,
+        load.warmup,
+        load.requests,
+        load.answer_timeout,
+    )
+    program = Program(config, {"CONTINUUM_START_NS": str(schedule.start_ns)}, output)
+    os.close(output)
+    status = program.wait(max(0.0, (schedule.end_ns - time.time_ns()) / 1e9) + _GRACE_SECONDS)
+    if status is None:
+        print("did not end in time, and was ended", file=sys.stderr, flush=True)
+        program.end()
+        return 1
+    return _as_exit(status)
+
+
+def _as_exit(status: int) -> int:
+    return status if status >= 0 else 128 - status
+
+
+def main(arguments: list[str]) -> int:
+    """Run the program that a file describes; returns the status to exit with."""
+    fields = json.loads(Path(arguments[0]).read_bytes())
+    load = fields.pop("load", None)
+    config = Config(**fields, load=None if load is None else Load(**load))
+    try:
+        if config.load is None:
+            return run_worker(config)
+        return run_endpoint(config, config.load)
+    except FileNotFoundError as error:
+        print(f"cannot start {config.arguments[0]}: {error}", file=sys.stderr, flush=True)
+        return 127
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""The worker of `image_classification`: takes photos from a broker and answers what they show.
+
+Started as `python3 -m continuum_runtime.worker CONFIG`; CONFIG is a JSON file with the fields of
+`Config`. It makes the file `ready` in its folder when it takes requests, and runs until it is
+stopped. Photos are classified in the order in which they came, one after the other.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import queue
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from continuum_runtime import message as layout
+from continuum_runtime.broker import Connection
+from continuum_runtime.classifier import CannotClassify, Classifier
+from continuum_runtime.open_loop import announce_ready
+
+QUEUE_LIMIT = 1000
+"""Requests that may wait; one more is answered with an error, so that memory has an end."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the worker is told.
+
+    Attributes:
+        folder: its own folder.
+        name: the worker's name.
+        host, port: of the broker.
+        request_topic: where requests come in.
+        answer_topics: where answers go, by the endpoint's number.
+        data: folder with the model and the labels.
+        threads: that compute one photo.
+    """
+
+    folder: str
+    name: str
+    host: str
+    port: int
+    request_topic: str
+    answer_topics: dict[str, str]
+    data: str
+    threads: int
+
+
+def answer(
+    classifier: Classifier, request: layout.Request, received_ns: int, now: Callable[[], int]
+) -> layout.Answer:
+    """Classify one photo; one that cannot be decoded gets an answer that says so."""
+    started_ns = now()
+    status, label, probability = layout.OK, -1, 0.0
+    try:
+        label, probability = classifier.classify(request.content)
+        text = classifier.labels[label]
+    except CannotClassify as error:
+        status, text = layout.ERROR, str(error)
+    return layout.Answer(
+        endpoint=request.endpoint,
+        session=request.session,
+        sequence=request.sequence,
+        received_ns=received_ns,
+        started_ns=started_ns,
+        finished_ns=now(),
+        status=status,
+        label=label,
+        probability=probability,
+        text=text,
+    )
+
+
+def refusal(request: layout.Request, received_ns: int, why: str) -> layout.Answer:
+    """The answer to a request that is not processed."""
+    return layout.Answer(
+        endpoint=request.endpoint,
+        session=request.session,
+        sequence=request.sequence,
+        received_ns=received_ns,
+        started_ns=received_ns,
+        finished_ns=received_ns,
+        status=layout.ERROR,
+        text=why,
+    )
+
+
+class Worker:
+    """The queue between the network's thread and the one that computes."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._classifier = Classifier(Path(config.data), config.threads)
+        self._classifier.warm()
+        self._waiting: queue.SimpleQueue[tuple[int, layout.Request]] = queue.SimpleQueue()
+        self._connection = Connection(
+            config.host,
+            config.port,
+            f"{config.name}-{uuid.uuid4().hex[:8]}",
+            config.request_topic,
+            self._received,
+        )
+
+    def run(self) -> None:
+        """Answer requests until the process is stopped."""
+        self._connection.subscribed.wait()
+        gc.collect()
+        gc.freeze()
+        announce_ready(Path(self._config.folder))
+        while True:
+            received_ns, request = self._waiting.get()
+            self._send(answer(self._classifier, request, received_ns, time.time_ns))
+
+    def _received(self, payload: bytes | bytearray) -> None:
+        received_ns = time.time_ns()
+        try:
+            request = layout.unpack_request(payload)
+        except layout.Malformed as error:
+            print(f"not a request: {error}", file=sys.stderr, flush=True)
+            return
+        if self._waiting.qsize() >= QUEUE_LIMIT:
+            self._send(refusal(request, received_ns, f"{QUEUE_LIMIT} requests wait already"))
+        else:
+            self._waiting.put((received_ns, request))
+
+    def _send(self, found: layout.Answer) -> None:
+        topic = self._config.answer_topics.get(str(found.endpoint))
+        if topic is None:
+            print(f"request of an unknown endpoint {found.endpoint}", file=sys.stderr, flush=True)
+            return
+        # Without a connection the answer is lost, and the endpoint's sample says so.
+        self._connection.publish(topic, layout.pack_answer(found))
+
+
+def main(arguments: list[str]) -> None:
+    """Run the worker that a file describes."""
+    Worker(Config(**json.loads(Path(arguments[0]).read_bytes()))).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,289 @@
+"""The benchmark's execution on machines and processes that exist only in memory."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continuum.benchmark import execute as phase
+from continuum.benchmark.configure import BenchmarkPlan, configure, seed_of
+from continuum.benchmark.contract import Application, Endpoint, Load, Worker
+from continuum.deployment import Deployment
+from continuum.errors import MachineUnreachable, NotFound, NotPossibleHere, StepFailed
+from continuum.events import Events
+from continuum.experiment.model import Experiment
+from continuum.images.recipe import InstallStep
+from continuum.infrastructure.configure import Surroundings
+from continuum.infrastructure.configure import configure as infrastructure
+from continuum.infrastructure.providers.contract import PluginSettings
+from continuum.machine import Command, Machine, Result
+from continuum.software.contract import ExecutionModel, ProcessSpec
+
+
+class Memory(Machine):
+    """A machine that keeps files; `gone` makes it unreachable."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.tier, self.address = name, name.split("-")[0], "10.0.0.1"
+        self.files: dict[str, bytes] = {}
+        self.gone = False
+
+    def run(self, command: Command) -> Result:
+        return Result(command, 0, b"", b"", 0.0)
+
+    def stream(self, command: Command) -> Iterator[str]:
+        yield from ()
+
+    def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
+        del mode
+        self.files[path] = content
+
+    def get(self, path: str) -> bytes:
+        if self.gone:
+            raise MachineUnreachable("it was killed")
+        if path not in self.files:
+            raise NotFound("no such file")
+        return self.files[path]
+
+
+class Instant(ExecutionModel):
+    """Processes that are ready at once; an endpoint ends as soon as it may start."""
+
+    name = "instant"
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[dict[str, Any]]] = {}
+        self.states: dict[str, str] = {}
+        self.running: set[str] = set()
+        self.lock = threading.Lock()
+
+    def install(self) -> tuple[InstallStep, ...]:
+        return ()
+
+    def start(self, machine: Machine, process: ProcessSpec) -> None:
+        del machine
+        with self.lock:
+            self.running.add(process.name)
+
+    def state(self, machine: Machine, process: ProcessSpec) -> str:
+        assert isinstance(machine, Memory)
+        if machine.gone:
+            raise MachineUnreachable(f"{machine.name} does not answer")
+        forced = self.states.get(process.name)
+        if forced:
+            return forced
+        if process.output and f"{process.working_directory}/start" in machine.files:
+            lines = [json.dumps(line) for line in self.answers.get(process.name, [])]
+            machine.files[process.output] = "\n".join(lines).encode()
+            return "ended"
+        return "ready"
+
+    def stop(self, machine: Machine, process: ProcessSpec) -> None:
+        del machine
+        with self.lock:
+            self.running.discard(process.name)
+
+    def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:
+        del machine, lines
+        return f"what {process.name} said"
+
+
+class Echo(Application):
+    """Two requests for each endpoint."""
+
+    name = "echo"
+
+    def skip(self, experiment: Experiment) -> str | None:
+        return None if experiment.machine_count > 1 else "it needs two machines"
+
+    def install(self) -> tuple[InstallStep, ...]:
+        return ()
+
+    def worker(self, worker: Worker, endpoints: tuple[Endpoint, ...]) -> ProcessSpec:
+        arguments = ("worker", *(endpoint.name for endpoint in endpoints))
+        return ProcessSpec(worker.name, worker.machine, arguments, cpu=worker.cpu)
+
+    def endpoint(self, endpoint: Endpoint, load: Load) -> ProcessSpec:
+        return ProcessSpec(
+            f"{endpoint.name}-{load.repetition}",
+            endpoint.machine,
+            ("endpoint",),
+            output=f"{load.folder}/samples.jsonl",
+            ready_file=f"{load.folder}/ready",
+            working_directory=load.folder,
+        )
+
+    def expected_requests(self, load: Load) -> int | None:
+        return sum(load.requests)
+
+
+def experiment(**benchmark: Any) -> Experiment:
+    return Experiment.model_validate(
+        {
+            "name": "sample",
+            "tiers": {"edge": {"machines": 2, "cores": 2, "quota": 0.5}, "endpoint": {"machines": 4}},
+            "benchmark": {
+                "application": "echo",
+                "frequency": "100 Hz",
+                "warmup": "10 ms",
+                "duration": "10 ms",
+                "answer_timeout": "10 ms",
+                **benchmark,
+            },
+        }
+    )
+
+
+def plan_of(asked: Experiment) -> BenchmarkPlan:
+    surroundings = Surroundings("sample", "0badcafe", "image", 2)
+    return configure(asked, infrastructure(asked, surroundings, {}), Echo(PluginSettings()))
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(phase, "START_DELAY", 0.0)
+    monkeypatch.setattr(phase, "GRACE", 0.3)
+    monkeypatch.setattr(phase, "READY_LIMIT", 0.3)
+
+    def make(**benchmark: Any) -> phase.Run:
+        plan = plan_of(experiment(**benchmark))
+        names = {process.machine for _, process in plan.workers}
+        names |= {each.process.machine for each in plan.repetitions[0]}
+        deployment = Deployment("sample", tmp_path)
+        deployment.write("made", "")
+        model = Instant()
+        for repetition in plan.repetitions:
+            for each in repetition:
+                model.answers[each.process.name] = [
+                    {"sequence": 0, "status": "ok", "warmup": True},
+                    {"sequence": 1, "status": "ok", "warmup": False},
+                ]
+        return phase.Run(
+            deployment=deployment,
+            plan=plan,
+            application=Echo(PluginSettings()),
+            machines={name: Memory(name) for name in names},
+            worker_model=model,
+            endpoint_model=model,
+            events=Events(),
+            name="run-1",
+        )
+
+    return make
+
+
+def test_workers_share_their_machine_and_endpoints_are_dealt_out_in_turn() -> None:
+    plan = plan_of(experiment(workers_per_machine=2))
+    assert [worker.machine for worker, _ in plan.workers] == ["edge-1", "edge-1", "edge-2", "edge-2"]
+    assert [worker.cpu for worker, _ in plan.workers] == [0.5] * 4
+    served = [run.endpoint.worker.name for run in plan.repetitions[0] if run.endpoint.worker]
+    assert served == ["worker-1", "worker-2", "worker-3", "worker-4"]
+    plan = plan_of(experiment())
+    assert plan.workers[0][1].arguments == ("worker", "endpoint-1", "endpoint-3")
+
+
+def test_endpoints_that_answer_themselves_have_no_worker() -> None:
+    plan = plan_of(experiment(workers="endpoint"))
+    assert plan.workers == ()
+    assert {run.endpoint.worker for run in plan.repetitions[0]} == {None}
+
+
+def test_every_endpoint_in_every_repetition_has_a_seed_of_its_own() -> None:
+    plan = plan_of(experiment(repetitions=3, seed=7))
+    seeds = {run.load.seed for repetition in plan.repetitions for run in repetition}
+    assert len(seeds) == 12
+    assert seed_of(7, 1, "endpoint-1") in seeds
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_an_experiment_that_does_not_fit_is_refused_with_the_reason() -> None:
+    alone = Experiment.model_validate(
+        {"name": "a", "tiers": {"endpoint": {}}, "benchmark": {"application": "echo"}}
+    )
+    with pytest.raises(NotPossibleHere, match="it needs two machines"):
+        plan_of(alone)
+
+
+def test_all_samples_come_home_and_nothing_keeps_running(make_run: Any) -> None:
+    run = make_run(repetitions=2)
+    collected = phase.execute(run)
+    assert collected.reasons == []
+    assert len(collected.rows) == 2 * 4 * 2
+    row = collected.rows[0]
+    assert (row["run"], row["repetition"]) == ("run-1", 1)
+    assert run.worker_model.running == set()
+
+
+def test_a_request_that_no_sample_speaks_of_is_lost(make_run: Any) -> None:
+    run = make_run()
+    run.endpoint_model.answers["endpoint-2-1"].pop()
+    collected = phase.execute(run)
+    lost = [row for row in collected.rows if row["status"] == "lost"]
+    assert [(row["endpoint"], row["sequence"], row["warmup"]) for row in lost] == [
+        ("endpoint-2", 1, False)
+    ]
+
+
+def test_a_machine_that_is_gone_is_a_reason_and_its_requests_are_lost(make_run: Any) -> None:
+    run = make_run()
+
+    def gone(content: bytes, path: str, *, mode: int = 0o644) -> None:
+        del content, path, mode
+        run.machines["endpoint-3"].gone = True
+
+    run.machines["endpoint-3"].put = gone
+    collected = phase.execute(run)
+    assert any("endpoint-3 is gone" in reason for reason in collected.reasons)
+    lost = [row for row in collected.rows if row["status"] == "lost"]
+    assert {row["endpoint"] for row in lost} == {"endpoint-3"}
+    assert len(collected.rows) == 8
+
+
+def test_an_endpoint_that_never_ends_is_given_up_in_time(make_run: Any) -> None:
+    run = make_run()
+    original = run.endpoint_model.state
+
+    def never(machine: Machine, process: ProcessSpec) -> str:
+        return "ready" if process.name == "endpoint-1-1" else original(machine, process)
+
+    run.endpoint_model.state = never
+    collected = phase.execute(run)
+    assert "endpoint-1 did not end in time" in collected.reasons
+    assert collected.logs["endpoint-1-1"] == "what endpoint-1-1 said"
+
+
+def test_a_worker_that_dies_under_load_is_a_reason(make_run: Any) -> None:
+    run = make_run()
+    original = run.worker_model.state
+    asked: list[str] = []
+
+    def dies(machine: Machine, process: ProcessSpec) -> str:
+        if process.name == "worker-1":
+            asked.append(process.name)
+            return "ready" if len(asked) == 1 else "failed"
+        return original(machine, process)
+
+    run.worker_model.state = dies
+    collected = phase.execute(run)
+    assert "worker-1 on edge-1 has failed" in collected.reasons
+
+
+def test_a_worker_that_cannot_start_ends_the_run_with_what_it_said(make_run: Any) -> None:
+    run = make_run()
+    run.worker_model.states["worker-2"] = "failed"
+    with pytest.raises(StepFailed, match="worker-2 ended before it was ready") as caught:
+        phase.execute(run)
+    assert caught.value.output == "what worker-2 said"
+    assert run.worker_model.running == set()
+
+
+def test_a_line_that_is_no_sample_is_a_reason(make_run: Any) -> None:
+    run = make_run()
+    run.endpoint_model.answers["endpoint-1-1"].append({"status": "ok"})
+    collected = phase.execute(run)
+    assert any("endpoint-1 wrote a line that is no sample" in each for each in collected.reasons)

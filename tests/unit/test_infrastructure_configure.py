@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import pytest
+
+from continuum.errors import NotPossibleHere
+from continuum.experiment.model import Experiment
+from continuum.infrastructure.configure import (
+    Surroundings,
+    changes,
+    configure,
+    from_json,
+    to_json,
+)
+from continuum.infrastructure.plan import InfrastructurePlan, LinkSettings
+
+
+def experiment(**parts: Any) -> Experiment:
+    tiers = parts.pop(
+        "tiers",
+        {"cloud": {"machines": 1}, "edge": {"machines": 2}, "endpoint": {"machines": 2}},
+    )
+    return Experiment.model_validate({"name": "sample", "tiers": tiers, **parts})
+
+
+def plan(
+    of: Experiment, *, used: tuple[str, ...] = (), kept: str | None = None, cores: int = 2
+) -> InfrastructurePlan:
+    surroundings = Surroundings(
+        deployment="sample",
+        identity="0badcafe",
+        image="image",
+        host_cores=cores,
+        blocks_in_use=used,
+        kept_block=kept,
+    )
+    return configure(of, surroundings, {})
+
+
+def test_every_tier_has_an_aligned_block_and_every_machine_an_address_of_its_own() -> None:
+    made = plan(experiment())
+    blocks = list(made.network.tiers.values())
+    assert all(block.subnet_of(made.network.block) for block in blocks)
+    assert not any(a.overlaps(b) for a in blocks for b in blocks if a is not b)
+    addresses = [machine.address for machine in made.machines]
+    assert len(set(addresses)) == len(addresses)
+    assert made.network.host_address not in addresses
+    assert len({machine.mac for machine in made.machines}) == len(addresses)
+    for machine in made.machines:
+        assert ipaddress.IPv4Address(machine.address) in made.network.tiers[machine.tier]
+
+
+def test_a_block_in_use_is_avoided() -> None:
+    first = plan(experiment()).network.block
+    second = plan(experiment(), used=(str(first),)).network.block
+    assert not first.overlaps(second)
+
+
+def test_a_kept_block_stays_while_it_is_free() -> None:
+    made = plan(experiment(), kept="10.9.8.0")
+    assert str(made.network.tiers["cloud"]) == "10.9.8.0/24"
+
+
+def test_an_asked_block_that_clashes_is_refused() -> None:
+    asked = experiment(infrastructure={"address_block": "192.168.100.0"})
+    assert str(plan(asked).network.tiers["cloud"]) == "192.168.100.0/24"
+    with pytest.raises(NotPossibleHere, match=r"192\.168\.0\.0/16"):
+        plan(asked, used=("192.168.0.0/16",))
+
+
+def test_an_asked_block_need_not_be_aligned_to_all_tiers() -> None:
+    made = plan(experiment(infrastructure={"address_block": "192.168.101.0"}))
+    assert [str(block) for block in made.network.tiers.values()] == [
+        "192.168.101.0/24",
+        "192.168.102.0/24",
+        "192.168.103.0/24",
+    ]
+    assert str(made.network.block) == "192.168.100.0/22"
+
+
+def test_many_machines_get_a_larger_block() -> None:
+    made = plan(experiment(tiers={"edge": {"machines": 600}}))
+    assert made.network.tiers["edge"].num_addresses == 1024
+    assert len({machine.address for machine in made.machines}) == 600
+
+
+def test_a_preset_gives_both_directions_and_only_between_its_tiers() -> None:
+    links = {
+        (link.source, link.destination): link.settings
+        for link in plan(experiment(network={"preset": "4g"})).network.links
+    }
+    assert links["edge", "endpoint"] == LinkSettings(7.5, 2.5, 0, 7.21)
+    assert links["endpoint", "cloud"] == LinkSettings(45, 5, 0, 7.21)
+    assert ("endpoint", "endpoint") not in links
+    assert ("cloud", "cloud") not in links, "one machine has nobody to talk to"
+
+
+def test_an_entry_overrides_the_preset_in_its_direction_only() -> None:
+    network = {"preset": "4g", "links": [{"from": "endpoint", "to": "edge", "delay": "30 ms"}]}
+    links = {
+        (link.source, link.destination): link.settings
+        for link in plan(experiment(network=network)).network.links
+    }
+    assert links["endpoint", "edge"] == LinkSettings(30, 2.5, 0, 7.21)
+    assert links["edge", "endpoint"].delay_ms == 7.5
+
+
+def test_an_entry_about_a_machine_comes_first_and_starts_from_its_tier() -> None:
+    network = {"preset": "4g", "links": [{"between": ["edge-2", "endpoint"], "loss": "2 %"}]}
+    links = plan(experiment(network=network)).network.links
+    assert [(link.source, link.destination) for link in links[:2]] == [
+        ("edge-2", "endpoint"),
+        ("endpoint", "edge-2"),
+    ]
+    assert links[0].settings == LinkSettings(7.5, 2.5, 2.0, 7.21)
+    assert links[0].source_block.prefixlen == 32
+
+
+def test_pinning_gives_each_core_its_own_and_refuses_when_there_are_not_enough() -> None:
+    asked = experiment(infrastructure={"cpu_pin": True})
+    pinned = [machine.pinned_cores for machine in plan(asked, cores=5).machines]
+    assert pinned == [(0,), (1,), (2,), (3,), (4,)]
+    with pytest.raises(NotPossibleHere, match="needs 5 cores"):
+        plan(asked, cores=4)
+
+
+def test_a_plan_survives_being_written_down() -> None:
+    made = plan(experiment(network={"preset": "5g"}))
+    assert from_json(to_json(made)) == made
+
+
+def test_changes_name_what_differs_and_nothing_else() -> None:
+    before = plan(experiment())
+    running = {machine.name: "running" for machine in before.machines}
+    assert changes(before, running, before) == []
+
+    more = plan(experiment(tiers={"cloud": {}, "edge": {"machines": 3}, "endpoint": {}}))
+    found = {(each.action, each.what) for each in changes(before, running, more)}
+    assert found == {("create", "edge-3"), ("remove", "endpoint-2")}
+
+    faster = plan(experiment(tiers={"cloud": {"cores": 2}, "edge": {"machines": 2},
+                                    "endpoint": {"machines": 2}}))
+    assert [str(each) for each in changes(before, running, faster)] == [
+        "replace cloud-1: cores 1 → 2"
+    ]
+
+    linked = plan(experiment(network={"preset": "5g"}))
+    assert [(each.action, each.what) for each in changes(before, running, linked)] == [
+        ("update", "links")
+    ]
+    stopped = {**running, "edge-1": "stopped"}
+    assert [(each.action, each.what) for each in changes(before, stopped, before)] == [
+        ("update", "edge-1")
+    ]
