@@ -19,10 +19,10 @@ from continuum.benchmark.results import (
     EndpointRecord,
     LinkRecord,
     MachineRecord,
-    RunRecord,
+    Run,
     Status,
     WorkerRecord,
-    write_record,
+    write_run,
 )
 from continuum.host_facts import host_facts
 from continuum.infrastructure.configure import to_json
@@ -86,7 +86,7 @@ class Recorder:
         """The run was stopped by a signal."""
         self._failure = ("interrupted", "interrupted")
 
-    def write(self) -> RunRecord:
+    def write(self) -> Run:
         """Write all files of the results folder; returns what `run.json` holds."""
         folders.make_folder(self.folder)
         table = self._table()
@@ -98,7 +98,7 @@ class Recorder:
         for name, text in (self.collected.logs if self.collected else {}).items():
             folders.write_file(self.folder / "logs" / f"{name}.log", text)
         record = self._record(table)
-        write_record(self.folder, record)
+        write_run(self.folder, record)
         write_report(self.folder)
         return record
 
@@ -117,13 +117,13 @@ class Recorder:
             return "interrupted", tuple(reasons)
         return ("degraded" if reasons else "done"), tuple(reasons)
 
-    def _record(self, table: pa.Table | None) -> RunRecord:
+    def _record(self, table: pa.Table | None) -> Run:
         status, reasons = self._status(table)
         experiment = self.loaded.experiment
         resolved = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
         benchmark = experiment.benchmark
         seed = benchmark.seed if benchmark else 1
-        return RunRecord(
+        return Run(
             run=self.folder.name,
             deployment=self.deployment.name,
             status=status,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from continuum.benchmark.configure import BenchmarkPlan
     from continuum.benchmark.contract import Application
     from continuum.benchmark.execute import Collected
-    from continuum.benchmark.results import RunRecord
+    from continuum.benchmark.results import Run
     from continuum.events import Events
     from continuum.experiment.load import Loaded
     from continuum.experiment.model import Experiment
@@ -93,7 +93,7 @@ class Outcome:
     """A run that ended: its results folder, and what `run.json` says (`record`). `removed`: also down."""
 
     folder: Path
-    record: RunRecord
+    record: Run
     deployment: Deployment
     removed: bool
 

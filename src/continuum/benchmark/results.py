@@ -27,6 +27,18 @@ SAMPLES_FILE = "samples.parquet"
 LINKS_FILE = "links.parquet"
 REPORT_FILE = "report.html"
 
+LABELS = {
+    "latency_ms": "end-to-end latency",
+    "late_ms": "started late",
+    "preparation_ms": "preparation",
+    "forward_ms": "forward delay",
+    "queue_ms": "wait at the worker",
+    "processing_ms": "processing",
+    "return_ms": "return",
+    "request_bytes": "request size",
+}
+"""What each quantity is called, in the order of the table. Forward delay and return are one-way."""
+
 GroupKind = Literal["all", "endpoint", "worker"]
 Status = Literal["done", "degraded", "failed", "interrupted"]
 

@@ -35,24 +35,21 @@ class Quantity:
 
     name: str
     unit: str
-    label: str
     finish: str
     start: str = ""
 
 
 QUANTITIES = (
-    Quantity("latency_ms", "ms", "end-to-end latency", "answered_ns", "intended_ns"),
-    Quantity("late_ms", "ms", "started late", "prepare_started_ns", "intended_ns"),
-    Quantity("preparation_ms", "ms", "preparation", "prepare_finished_ns", "prepare_started_ns"),
-    Quantity("forward_ms", "ms", "forward delay", "received_ns", "sent_ns"),
-    Quantity("queue_ms", "ms", "wait at the worker", "started_ns", "received_ns"),
-    Quantity("processing_ms", "ms", "processing", "finished_ns", "started_ns"),
-    Quantity("return_ms", "ms", "return", "answered_ns", "finished_ns"),
-    Quantity("request_bytes", "B", "request size", "request_bytes"),
+    Quantity("latency_ms", "ms", "answered_ns", "intended_ns"),
+    Quantity("late_ms", "ms", "prepare_started_ns", "intended_ns"),
+    Quantity("preparation_ms", "ms", "prepare_finished_ns", "prepare_started_ns"),
+    Quantity("forward_ms", "ms", "received_ns", "sent_ns"),
+    Quantity("queue_ms", "ms", "started_ns", "received_ns"),
+    Quantity("processing_ms", "ms", "finished_ns", "started_ns"),
+    Quantity("return_ms", "ms", "answered_ns", "finished_ns"),
+    Quantity("request_bytes", "B", "request_bytes"),
 )
 """In the order of the table. Each is null where one of its times is."""
-
-LABELS = {quantity.name: quantity.label for quantity in QUANTITIES}
 
 PERCENTILES = (50.0, 95.0, 99.0)
 CONFIDENCE = 0.95

@@ -12,8 +12,13 @@ from pydantic import BaseModel, ValidationError
 from continuum import plugins
 from continuum.errors import InvalidExperiment, Problem
 from continuum.experiment import fields
-from continuum.experiment.document import Document, KeyPath, dotted, shown
-from continuum.experiment.model import Experiment, problems_over_fields
+from continuum.experiment.document import Document, KeyPath, dotted, holds, shown
+from continuum.experiment.model import (
+    NAME_PATTERN,
+    VERSION_PATTERN,
+    Experiment,
+    problems_over_fields,
+)
 from continuum.experiment.units import Quantity
 
 _ROUNDS = 5
@@ -56,9 +61,7 @@ def not_runnable(document: Document, experiment: Experiment) -> tuple[str, ...]:
     for kind, name in named:
         if _only_foreseen(kind, name):
             meaning = plugins.foreseen(kind, name)
-            found.append(
-                f'{_singular(kind)} "{name}" ({meaning}) is not part of this version'
-            )
+            found.append(f'{_singular(kind)} "{name}" ({meaning}) is not part of this version')
     found += [each.text for each in document.reasons if document.get(each.path) == each.value]
     return tuple(dict.fromkeys(found))
 
@@ -101,9 +104,7 @@ class _Checker:
 
     def _names(self) -> None:
         """Names of plug-ins that do not exist."""
-        named = [
-            (path, kind, self.document.get(path)) for path, kind in _NAMED_PLUGINS
-        ]
+        named = [(path, kind, self.document.get(path)) for path, kind in _NAMED_PLUGINS]
         services = self.document.get(("software", "services"))
         if isinstance(services, list):
             named += [
@@ -266,10 +267,7 @@ class _Rest:
             return
         holder: Any = self._values
         for position, key in enumerate(path):
-            inside = (isinstance(holder, dict) and key in holder) or (
-                isinstance(holder, list) and isinstance(key, int) and key < len(holder)
-            )
-            if not inside:
+            if not holds(holder, key):
                 if position:
                     self._remove(path[:position])
                 return
@@ -302,9 +300,7 @@ def _cleaned(location: tuple[str | int, ...]) -> KeyPath:
 
 # -- words ---------------------------------------------------------------------------------------
 
-_NAME_RULE = (
-    "lower-case letters, digits and dashes, a letter first, at most 31 characters in all"
-)
+_NAME_RULE = "lower-case letters, digits and dashes, a letter first, at most 31 characters in all"
 
 
 def shown_path(path: KeyPath) -> str:
@@ -326,28 +322,29 @@ def explain(error: Any, spot: fields.Spot | None) -> str:  # noqa: ANN401  pydan
     kind: str = error["type"]
     value = error["input"]
     context = error.get("ctx", {})
-    quantity = spot.quantity if spot else None
-    if kind == "value_error":
-        return str(context.get("error", error["msg"])).removeprefix("Value error, ")
     if kind == "missing":
         return "is missing"
     if kind in _LIMITS:
         word, key = _LIMITS[kind]
+        quantity = spot.quantity if spot else None
         return f"must be {word} {_amount(context[key], quantity)}, not {_amount(value, quantity)}"
-    if kind == "literal_error" and spot and spot.choices:
-        return f"{_described(value)} is not one of {', '.join(spot.choices)}"
+    if kind in {"literal_error", "enum"}:
+        choices = ", ".join(spot.choices) if spot else context["expected"]
+        return f"{_described(value)} is not one of {choices}"
     if kind == "string_pattern_mismatch":
-        is_name = spot is not None and spot.field is not None and spot.model is Experiment
-        rule = _NAME_RULE if is_name else 'needs the form of "1.34" or "1.34.4"'
-        if spot is None or spot.field is None:
-            rule = f"needs the form {context['pattern']}"
-        return f"{_described(value)}: {rule}"
+        pattern = context["pattern"]
+        return f"{_described(value)} is not {_FORMS.get(pattern, f'of the form {pattern}')}"
     wanted = next((text for types, text in _TYPES if kind in types), None)
     if wanted is not None:
         return f"{wanted}, not {_described(value)}"
-    message: str = error["msg"]
-    return message.replace("Input should be", "must be").replace("Value error, ", "")
+    message = str(context.get("error", error["msg"]))
+    return message.replace("Input should be", "must be")
 
+
+_FORMS = {
+    NAME_PATTERN: f"a name: {_NAME_RULE}",
+    VERSION_PATTERN: 'a version, as "1.34" or "1.34.4"',
+}
 
 _LIMITS = {
     "greater_than": ("more than", "gt"),

@@ -77,13 +77,17 @@ class Document:
         """The value at a path, None when there is none."""
         value: Any = self.values
         for key in path:
-            if (isinstance(value, dict) and key in value) or (
-                isinstance(value, list) and isinstance(key, int) and key < len(value)
-            ):
-                value = value[key]
-            else:
+            if not holds(value, key):
                 return None
+            value = value[key]
         return value
+
+
+def holds(value: object, key: str | int) -> bool:
+    """Whether a value is a table or a list that has something at this key."""
+    if isinstance(value, list):
+        return isinstance(key, int) and key < len(value)
+    return isinstance(value, dict) and key in value
 
 
 def dotted(path: KeyPath) -> str:
@@ -138,5 +142,7 @@ def read_text(path: Path) -> str:
         raise refuse("is not text in UTF-8", line) from error
     null = re.search("\0", text)
     if null is not None:
-        raise refuse("holds a NUL byte: this is not a text file", text.count("\n", 0, null.start()) + 1)
+        raise refuse(
+            "holds a NUL byte: this is not a text file", text.count("\n", 0, null.start()) + 1
+        )
     return text

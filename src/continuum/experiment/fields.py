@@ -45,9 +45,7 @@ class Spot:
     def table(self) -> type[BaseModel] | None:
         """The model of this place, when it is a table with known keys."""
         return (
-            self.kind
-            if isinstance(self.kind, type) and issubclass(self.kind, BaseModel)
-            else None
+            self.kind if isinstance(self.kind, type) and issubclass(self.kind, BaseModel) else None
         )
 
     @property
@@ -117,9 +115,9 @@ def spot(path: KeyPath) -> Spot | None:
     return here
 
 
-def tables(model: type[BaseModel] = Experiment, path: KeyPath = ()) -> Iterator[
-    tuple[KeyPath, type[BaseModel]]
-]:
+def tables(
+    model: type[BaseModel] = Experiment, path: KeyPath = ()
+) -> Iterator[tuple[KeyPath, type[BaseModel]]]:
     """Every table of the model with its path; `NAME` and 0 stand for what the user chooses."""
     yield path, model
     for key, here in keys(model).items():

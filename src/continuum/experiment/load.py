@@ -1,6 +1,6 @@
 """From a file, and what is given beside it, to an experiment.
 
-    text ─(toml | cfg)─▶ document ─(overrides)─▶ document ─(check)─▶ experiment
+text ─(toml | cfg)─▶ document ─(overrides)─▶ document ─(check)─▶ experiment
 """
 
 from __future__ import annotations
@@ -117,9 +117,8 @@ def origins(document: Document, experiment: Experiment) -> dict[str, str]:
             values[table][values[table][chooser]] = values[table].pop("settings")
     found: dict[str, str] = {}
     for path, value in _leaves(values):
-        source = document.sources.get(path)
-        if source is not None:
-            found[dotted(path)] = str(source)
+        if document.get(path) is not None:
+            found[dotted(path)] = str(document.source(path))
         elif value is None and preset is not None and path[:2] == ("network", "links"):
             found[dotted(path)] = f"preset {preset}"
         else:

@@ -24,12 +24,14 @@ from continuum.experiment.units import (
 )
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+NAME_PATTERN = f"^{NAME.pattern}$"
+VERSION_PATTERN = r"^[0-9]+\.[0-9]+(\.[0-9]+)?$"
 MACHINE_LIMIT = 4000
 RESERVED_NAMES = frozenset({"all", "host", "localhost", "ungrouped"})
 """Words that mean something else where tiers are named: to Ansible, and in `/etc/hosts`."""
 
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Fraction = Annotated[float, Field(ge=0.1, le=1.0)]
 
 
@@ -187,7 +189,7 @@ class Kubernetes(Part):
 
     version: str | None = Field(
         default=None,
-        pattern=r"^[0-9]+\.[0-9]+(\.[0-9]+)?$",
+        pattern=VERSION_PATTERN,
         description="As `1.34` or `1.34.4`, in quotes; absent: the one that we test with.",
     )
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time
-from typing import Any
+from typing import Any, get_origin
 
 from continuum.errors import InvalidExperiment, Problem
 from continuum.experiment import fields
@@ -75,43 +76,48 @@ def _put(document: Document, names: tuple[str, ...], text: str, source: Source) 
         return [source.problem(f'"{key}" is not a key, as in benchmark.duration')]
     holder: Any = document.values
     path: KeyPath = ()
-    for position, name in enumerate(names):
-        last = position == len(names) - 1
-        if isinstance(holder, list):
-            if not (name.isascii() and name.isdigit() and int(name[:9]) <= len(holder)):
-                return [
-                    source.problem(
-                        f'"{key}": {shown(dotted(path))} is a list with {len(holder)} elements; '
-                        f'"{shown(name)}" is not a position in it'
-                    )
-                ]
-            index = int(name)
-            path = (*path, index)
-            if index == len(holder):
-                holder.append({})
-                document.sources[path] = source
-            step: str | int = index
-        elif isinstance(holder, dict):
-            step = _existing(holder, name) if source.environment else name
-            path = (*path, step)
-            if step not in holder:
-                spot = fields.spot(path)
-                holder[step] = [] if spot is not None and _is_list(spot) else {}
-                document.sources[path] = source
-        else:
-            return [source.problem(f'"{key}": {shown(dotted(path))} is not a table')]
-        if last:
-            holder[step] = value_of(text, path)
-            for inner in [each for each in document.sources if each[: len(path)] == path]:
-                del document.sources[inner]
-            document.sources[path] = source
-        else:
-            holder = holder[step]
+    for name in names:
+        step = _step(document, holder, path, name, source)
+        if step is None:
+            return [source.problem(f'"{key}": {shown(dotted(path))} has nothing called "{name}"')]
+        path = (*path, step)
+        outer, holder = holder, holder[step]
+    outer[path[-1]] = value_of(text, path)
+    for inner in [each for each in document.sources if each[: len(path)] == path]:
+        del document.sources[inner]
+    document.sources[path] = source
     return []
 
 
-def _is_list(spot: fields.Spot) -> bool:
-    return getattr(spot.kind, "__origin__", None) is tuple
+def _step(
+    document: Document,
+    holder: object,
+    path: KeyPath,
+    name: str,
+    source: Source,
+) -> str | int | None:
+    """The key or position that a name means here, which is made if it is new."""
+    step: str | int
+    if isinstance(holder, list):
+        if not re.fullmatch("[0-9]{1,6}", name) or int(name) > len(holder):
+            return None
+        step = int(name)
+        if step == len(holder):
+            holder.append({})
+            document.sources[*path, step] = source
+    elif isinstance(holder, dict):
+        step = _existing(holder, name) if source.environment else name
+        if step not in holder:
+            holder[step] = [] if _is_list((*path, step)) else {}
+            document.sources[*path, step] = source
+    else:
+        return None
+    return step
+
+
+def _is_list(path: KeyPath) -> bool:
+    spot = fields.spot(path)
+    return spot is not None and get_origin(spot.kind) is tuple
 
 
 def _existing(table: dict[str, Any], name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from bisect import bisect_right
+from contextlib import suppress
 
 from continuum.errors import InvalidExperiment, Problem
 from continuum.experiment.document import Document, KeyPath, Source
@@ -54,11 +55,9 @@ def _refusal(file: str, line: int, message: str) -> InvalidExperiment:
 def locate(text: str) -> dict[KeyPath, int]:
     """The line, 1-based, of every key and list element of a text that is valid TOML."""
     locator = _Locator(text.replace("\r\n", "\n"))
-    try:
+    # Places are a courtesy: what was found until here is still right.
+    with suppress(_Lost, RecursionError):
         locator.document()
-    except (_Lost, RecursionError):
-        # Places are a courtesy: what was found until here is still right.
-        pass
     return locator.lines
 
 

@@ -123,9 +123,7 @@ def _python(recipe: Recipe, base_key: str) -> Callable[[Path, Progress], dict[st
     return make
 
 
-def _pip(
-    requirements: tuple[str, ...], target: Path, version: str, progress: Progress
-) -> None:
+def _pip(requirements: tuple[str, ...], target: Path, version: str, progress: Progress) -> None:
     arguments = (
         sys.executable,
         "-m",

@@ -1,10 +1,10 @@
 """Where image layers are kept: built once, under a lock, complete or not at all.
 
-    images/KEY/root          the layer's files
-    images/KEY/record.json   what came out: versions, seconds
-    images/FINGERPRINT.json  the layers of one image, the topmost first
-    images/.KEY.building     a build under way, or one that was interrupted: the next removes it
-    images/.KEY.lock         held while the layer is built
+images/KEY/root          the layer's files
+images/KEY/record.json   what came out: versions, seconds
+images/FINGERPRINT.json  the layers of one image, the topmost first
+images/.KEY.building     a build under way, or one that was interrupted: the next removes it
+images/.KEY.lock         held while the layer is built
 """
 
 from __future__ import annotations

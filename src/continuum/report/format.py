@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 from continuum.benchmark.results import Figure
 
@@ -61,7 +61,7 @@ def seconds(value: float | None) -> str:
 def moment(text: str) -> str:
     """An ISO 8601 time without its fraction, as 2026-01-31 12:30:05 +00:00; others as they are."""
     try:
-        when = datetime.datetime.fromisoformat(text)
+        when = dt.datetime.fromisoformat(text)
     except ValueError:
         return text
     return when.isoformat(sep=" ", timespec="seconds").replace("+", " +")
@@ -70,7 +70,7 @@ def moment(text: str) -> str:
 def lasted(started: str, finished: str) -> str:
     """The time between two ISO 8601 times; nothing when one is none."""
     try:
-        span = datetime.datetime.fromisoformat(finished) - datetime.datetime.fromisoformat(started)
+        span = dt.datetime.fromisoformat(finished) - dt.datetime.fromisoformat(started)
     except (ValueError, TypeError):
         return NOTHING
     return seconds(max(0.0, span.total_seconds()))

@@ -5,23 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from continuum.benchmark.results import Expectation, Figure, Group, Run, Statistic
+from continuum.benchmark.results import LABELS, Expectation, Figure, Group, Run, Statistic
 from continuum.report import format as show
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-LABELS = {
-    "latency_ms": "end-to-end latency",
-    "late_ms": "started late",
-    "preparation_ms": "preparation",
-    "forward_ms": "forward delay",
-    "queue_ms": "wait at the worker",
-    "processing_ms": "processing",
-    "return_ms": "return",
-    "request_bytes": "request size",
-}
-"""What each quantity is called. `forward delay` and `return` are one-way."""
 
 LINK_LABELS = {
     "delay_ms": ("delay", "ms"),

@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum.benchmark.results import REPORT_FILE, Run
-from continuum.report import table
+from continuum.report import table as rows_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 _STYLES = {"done": "bold green", "degraded": "bold yellow"}
 _MOST_GROUPS = 8
 _MOST_MACHINES = 20
 
 
-def summary(run: Run, folder: Path) -> RenderableType:
+def summary(run: Run, folder: Path, *, removed: bool = False) -> RenderableType:
     """The table, how the requests ended, the report's path, and how to reach and remove it all.
+
+    With `removed` there is nothing left to reach or remove.
 
     Every text from outside is shown as it is: rich's mark-up in it has no effect.
     """
@@ -26,13 +29,16 @@ def summary(run: Run, folder: Path) -> RenderableType:
 
     parts: list[RenderableType] = [
         Text.assemble(
-            (run.status, _STYLES.get(run.status, "bold red")), "  ", (run.run, "bold"), overflow="fold"
+            (run.status, _STYLES.get(run.status, "bold red")),
+            "  ",
+            (run.run, "bold"),
+            overflow="fold",
         )
     ]
-    parts += [Text(f"  {reason}", overflow="fold") for reason in run.reasons]
+    parts += [_plain(f"  {reason}") for reason in run.reasons]
     if run.all is not None:
         parts += _benchmark(run)
-    parts += [Text(""), *_ways_in(run, folder)]
+    parts += [Text(""), _ways_in(run, folder, removed=removed)]
     return Group(*parts)
 
 
@@ -44,32 +50,32 @@ def _benchmark(run: Run) -> list[RenderableType]:
     for kind, title in (("endpoint", "endpoint"), ("worker", "worker")):
         groups = run.groups(kind)
         if len(groups) > 1:
-            parts += [Text(""), _groups(title, table.group_rows(groups[:_MOST_GROUPS]))]
+            parts += [Text(""), _groups(title, rows_of.group_rows(groups[:_MOST_GROUPS]))]
         if len(groups) > _MOST_GROUPS:
             parts.append(Text(f"  and {len(groups) - _MOST_GROUPS} more: see the report"))
-    expected = table.expectation_rows(run.expectation, "all")
+    expected = rows_of.expectation_rows(run.expectation, "all")
     if expected:
         parts += [Text(""), _expectation(expected)]
-    parts += [Text(""), Text(f"{table.outcome(run.all)}.")]
+    parts += [Text(""), Text(f"{rows_of.outcome(run.all)}.")]
     if run.all.judged:
-        parts.append(Text(f"Agreement with the right results: {table.agreement(run.all)}."))
+        parts.append(Text(f"Agreement with the right results: {rows_of.agreement(run.all)}."))
     return parts
 
 
-def _new_table(title: str, *columns: str) -> "Table":
+def _new_table(title: str, *columns: str) -> Table:
     from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table as NewTable  # noqa: PLC0415
 
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    made = NewTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     made.add_column(title, no_wrap=True)
     for column in columns:
         made.add_column(column, justify="right", no_wrap=True)
     return made
 
 
-def _statistics(run: Run) -> RenderableType:
+def _statistics(run: Run) -> Table:
     made = _new_table("", "n", "mean", "95 % interval", "deviation", "p50", "p95", "p99")
-    for row in table.summary_table(run):
+    for row in rows_of.summary_table(run):
         made.add_row(
             _plain(f"{row.label}, {row.unit}"),
             f"{row.n:,}",
@@ -83,9 +89,16 @@ def _statistics(run: Run) -> RenderableType:
     return made
 
 
-def _groups(title: str, rows: list[table.GroupRow]) -> RenderableType:
+def _groups(title: str, rows: list[rows_of.GroupRow]) -> Table:
     made = _new_table(
-        title, "requests", "not answered", "latency, ms", "p95", "forward", "processing", "agreement"
+        title,
+        "requests",
+        "not answered",
+        "latency, ms",
+        "p95",
+        "forward",
+        "processing",
+        "agreement",
     )
     for row in rows:
         made.add_row(
@@ -101,13 +114,17 @@ def _groups(title: str, rows: list[table.GroupRow]) -> RenderableType:
     return made
 
 
-def _expectation(rows: list[table.ExpectationRow]) -> RenderableType:
+def _expectation(rows: list[rows_of.ExpectationRow]) -> Table:
     from rich.text import Text  # noqa: PLC0415
 
     made = _new_table("mean, ms", "expected", "measured", "difference", "")
     for row in rows:
-        verdict = {True: ("as expected", "green"), False: ("not as expected", "yellow")}
-        word, style = verdict.get(row.within, (row.why_not, "dim"))  # type: ignore[arg-type]
+        verdicts = {
+            True: ("as expected", "green"),
+            False: ("not as expected", "yellow"),
+            None: (row.why_not, "dim"),
+        }
+        word, style = verdicts[row.within]
         made.add_row(
             _plain(row.label),
             row.expected_mean,
@@ -118,24 +135,30 @@ def _expectation(rows: list[table.ExpectationRow]) -> RenderableType:
     return made
 
 
-def _ways_in(run: Run, folder: Path) -> list[RenderableType]:
-    from rich.table import Table  # noqa: PLC0415
+def _ways_in(run: Run, folder: Path, *, removed: bool) -> Table:
+    from rich.table import Table as NewTable  # noqa: PLC0415
 
-    made = Table.grid(padding=(0, 2))
+    made = NewTable.grid(padding=(0, 2))
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
     made.add_row("report", _plain(str(folder / REPORT_FILE)))
+    if removed:
+        made.add_row("machines", "removed")
+        return made
     shown = [machine for machine in run.machines if machine.ssh]
     for machine in shown[:_MOST_MACHINES]:
         made.add_row(_plain(machine.name), _plain(machine.ssh))
     if len(shown) > _MOST_MACHINES:
-        made.add_row("", f"and {len(shown) - _MOST_MACHINES} more: continuum status {run.deployment}")
+        made.add_row(
+            "", f"and {len(shown) - _MOST_MACHINES} more: continuum status {run.deployment}"
+        )
     if run.remove:
         made.add_row("remove", _plain(run.remove))
-    return [made]
+    return made
 
 
 def _plain(text: str) -> RenderableType:
     from rich.text import Text  # noqa: PLC0415
 
-    return Text(text)
+    # What came from a machine may hold codes that a terminal obeys.
+    return Text("".join(each if each.isprintable() or each == "\n" else "\ufffd" for each in text))

@@ -7,13 +7,14 @@ Ansible or SSH is used.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -35,6 +36,7 @@ LOG = "logs/ansible.log"
 
 _LAST_LINES = 20
 _POLL = 0.2
+_GRACE = 5.0
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,11 @@ class _Listener:
     last: list[str] = field(default_factory=list)
     failures: list[_Failure] = field(default_factory=list)
     hosts: dict[str, HostResult] = field(default_factory=dict)
+    process: int | None = None
 
     def __call__(self, event: dict[str, Any]) -> bool:
         """Handle one event; False, so that ansible-runner keeps no file of it."""
+        self.process = event.get("pid", self.process)
         text = self.masked(event.get("stdout") or "")
         if text:
             self.log.write(text + "\n")
@@ -147,15 +151,15 @@ def run_playbook(
     mask = Command((), secrets=secrets).masked
     with _work_folder(deployment) as work, log_path.open("w") as log:
         listener = _Listener(log, mask, progress)
-        status = _run(deployment, work, listener, timeout)
-    if status == "timeout":
+        ended_well = _run(deployment, work, listener, timeout)
+    if ended_well is None:
         raise TimedOut(
             f"the software was not configured within {timeout:g} s, during: {listener.task}",
             where=str(log_path),
             output="\n".join(listener.last),
             hint="continuum up, which goes on from here",
         )
-    if status != "successful":
+    if not ended_well:
         raise _error(listener, log_path)
     return PlaybookResult(listener.hosts, time.monotonic() - began)
 
@@ -183,8 +187,8 @@ def _error(listener: _Listener, log_path: Path) -> StepFailed | MachineUnreachab
     )
 
 
-def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float) -> str:
-    """Run in another thread, so that signals stay with the caller. Returns the final status."""
+def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float) -> bool | None:
+    """Run in another thread, so that signals stay with the caller. None: it took too long."""
     from ansible_runner import interface  # noqa: PLC0415  slow to import
 
     project = deployment.folder / PLAN_FOLDER
@@ -196,7 +200,6 @@ def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float
         cmdline="playbook.yml",
         settings={"pexpect_timeout": _POLL, "suppress_output_file": True},
         envvars={"ANSIBLE_CONFIG": str(project / "ansible.cfg"), "ANSIBLE_HOME": str(work)},
-        timeout=max(1, round(timeout)),
         quiet=True,
         event_handler=listener,
         cancel_callback=cancelled.is_set,
@@ -218,14 +221,24 @@ def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float
     thread = threading.Thread(target=work_through, name="ansible")
     thread.start()
     try:
-        thread.join()
-    except BaseException:
-        cancelled.set()
-        thread.join()
-        raise
+        thread.join(timeout)
+    finally:
+        ended = not thread.is_alive()
+        if not ended:
+            _end(thread, listener, cancelled)
     if defects:
         raise defects[0]
-    return str(runner.status)
+    return bool(runner.status == "successful") if ended else None
+
+
+def _end(thread: threading.Thread, listener: _Listener, cancelled: threading.Event) -> None:
+    """Ask Ansible to end, which ends its workers; each has a session of its own. Then kill it."""
+    if listener.process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(listener.process, signal.SIGINT)
+        thread.join(_GRACE)
+    cancelled.set()
+    thread.join()
 
 
 def _program() -> Path:
@@ -242,7 +255,7 @@ def _program() -> Path:
     return Path(found)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _work_folder(deployment: Deployment) -> Iterator[Path]:
     """An empty folder for Ansible; in the end its SSH connections are closed and it is removed."""
     folder = deployment.folder / WORK_FOLDER

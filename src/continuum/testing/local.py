@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _PREFIXES = ("/opt/continuum", "/var/lib/continuum")
 _POLL_SECONDS = 0.01
 _START_DELAY_SECONDS = 0.3
+_GRACE_SECONDS = 10.0
+"""That an endpoint may take to end, beyond its load and its last answer's time."""
 
 
 @dataclass
@@ -114,18 +116,24 @@ class LocalHost:
 
 
 def run_repetition(
-    host: LocalHost, application: Application, endpoints: dict[Endpoint, Load]
+    host: LocalHost,
+    application: Application,
+    endpoints: dict[Endpoint, Load],
+    *,
+    with_workers: bool = True,
+    may_fail: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
     """Run endpoints, with their workers, through one repetition.
 
-    Returns the samples of each endpoint, with the application's own columns, by its name.
+    Returns the samples of each endpoint, with the application's own columns, by its name. When an
+    endpoint `may_fail`, any status is taken; it must end in time all the same.
 
     Raises:
         AssertionError: a process did not become ready, or an endpoint did not end in time or
             wrote lines that are no samples.
     """
     workers = dict.fromkeys(each.worker for each in endpoints if each.worker is not None)
-    for worker in workers:
+    for worker in workers if with_workers else ():
         spec = application.worker(
             worker, tuple(each for each in endpoints if each.worker == worker)
         )
@@ -146,16 +154,16 @@ def run_repetition(
     samples: dict[str, list[dict[str, Any]]] = {}
     for each, load in endpoints.items():
         spec = specs[each]
-        limit = load.warmup + load.duration + load.answer_timeout + 20
+        limit = load.warmup + load.duration + load.answer_timeout + _GRACE_SECONDS
         try:
             status = host.processes[spec.name].wait(limit)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{spec.name} did not end within {limit:g} s") from None
-        if status != 0:
+        if status != 0 and not may_fail:
             raise AssertionError(f"{spec.name} ended with {status}:\n{host.errors(spec)}")
         content = host.path(spec.output or f"{load.folder}/samples.jsonl").read_bytes()
-        found, problems = parse_lines(content)
-        if problems:
+        found, problems = parse_lines(content, load.requests[0])
+        if problems and not may_fail:
             raise AssertionError(f"{spec.name} wrote lines that are no samples: {problems}")
         samples[each.name] = [
             {**sample, **application.complete({**sample, "endpoint": each.name})}

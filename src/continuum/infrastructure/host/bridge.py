@@ -17,6 +17,7 @@ PORT_LIMIT = 1023
 """Interfaces that the kernel allows on one bridge."""
 
 _ALIAS_LIMIT = 255
+_INTERFACES = Path("/sys/class/net")
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def all_bridges() -> list[Bridge]:
     return [
         Bridge(
             name=each["ifname"],
-            label=each.get("ifalias", ""),
+            label=_alias(each["ifname"]),
             up="UP" in each.get("flags", []),
             addresses=tuple(
                 f"{address['local']}/{address['prefixlen']}"
@@ -58,6 +59,13 @@ def all_bridges() -> list[Bridge]:
     ]
 
 
+def _alias(name: str) -> str:
+    try:
+        return (_INTERFACES / name / "ifalias").read_text().strip()
+    except OSError:
+        return ""
+
+
 def deployments(state_folder: Path) -> list[str]:
     """Names of the deployments in that state folder whose bridges are on this host."""
     names = []
@@ -66,6 +74,11 @@ def deployments(state_folder: Path) -> list[str]:
         if len(words) == 3 and bridge.label == _label(words[1], state_folder):
             names.append(words[1])
     return names
+
+
+def any_of_ours() -> bool:
+    """Whether any deployment, of whichever state folder, has a bridge on this host."""
+    return any(each.label.startswith("continuum ") for each in all_bridges())
 
 
 def ensure(deployment: Deployment, network: NetworkPlan) -> bool:
@@ -80,9 +93,12 @@ def ensure(deployment: Deployment, network: NetworkPlan) -> bool:
     if there is None:
         if _exists(name):
             raise _foreign(name, "another interface")
-        # The label comes in the same request: there is no moment at which it is nobody's.
-        make = ("ip", "link", "add", name, "alias", label(deployment), "address", _mac(name))
-        made = run_on_host(Command((*make, "type", "bridge", "mcast_snooping", "0")))
+        # One process, which ends its work when we are killed: no bridge is left without a label.
+        batch = (
+            f"link add {name} address {_mac(name)} type bridge mcast_snooping 0\n"
+            f"link set {name} alias {_quoted(label(deployment))}\n"
+        )
+        made = run_on_host(Command(("ip", "-batch", "-"), input=batch.encode()))
         made.check(f"bridge {name} cannot be made", hint="continuum doctor")
     elif there.label != label(deployment):
         raise _foreign(name, f'a bridge labelled "{there.label}"' if there.label else "a bridge")
@@ -103,7 +119,7 @@ def remove(deployment: Deployment, name: str) -> bool:
     there = next((each for each in all_bridges() if each.name == name), None)
     if there is None or there.label != label(deployment):
         return False
-    ports = Path("/sys/class/net", name, "brif")
+    ports = _INTERFACES / name / "brif"
     for port in sorted(ports.iterdir()) if ports.is_dir() else []:
         # An interface whose machine has just ended may vanish by itself meanwhile.
         run_on_host(Command(("ip", "link", "delete", port.name)))
@@ -114,7 +130,12 @@ def remove(deployment: Deployment, name: str) -> bool:
 
 
 def _exists(name: str) -> bool:
-    return Path("/sys/class/net", name).exists()
+    return (_INTERFACES / name).exists()
+
+
+def _quoted(text: str) -> str:
+    """As `ip -batch` reads it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _mac(name: str) -> str:

@@ -66,9 +66,7 @@ def ensure(identity: str, network: NetworkPlan) -> bool:
         batch[table].append(line)
     # Each is inserted at the front, so the last comes first.
     for rule, comment in reversed(list(zip(wanted, comments, strict=True))):
-        batch[rule.table].append(
-            f'-I {rule.chain} 1 {rule.text} -m comment --comment "{comment}"'
-        )
+        batch[rule.table].append(f'-I {rule.chain} 1 {rule.text} -m comment --comment "{comment}"')
     _restore(batch)
     return True
 
@@ -108,4 +106,6 @@ def _restore(batch: dict[str, list[str]]) -> None:
     if text:
         run_on_host(
             Command(("iptables-restore", "--noflush", *WAIT), input=text.encode(), timeout=40)
-        ).check("the rules that close the emulated network could not be set", hint="continuum doctor")
+        ).check(
+            "the rules that close the emulated network could not be set", hint="continuum doctor"
+        )

@@ -182,7 +182,7 @@ def _state(unit: dict[str, str]) -> str:
             return "ready"
         case ("active", _, _) | ("deactivating", _, "success"):
             return "ended"
-        case ("failed" | "deactivating"), _, _:
+        case (("failed" | "deactivating"), _, _):
             return "failed"
         case "activating", _, _:
             return "starting"

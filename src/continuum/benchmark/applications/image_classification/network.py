@@ -47,7 +47,7 @@ _STAGES = (
 
 _FIRST_BLOCKS = frozenset(itertools.accumulate((blocks for blocks, _ in _STAGES), initial=0))
 
-_TYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+_TYPES: dict[str, np.dtype[Any]] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class _Tensor:
 
 
 def _rebuild(
-    storage: tuple[str, str, str, str, int, None],
+    storage: tuple[str, str, str, str, int],
     offset: int,
     shape: tuple[int, ...],
     strides: tuple[int, ...],

@@ -178,3 +178,35 @@ def last_lines(path: Path, count: int = 15) -> str:
     # Colours of the console's status lines.
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", text)
     return "\n".join([line for line in plain.splitlines() if line.strip()][-count:])
+
+
+def put_file(folder: Path, path: str, content: bytes, mode: int) -> None:
+    """Write a file of root's under a folder that a machine may have written to.
+
+    Where the machine has put a symbolic link into the way, it is replaced: it could lead out of
+    the machine. The machine must not run.
+    """
+    *parents, name = path.split("/")
+    place = folder
+    for parent in parents:
+        place /= parent
+        if place.is_symlink() or (os.path.lexists(place) and not place.is_dir()):
+            place.unlink()
+        place.mkdir(mode=0o700 if parent in ("root", ".ssh") else 0o755, exist_ok=True)
+    temporary = place / f".{name}.new"
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        os.fchmod(file.fileno(), mode)
+    temporary.replace(place / name)
+
+
+def read_file(folder: Path, path: str) -> bytes | None:
+    """A small file that a machine may have written; None when it is no plain file."""
+    try:
+        descriptor = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(2**20)

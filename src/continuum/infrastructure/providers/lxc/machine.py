@@ -84,9 +84,7 @@ class LxcMachine(Machine):
 
     def _runs(self) -> bool:
         path, name = self.container.folder.parent, self.container.name
-        return any(
-            each.name == name and each.init is not None for each in containers.running(path)
-        )
+        return any(each.name == name and each.init is not None for each in containers.running(path))
 
     def _unreachable(self) -> MachineUnreachable:
         return MachineUnreachable(

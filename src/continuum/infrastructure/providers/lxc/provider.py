@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
-from continuum import folders
+from continuum import folders, plugins
 from continuum.deployment import Deployment
-from continuum.errors import NotPossibleHere, StepFailed
+from continuum.errors import NotPossibleHere, TimedOut
 from continuum.images import build, store
 from continuum.images.recipe import Recipe
 from continuum.infrastructure.host import (
@@ -25,6 +25,7 @@ from continuum.infrastructure.host import (
     ssh_config,
     ssh_wait,
 )
+from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
 from continuum.infrastructure.providers.contract import (
     Capabilities,
@@ -41,8 +42,13 @@ from continuum.parallel import for_each
 BOOT_LIMIT = 60.0
 """Seconds from the start of the last machine until SSH must answer on all; more for many."""
 
+START_THREADS = 4
+"""Machines that are started at once: more of them only take turns on the host's cores."""
+
 _SYSTEM_CALLS = Path("/usr/share/lxc/config/common.seccomp")
 _LXC_LOCKS = Path("/run/lxc/lock")
+_BLOCK = "machines/block"
+_FORWARDING = "machines/switched-forwarding-on"
 
 
 class Lxc(Provider):
@@ -68,11 +74,343 @@ class Lxc(Provider):
 
     def blocks_in_use(self) -> list[str]:
         """Blocks of the host's routes, and those that deployments keep over a reboot."""
-        kept = set()
-        for path in folders.state_folder().glob("*/machines/block"):
-            kept.add(path.read_text().strip())
-        return [*addresses.blocks_in_use(), *sorted(kept)]
+        kept = {path.read_text().strip() for path in folders.state_folder().glob(f"*/{_BLOCK}")}
+        return sorted({*addresses.blocks_in_use(), *kept})
+
+    def image_fingerprint(self, recipe: Recipe) -> str:
+        """The fingerprint that `build_image` returns here; builds nothing."""
+        return build.fingerprint_of(recipe)
 
     def build_image(self, recipe: Recipe) -> str:
         """Build the layers that are missing; returns the image's fingerprint."""
         return build.build(recipe, self.events).fingerprint
+
+    def create_network(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
+        """Make the bridge and the rules that close it; True when changed."""
+        _refuse_what_cannot_be(deployment, plan)
+        folder = _machines_folder(deployment)
+        folders.make_folder(folder, folders.PRIVATE_FOLDER)
+        deployment.write(_BLOCK, f"{plan.network.block}\n")
+        here = len(containers.running()) + len(plan.machines)
+        for raised in limits.raise_for(here):
+            self.events.note(f"raised the kernel's limit {raised}, for this many machines")
+        # Closed before there is anything to close: a rule may name a bridge that is not there yet.
+        changed = firewall.ensure(plan.identity, plan.network)
+        if plan.network.internet and routing.switch_on():
+            deployment.write(_FORWARDING, "")
+        changed |= bridge.ensure(deployment, plan.network)
+        return changed
+
+    def create(
+        self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]
+    ) -> list[str]:
+        """Make, replace, start and remove machines until they are the plan's."""
+        _refuse_what_cannot_be(deployment, plan)
+        image = store.find(plan.image)
+        folder = _machines_folder(deployment)
+        inodes = tuple(layer.stat().st_ino for layer in image.layers)
+        wanted = {spec.name: config.spec_fingerprint(plan, spec, inodes) for spec in plan.machines}
+        there = {state.name: state for state in self.states(deployment)}
+        surplus = [name for name in there if wanted.get(name) != there[name].fingerprint]
+        if surplus:
+            progress(f"removing {len(surplus)} machines")
+            self._remove_machines(deployment, surplus)
+        fit = {name for name, state in there.items() if name not in surplus}
+        up = {name for name in fit if there[name].state == "running"}
+        up -= self._cut_off(deployment, plan, up)
+        to_start = [spec for spec in plan.machines if spec.name not in up]
+        self._write_ssh(deployment, plan)
+        self._tell_names(plan, folder, up)
+        host = _host(folder)
+        resolver = routing.resolver() if plan.network.internet else ""
+        counting = threading.Lock()
+        started = 0
+
+        def make(spec: MachineSpec) -> None:
+            nonlocal started
+            container = Container.of(spec.name, folder, plan.identity)
+            _prepare(deployment, plan, spec, container, resolver)
+            text = config.lxc_config(plan, spec, container, image.layers, host, wanted[spec.name])
+            # Last: a container counts as made when it has a configuration.
+            containers.put_file(container.folder, "config", text.encode(), 0o600)
+            containers.start(container)
+            with counting:
+                started += 1
+                progress(f"{started} of {len(to_start)} machines started")
+
+        for_each(make, to_start, threads=START_THREADS)
+        _await_ssh(plan, folder, progress)
+        return list(dict.fromkeys([*surplus, *(spec.name for spec in to_start)]))
+
+    def machines(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Machine]:
+        """Handles of the plan's machines."""
+        folder = _machines_folder(deployment)
+        return [
+            LxcMachine(spec, Container.of(spec.name, folder, plan.identity))
+            for spec in plan.machines
+        ]
+
+    def states(self, deployment: Deployment) -> list[MachineState]:
+        """What is on this host under the deployment's labels."""
+        folder = _machines_folder(deployment)
+        prefix = config.prefix(deployment.identity)
+        alive = {each.name for each in containers.running(folder)}
+        on_disk = set()
+        if folder.is_dir():
+            on_disk = {entry.name for entry in folder.iterdir() if entry.is_dir()}
+        return [
+            MachineState(
+                name.removeprefix(prefix),
+                "running" if name in alive else "stopped",
+                containers.made_of(folder / name) or "",
+            )
+            for name in sorted(on_disk | alive)
+            if name.startswith(prefix)
+        ]
+
+    def apply_links(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
+        """Put exactly the plan's links in force."""
+        emulator = _emulator(plan)
+        return emulator.apply(deployment, plan, _interfaces(deployment, plan))
+
+    def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
+        """Read back the links that are in force now."""
+        emulator = _emulator(plan)
+        return emulator.in_force(deployment, plan, _interfaces(deployment, plan))
+
+    def destroy(self, deployment: Deployment) -> None:
+        """Remove everything that carries the deployment's labels."""
+        for name in plugins.names("emulators"):
+            emulator: LinkEmulator = plugins.load("emulators", name)()
+            emulator.remove(deployment)
+        _close_connections(deployment)
+        self._remove_machines(deployment, [state.name for state in self.states(deployment)])
+        for group in cgroups.folders_of(cgroups.detect(), config.group(deployment.identity)):
+            cgroups.remove(group)
+        bridge.remove(deployment, _bridge(deployment))
+        firewall.remove(deployment.identity)
+        if (deployment.folder / _FORWARDING).exists() and not bridge.any_of_ours():
+            routing.switch_off()
+        folder = _machines_folder(deployment)
+        store.remove(folder)
+        store.remove(deployment.folder / "ssh")
+        store.remove(_LXC_LOCKS / str(folder).lstrip("/"))
+        deployment.ssh_config.unlink(missing_ok=True)
+
+    def leftovers(self, state_folder: Path) -> list[str]:
+        """Deployments that have a bridge, a running container or a machine's folder here."""
+        found = set(bridge.deployments(state_folder))
+        for each in containers.running():
+            if each.lxc_path.name == "machines" and each.lxc_path.parent.parent == state_folder:
+                found.add(each.lxc_path.parent.name)
+        found.update(path.parent.parent.name for path in state_folder.glob("*/machines/ctm-*"))
+        return sorted(found)
+
+    def _remove_machines(self, deployment: Deployment, names: list[str]) -> None:
+        folder = _machines_folder(deployment)
+        doomed = [Container.of(name, folder, deployment.identity) for name in names]
+        ours = {container.name for container in doomed}
+        containers.end([each for each in containers.running(folder) if each.name in ours])
+        groups = cgroups.detect()
+        for container in doomed:
+            inner = f"{config.group(deployment.identity)}/{container.machine}"
+            for group in cgroups.folders_of(groups, inner):
+                cgroups.remove(group)
+
+        def remove(container: Container) -> None:
+            # The configuration goes first: what is left of it then counts as half made.
+            (container.folder / "config").unlink(missing_ok=True)
+            store.remove(container.folder)
+
+        for_each(remove, doomed)
+
+    def _cut_off(self, deployment: Deployment, plan: InfrastructurePlan, up: set[str]) -> set[str]:
+        """Put running machines back on the bridge; names of those that have lost their interface,
+        which are ended here.
+        """
+        ports = Path("/sys/class/net", plan.network.bridge, "brif")
+        lost = set()
+        for spec in plan.machines:
+            port = config.interface_name(plan.network, spec, plan.identity)
+            if spec.name not in up or (ports / port).exists():
+                continue
+            command = ("ip", "link", "set", port, "master", plan.network.bridge)
+            if run_on_host(Command(command)).exit_code != 0:
+                lost.add(spec.name)
+        if lost:
+            folder = _machines_folder(deployment)
+            names = {Container.of(name, folder, plan.identity).name for name in lost}
+            containers.end([each for each in containers.running(folder) if each.name in names])
+        return lost
+
+    def _write_ssh(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
+        """Keys, known hosts and configuration for SSH; what is there and right stays."""
+        folder = deployment.folder / "ssh"
+        keys.ensure(folder / "key")
+        public = {
+            spec.name: keys.ensure(folder / "host_keys" / spec.name).public
+            for spec in plan.machines
+        }
+        texts = {
+            "ssh/known_hosts": ssh_config.known_hosts(plan.machines, public),
+            "ssh_config": ssh_config.ssh_config(plan.machines, folder, plan.identity),
+        }
+        for path, text in texts.items():
+            file = deployment.folder / path
+            if not file.exists() or file.read_text() != text:
+                deployment.write(path, text)
+        control = ssh_config.control_folder(plan.identity)
+        control.mkdir(mode=folders.PRIVATE_FOLDER, parents=True, exist_ok=True)
+        folders.give_to_caller(control)
+
+    def _tell_names(self, plan: InfrastructurePlan, folder: Path, up: set[str]) -> None:
+        """Give machines that run the names of those that came, and take those that went."""
+        text = config.hosts_file(plan).encode()
+
+        def tell(spec: MachineSpec) -> None:
+            container = Container.of(spec.name, folder, plan.identity)
+            if containers.read_file(container.upper, "etc/hosts") != text:
+                LxcMachine(spec, container).put(text, "/etc/hosts")
+
+        for_each(tell, [spec for spec in plan.machines if spec.name in up])
+
+
+def _machines_folder(deployment: Deployment) -> Path:
+    """LXC's path of this deployment."""
+    return deployment.folder.absolute() / "machines"
+
+
+def _bridge(deployment: Deployment) -> str:
+    return f"ctm{deployment.identity}"
+
+
+def _host(folder: Path) -> Host:
+    return Host(
+        groups=cgroups.detect(),
+        disk=disks.disk_of(folder),
+        ipv6=Path("/proc/sys/net/ipv6").exists(),
+        system_calls=_SYSTEM_CALLS if _SYSTEM_CALLS.exists() else None,
+    )
+
+
+def _refuse_what_cannot_be(deployment: Deployment, plan: InfrastructurePlan) -> None:
+    """Raise when this host cannot carry the plan, before anything is made.
+
+    Raises:
+        NotPossibleHere: with the reason and what can be done.
+    """
+    if os.geteuid() != 0:
+        raise NotPossibleHere("machines need root", hint="run the same command with sudo")
+    folder = _machines_folder(deployment)
+    awkward = [
+        character for character in ':,\\\n"' if character in f"{folder}{store.images_folder()}"
+    ]
+    if awkward:
+        raise NotPossibleHere(
+            f"overlay file systems cannot be mounted from a path with {awkward[0]!r} in it",
+            where=f"{folder}, {store.images_folder()}",
+            hint="set XDG_STATE_HOME and XDG_CACHE_HOME to other folders",
+        )
+    if len(plan.machines) > bridge.PORT_LIMIT:
+        raise NotPossibleHere(
+            f"{len(plan.machines)} machines do not fit on one bridge; the kernel's limit is "
+            f"{bridge.PORT_LIMIT}",
+            hint="use fewer machines",
+        )
+    missing = config.missing_controllers(plan, _host(folder))
+    if missing:
+        raise NotPossibleHere(
+            f"this host cannot limit {'; '.join(missing)}", hint="continuum doctor"
+        )
+
+
+def _prepare(
+    deployment: Deployment,
+    plan: InfrastructurePlan,
+    spec: MachineSpec,
+    container: Container,
+    resolver: str,
+) -> None:
+    """Put a machine's own files over its image. The machine does not run."""
+    for folder in (container.folder, container.upper):
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        folder.chmod(0o755)
+    ssh = deployment.folder / "ssh"
+    host_key = keys.ensure(ssh / "host_keys" / spec.name)
+    own = config.files(
+        plan,
+        spec,
+        host_key=host_key.private,
+        host_key_public=host_key.public,
+        authorized_key=keys.ensure(ssh / "key").public,
+        resolver=resolver,
+    )
+    for path, (content, mode) in own.items():
+        containers.put_file(container.upper, path, content, mode)
+    if spec.nested:
+        for name in config.NESTED_FOLDERS:
+            (container.folder / "disk" / name).mkdir(parents=True, exist_ok=True)
+
+
+def _await_ssh(plan: InfrastructurePlan, folder: Path, progress: Callable[[str], None]) -> None:
+    """Wait until SSH answers on all machines.
+
+    Raises:
+        TimedOut: it does not on some; with the first one's state and its last console lines.
+    """
+    by_name = {spec.name: Container.of(spec.name, folder, plan.identity) for spec in plan.machines}
+
+    def ended(waiting: set[str]) -> set[str]:
+        alive = {each.name for each in containers.running(folder)}
+        return {name for name in waiting if by_name[name].name not in alive}
+
+    limit = BOOT_LIMIT + len(plan.machines)
+    silent = ssh_wait.wait_for_banners(
+        {spec.name: spec.address for spec in plan.machines},
+        limit,
+        progress=lambda count: progress(f"SSH answers on {count} of {len(plan.machines)}"),
+        give_up=ended,
+    )
+    if silent:
+        first = min(silent)
+        state = "it has stopped" if ended({first}) else "it runs"
+        raise TimedOut(
+            f"SSH does not answer on {', '.join(sorted(silent)[:10])} ({len(silent)} of "
+            f"{len(plan.machines)} machines; limit {limit:g} s)",
+            where=f"{first}: container {by_name[first].name}; {state}",
+            output=containers.last_lines(by_name[first].console)
+            or containers.last_lines(by_name[first].folder / "lxc.log"),
+            hint="`continuum up` tries again; `continuum doctor` checks the host",
+        )
+
+
+def _emulator(plan: InfrastructurePlan) -> LinkEmulator:
+    from continuum.infrastructure.links.choose import (  # noqa: PLC0415  probes the kernel
+        choose,
+    )
+
+    return choose(plan.network.emulator)
+
+
+def _interfaces(deployment: Deployment, plan: InfrastructurePlan) -> list[Interface]:
+    """The running machines' interfaces."""
+    folder = _machines_folder(deployment)
+    inits = {each.name: each.init for each in containers.running(folder)}
+    found = []
+    for spec in plan.machines:
+        init = inits.get(Container.of(spec.name, folder, plan.identity).name)
+        if init is not None:
+            found.append(Interface(spec, f"/proc/{init}/ns/net"))
+    return found
+
+
+def _close_connections(deployment: Deployment) -> None:
+    """End the master connections of SSH, which live on for a minute after their last use."""
+    folder = ssh_config.control_folder(deployment.identity)
+    if not folder.is_dir():
+        return
+    for socket in folder.iterdir():
+        run_on_host(
+            Command(("ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "machine"))
+        )
+    store.remove(folder)

@@ -1,0 +1,105 @@
+"""An experiment as a TOML file: what `init` and `plan` show, also of a `.cfg` file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, time
+from typing import Any
+
+from pydantic import BaseModel
+
+from continuum.experiment import fields
+from continuum.experiment.document import KeyPath
+from continuum.experiment.model import Experiment
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def to_toml(experiment: Experiment) -> str:
+    """The text of a file that reads as this experiment; what is at its default is left out.
+
+    Quantities are written exactly. The chosen provider and application are always written.
+    """
+    sections = [f"name = {_value(experiment.name)}"]
+    sections += _table(("infrastructure",), experiment.infrastructure, always=("provider",))
+    for name, tier in experiment.tiers.items():
+        sections += _table(("tiers", name), tier, always=("machines", "cores", "memory"))
+    if experiment.network is not None:
+        sections += _table(("network",), experiment.network, whole=True)
+    if experiment.software is not None:
+        always = ("manager", "execution_model")
+        sections += _table(("software",), experiment.software, always=always)
+    if experiment.benchmark is not None:
+        sections += _table(("benchmark",), experiment.benchmark, always=("application",))
+    return "\n\n".join(sections) + "\n"
+
+
+def _table(
+    path: KeyPath, part: BaseModel, *, always: Sequence[str] = (), whole: bool = False
+) -> list[str]:
+    """One table and those inside it. `whole` writes its header though nothing stands below."""
+    lines: list[str] = []
+    inner: list[str] = []
+    for name, field in type(part).model_fields.items():
+        value = getattr(part, name)
+        key = field.alias or name
+        if value is None or (value == field.get_default(call_default_factory=True) and name not in always):
+            continue
+        if name == "settings":
+            chooser, _ = fields.PLUGIN_TABLES[str(path[0])]
+            inner += _settings((*path, getattr(part, chooser)), value)
+        elif isinstance(value, BaseModel):
+            inner += _table((*path, key), value, whole=True)
+        elif value and isinstance(value, tuple) and isinstance(value[0], BaseModel):
+            for element in value:
+                (text,) = _table((*path, key), element, whole=True)
+                header, _, body = text.partition("\n")
+                inner.append(f"[{header}]\n{body}")
+        else:
+            spot = fields.spot(_in_model(path, key))
+            quantity = spot.quantity if spot else None
+            lines.append(f"{key} = {_value(quantity.write(value) if quantity else value)}")
+    if lines or whole or not inner:
+        return ["\n".join([f"[{_dotted(path)}]", *lines]), *inner]
+    return inner
+
+
+def _in_model(path: KeyPath, key: str) -> KeyPath:
+    return (*path, 0, key) if path == ("network", "links") else (*path, key)
+
+
+def _settings(path: KeyPath, values: Mapping[str, Any]) -> Iterator[str]:
+    """A plug-in's table: whatever a TOML file can hold, tables inside written inline."""
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in values.items() if value is not None]
+    yield "\n".join([f"[{_dotted(path)}]", *lines])
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(_key(str(part)) for part in path)
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else _text(key)
+
+
+def _text(text: str) -> str:
+    # JSON escapes all that TOML wants to be escaped, but for one character.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_key(str(key))} = {_value(each)}" for key, each in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_value(each) for each in value)}]"
+    # Python writes inf, nan, 1e+16 and 0.5 as TOML does.
+    return repr(value)

@@ -1,0 +1,283 @@
+"""A machine of the provider `fake`, and the folder of files that is its world.
+
+A process is what `systemd-run` was told: a worker runs until it is stopped; an endpoint runs from
+the time in its file `start` until its load is over, and leaves made-up samples.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field, TypeAdapter
+
+from continuum import folders
+from continuum.errors import MachineUnreachable, NotFound, StepFailed
+from continuum.experiment.units import Seconds
+from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, MachineSpec
+from continuum.infrastructure.providers.contract import MachineState, PluginSettings
+from continuum.machine import Command, Machine, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from continuum.deployment import Deployment
+
+WORLD = "machines"
+LINKS_FILE = "links.json"
+LINKS = TypeAdapter(tuple[Link, ...])
+_WRITTEN_SECONDS = TypeAdapter(Seconds)
+
+
+def _seconds(value: object) -> object:
+    """A stored plan holds the number, an experiment the text with its unit."""
+    return _WRITTEN_SECONDS.validate_python(value) if isinstance(value, str) else value
+
+
+class FakeSettings(PluginSettings):
+    """How the fake world behaves.
+
+    `fail_at` names operations that fail: `image`, `network`, `create`, `links`, `measure`,
+    `destroy`, and `run`, `put`, `get` on machines; each may be narrowed to a machine, as
+    `create:edge-1`.
+    """
+
+    delay: Annotated[float, BeforeValidator(_seconds)] = Field(
+        default=0.0, ge=0, le=3600, description="Time that every operation takes."
+    )
+    fail_at: tuple[str, ...] = Field(default=(), description="Operations that fail.")
+    links_off_by: float = Field(
+        default=0.0,
+        ge=-100,
+        le=1000,
+        description="Percent by which measured links differ from asked ones.",
+    )
+    loss: float = Field(default=0.0, ge=0, le=100, description="Percent of requests that are lost.")
+
+
+class World:
+    """What exists: the files of one deployment."""
+
+    def __init__(self, settings: FakeSettings, deployment: Deployment) -> None:
+        self.settings = settings
+        self.folder = deployment.folder / WORLD
+
+    def operate(self, operation: str, machine: str = "") -> None:
+        """Take the time that was set, then fail if that was set."""
+        operate(self.settings, operation, machine)
+
+    def read(self, name: str) -> Any:  # noqa: ANN401  what JSON can hold
+        """A file of the world, None when it is not there."""
+        try:
+            return json.loads((self.folder / name).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: object) -> bool:
+        """Write a file of the world; True when that changed it."""
+        if self.read(name) == content:
+            return False
+        folders.write_file(self.folder / name, json.dumps(content, indent=1) + "\n")
+        return True
+
+    def remove(self, name: str) -> None:
+        """Remove a file of the world."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def state(self, machine: str) -> str:
+        """`running`, `stopped` or `absent`."""
+        found = self.read(f"{machine}/machine.json")
+        return str(found["state"]) if found else "absent"
+
+    def set_state(self, machine: str, state: str) -> None:
+        """Start or stop a machine that is there."""
+        self.write(
+            f"{machine}/machine.json", {**self.read(f"{machine}/machine.json"), "state": state}
+        )
+
+    def machines(self) -> list[MachineState]:
+        """All that exist, by name."""
+        return [
+            MachineState(path.parent.name, found["state"], found["fingerprint"])
+            for path in sorted(self.folder.glob("*/machine.json"))
+            if (found := self.read(f"{path.parent.name}/machine.json"))
+        ]
+
+
+def operate(settings: FakeSettings, operation: str, machine: str = "") -> None:
+    """Take the time that was set, then fail if that was set.
+
+    Raises:
+        StepFailed: `fail_at` names the operation.
+    """
+    if settings.delay:
+        time.sleep(settings.delay)
+    named = f"{operation}:{machine}"
+    if operation in settings.fail_at or named in settings.fail_at:
+        raise StepFailed(
+            f"{operation} failed, as the setting fail_at says",
+            where=machine or "provider fake",
+            output=f"fake: {named.rstrip(':')}",
+            hint="remove it from infrastructure.fake.fail_at",
+        )
+
+
+class FakeMachine(Machine):
+    """A machine on paper."""
+
+    def __init__(self, world: World, spec: MachineSpec, plan: InfrastructurePlan) -> None:
+        self.name = spec.name
+        self.tier = spec.tier
+        self.address = spec.address
+        self._spec = spec
+        self._plan = plan
+        self._world = world
+        self._folder = world.folder / spec.name
+
+    def run(self, command: Command) -> Result:
+        """Succeed without output, but for the few programs that are known here."""
+        self._begin("run")
+        output, code = self._answer(*command.arguments)
+        return Result(command, code, output, b"", self._world.settings.delay, self.name)
+
+    def stream(self, command: Command) -> Iterator[str]:
+        """The lines of what `run` answers."""
+        yield from self.run(command).check().stdout.decode("utf-8", "replace").splitlines()
+
+    def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
+        """Keep a file; the file `start` of an endpoint starts its load."""
+        self._begin("put")
+        folders.write_file(self._path(path), content, mode)
+        if path.endswith("/start"):
+            self._start_load(PurePosixPath(path).parent, int(content))
+
+    def get(self, path: str) -> bytes:
+        """Return a file that was put."""
+        self._begin("get")
+        return self._read(path)
+
+    def _begin(self, operation: str) -> None:
+        self._world.operate(operation, self.name)
+        if self._world.state(self.name) != "running":
+            raise MachineUnreachable(
+                f"machine {self.name} does not run", where=self.name, hint="continuum up FILE"
+            )
+
+    def _path(self, path: str) -> Path:
+        parts = (part for part in PurePosixPath(path).parts if part not in {"/", ".."})
+        return self._folder.joinpath("files", *parts)
+
+    def _read(self, path: str) -> bytes:
+        try:
+            return self._path(path).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise NotFound(f"no file {path}", where=self.name) from error
+
+    def _answer(self, program: str, *arguments: str) -> tuple[bytes, int]:
+        """Standard output and exit code of a program."""
+        output, code = "", 0
+        match program.rsplit("/", 1)[-1], arguments:
+            case "hostname", ():
+                output = f"{self.name}\n"
+            case "false", _:
+                code = 1
+            case "cat", (path,):
+                return self._read(path), 0
+            case "poweroff", ():
+                self._world.set_state(self.name, "stopped")
+            case "stat", ("--format=%n", *paths):
+                output = "".join(f"{path}\n" for path in paths if self._path(path).exists())
+            case "journalctl", _:
+                output = f"{self.name} keeps no log: it is fake\n"
+            case "systemd-run", words:
+                self._start_unit(words)
+            case "systemctl", ("show", *words):
+                units = [word for word in words if not word.startswith("--")]
+                output = "\n".join(self._show_unit(unit) for unit in units)
+            case "systemctl", ("stop", unit):
+                self._world.remove(f"{self.name}/units/{unit}.json")
+        return output.encode(), code
+
+    def _start_unit(self, words: Sequence[str]) -> None:
+        """Write a unit down, and make the file that says that it is ready."""
+        unit = next(word for word in words if word.startswith("--unit=")).partition("=")[2]
+        output = next((word.partition("truncate:")[2] for word in words if "truncate:" in word), "")
+        removed = next((word for word in words if "/rm" in word), "").split()
+        ready = removed[-1].strip('"') if removed else ""
+        if ready:
+            folders.write_file(self._path(ready), b"")
+        self._world.write(
+            f"{self.name}/units/{unit}.json",
+            {
+                "folder": str(PurePosixPath(ready).parent),
+                "output": output,
+                "ends": None,
+                "words": list(words),
+            },
+        )
+
+    def _show_unit(self, unit: str) -> str:
+        found = self._world.read(f"{self.name}/units/{unit}.json")
+        if found is None:
+            active, sub = "inactive", "dead"
+        else:
+            over = found["ends"] is not None and time.time() > found["ends"]
+            active, sub = "active", "exited" if over else "running"
+        return f"Id={unit}\nActiveState={active}\nSubState={sub}\nResult=success\n"
+
+    def _start_load(self, folder: PurePosixPath, start: int) -> None:
+        """Let the endpoint of that folder run from `start`, and write its samples already."""
+        from continuum.testing.synthetic import (  # noqa: PLC0415  only a benchmark needs it
+            Behaviour,
+            MadeUpLoad,
+            synthetic_sample_lines,
+        )
+
+        for path in sorted((self._folder / "units").glob("*.json")):
+            unit = self._world.read(f"{self.name}/units/{path.name}")
+            if unit["folder"] != str(folder):
+                continue
+            config = json.loads(self._read(f"{folder}/config.json"))
+            told = config.get("load", config)
+            load = MadeUpLoad(
+                seed=int(config.get("seed", start)),
+                frequency=told["frequency"],
+                warmup=told["warmup"] / told["frequency"],
+                duration=told["requests"] / told["frequency"],
+                answer_timeout=told["answer_timeout"],
+            )
+            forward, back = self._links_of(json.dumps(config) + " ".join(unit["words"]))
+            samples = synthetic_sample_lines(
+                load, Behaviour(forward=forward, back=back), start_ns=start
+            )
+            output = unit["output"] or f"{folder}/samples.jsonl"
+            folders.write_file(self._path(output), samples)
+            ends = start / 1e9 + load.warmup + load.duration
+            self._world.write(f"{self.name}/units/{path.name}", {**unit, "ends": ends})
+
+    def _links_of(self, text: str) -> tuple[LinkSettings, LinkSettings]:
+        """The links to and from the machine whose address an endpoint was told."""
+        there = next(
+            (spec for spec in self._plan.machines if spec != self._spec and spec.address in text),
+            None,
+        )
+        loss = self._world.settings.loss
+        if there is None:
+            return LinkSettings(loss_percent=loss), LinkSettings()
+        forward = self._link(self._spec, there)
+        return replace(forward, loss_percent=max(forward.loss_percent, loss)), self._link(
+            there, self._spec
+        )
+
+    def _link(self, source: MachineSpec, destination: MachineSpec) -> LinkSettings:
+        """What is in force between two machines."""
+        for link in LINKS.validate_python(self._world.read(LINKS_FILE) or []):
+            if link.source in {source.name, source.tier} and link.destination in {
+                destination.name,
+                destination.tier,
+            }:
+                return link.settings
+        return LinkSettings()

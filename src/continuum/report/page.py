@@ -1,0 +1,242 @@
+"""`report.html`: one file that needs no network, made from a results folder alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from continuum import folders
+from continuum.benchmark.results import REPORT_FILE, Results, Run
+from continuum.experiment.units import show_bytes
+from continuum.report import format as show
+from continuum.report import plots, table, topology
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_MEANINGS = {
+    "done": "Everything held.",
+    "degraded": "Something that should have held did not. Read the figures with care.",
+    "failed": "The run did not come to its end.",
+    "interrupted": "The run was stopped before its end.",
+}
+_FEW = 8
+"""Longer tables come folded."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One figure at the top of the page: its name, the figure with its unit, and what goes with it.
+
+    `tone` is `good`, `bad`, or empty.
+    """
+
+    name: str
+    value: str
+    unit: str = ""
+    detail: str = ""
+    tone: str = ""
+
+
+def write_report(folder: Path) -> Path:
+    """Make `report.html` of `run.json`, `samples.parquet` and `links.parquet`; returns its path.
+
+    Raises:
+        NotFound: the folder holds no results.
+        StepFailed: a file in it cannot be read.
+    """
+    page = render(Results.load(folder))
+    path = folder / REPORT_FILE
+    folders.write_file(path, page.encode("utf-8", "backslashreplace"))
+    return path
+
+
+def render(results: Results) -> str:
+    """The whole page."""
+    run, samples = results.run, results.samples
+    measured = samples if samples is not None and samples.num_rows else None
+    return _template().render(
+        style=Markup(_resource("page.css")),  # noqa: S704  our own file
+        run=run,
+        title=_title(run),
+        meaning=_MEANINGS[run.status],
+        when=show.moment(run.started),
+        lasted=show.lasted(run.started, run.finished),
+        place=_place(run),
+        cards=_cards(run),
+        topology=topology.draw(run, results.links),
+        statistics=table.summary_table(run),
+        outcome=table.outcome(run.all) if run.all else "",
+        endpoints=table.group_rows(run.groups("endpoint")),
+        workers=table.group_rows(run.groups("worker")),
+        expectation=table.expectation_rows(run.expectation, "all"),
+        expectation_by_endpoint=table.expectation_rows(run.expectation, "endpoint"),
+        distribution=plots.distribution(measured) if measured is not None else "",
+        timeline=plots.timeline(measured) if measured is not None else "",
+        breakdown=plots.breakdown(run),
+        link_plot=plots.links(results.links),
+        links=table.link_rows(results.links),
+        asked_links=_asked_links(run),
+        machines=_machines(run),
+        resolved=json.dumps(run.experiment, indent=2, ensure_ascii=False),
+        host=_host(run),
+        few=_FEW,
+        nothing=show.NOTHING,
+    )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  only pages need it
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(_resource("page.html"))
+
+
+def _resource(name: str) -> str:
+    return (resources.files("continuum.report") / name).read_text(encoding="utf-8")
+
+
+def _title(run: Run) -> str:
+    name = run.experiment.get("name")
+    return name if isinstance(name, str) and name else run.deployment
+
+
+def _place(run: Run) -> str:
+    """Where it ran, in one line."""
+    parts = [
+        f"{len(run.machines)} machine" + ("" if len(run.machines) == 1 else "s"),
+        f"provider {run.provider}" if run.provider else "",
+        f"links by {run.emulator}" if run.emulator else "no links emulated",
+        f"on {run.host['cores']} cores of {run.host['cpu_model']}"
+        if run.host.get("cores") and run.host.get("cpu_model")
+        else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _cards(run: Run) -> list[Card]:
+    """The figures that a person looks for first."""
+    group = run.all
+    if group is None:
+        return []
+    cards = []
+    latency = group.statistic("latency_ms")
+    if latency is not None:
+        cards += [
+            Card(
+                "End-to-end latency, median",
+                show.number(latency.p50.value),
+                "ms",
+                _in_words(show.interval(latency.p50)),
+            ),
+            Card(
+                "95th percentile",
+                show.number(latency.p95.value),
+                "ms",
+                _in_words(show.interval(latency.p95)),
+            ),
+        ]
+    expected = {each.quantity: each for each in run.expectation if each.kind == "all"}
+    forward = group.statistic("forward_ms")
+    if forward is not None:
+        row = expected.get("forward_ms")
+        known = row is not None and row.expected_mean is not None
+        cards.append(
+            Card(
+                "Forward delay, mean",
+                show.number(forward.mean.value),
+                "ms",
+                f"expected {show.number(row.expected_mean)}" if row and known else "",
+                {True: "good", False: "bad", None: ""}[row.within if row else None],
+            )
+        )
+    processing = group.statistic("processing_ms")
+    if processing is not None:
+        cards.append(
+            Card(
+                "Processing, mean",
+                show.number(processing.mean.value),
+                "ms",
+                _in_words(show.interval(processing.mean)),
+            )
+        )
+    cards.append(
+        Card(
+            "Requests answered",
+            show.share(group.ok, group.samples).removesuffix(" %"),
+            "%" if group.samples else "",
+            f"{group.ok:,} of {group.samples:,}",
+            "good" if group.samples and group.ok == group.samples else "bad",
+        )
+    )
+    if group.judged:
+        cards.append(
+            Card(
+                "Agreement",
+                show.share(group.agreed, group.judged).removesuffix(" %"),
+                "%",
+                f"{group.agreed:,} of {group.judged:,} results",
+                "good" if group.agreed == group.judged else "bad",
+            )
+        )
+    return cards
+
+
+def _in_words(interval: str) -> str:
+    return f"95 % in {interval}" if interval else ""
+
+
+def _machines(run: Run) -> list[dict[str, str]]:
+    """Rows of the table of machines, with what runs on each."""
+    carried: dict[str, list[str]] = {}
+    for each in (*run.workers, *run.endpoints):
+        carried.setdefault(each.machine, []).append(each.name)
+    return [
+        {
+            "name": machine.name,
+            "tier": machine.tier,
+            "address": machine.address,
+            "cores": f"{machine.cores}",
+            "quota": f"{machine.quota:g}",
+            "memory": show_bytes(machine.memory),
+            "carries": ", ".join(carried.get(machine.name, [])) or show.NOTHING,
+            "ssh": machine.ssh,
+        }
+        for machine in run.machines
+    ]
+
+
+def _asked_links(run: Run) -> list[dict[str, str]]:
+    return [
+        {
+            "source": link.source,
+            "destination": link.destination,
+            "delay": f"{link.delay_ms:g}",
+            "jitter": f"{link.jitter_ms:g}",
+            "loss": f"{link.loss_percent:g}",
+            "rate": show.NOTHING if link.rate_mbit is None else f"{link.rate_mbit:g}",
+        }
+        for link in run.links
+    ]
+
+
+def _host(run: Run) -> list[tuple[str, str]]:
+    """Facts of the host by name, in words."""
+    facts: list[tuple[str, Any]] = []
+    for name, value in run.host.items():
+        if value is None:
+            continue
+        if name == "memory_bytes" and isinstance(value, int):
+            facts.append(("memory", show_bytes(value)))
+        else:
+            facts.append((name.replace("_", " "), value))
+    return [(name, str(value)) for name, value in facts]

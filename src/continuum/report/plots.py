@@ -1,0 +1,468 @@
+"""Plots as SVG, to be put into the page: no file, no network, text as text.
+
+matplotlib draws in stand-in colours, which become the page's own variables, so that every plot
+follows the page's light and dark theme.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from continuum import folders
+from continuum.benchmark.results import LABELS, Run
+from continuum.benchmark.statistics import values
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+_SIZE = (5.2, 3.2)
+"""Inches, of 72 points; small, so that text stays readable on a narrow screen."""
+
+_COLOURS = {
+    "text": "#010101",
+    "muted": "#020202",
+    "grid": "#030303",
+    "surface": "#040404",
+    "good": "#050505",
+    "bad": "#060606",
+    "warn": "#070707",
+    "s1": "#080808",
+    "s2": "#090909",
+    "s3": "#0a0a0a",
+    "s4": "#0b0b0b",
+    "s5": "#0c0c0c",
+    "s6": "#0d0d0d",
+}
+"""Stand-ins for variables of the page's style sheet."""
+
+_SERIES = tuple(_COLOURS[f"s{number}"] for number in range(1, 7))
+_STAGES = (
+    ("late_ms", "s6"),
+    ("preparation_ms", "s3"),
+    ("forward_ms", "s1"),
+    ("queue_ms", "s4"),
+    ("processing_ms", "s2"),
+    ("return_ms", "s5"),
+)
+_MOST_SERIES = 6
+_MOST_BARS = 8
+_MOST_POINTS = 2500
+_MOST_REPETITIONS = 12
+
+
+def distribution(samples: pa.Table) -> Markup:
+    """How the end-to-end latency is distributed, cumulatively: all, or each of a few endpoints."""
+    latency, endpoint = _counted(samples)
+    if latency.size == 0:
+        return Markup()
+    names = sorted(set(endpoint.tolist()))
+    with _plot("distribution") as (figure, finish):
+        axes = figure.add_subplot()
+        if 1 < len(names) <= _MOST_SERIES:
+            for name, colour in zip(names, _SERIES, strict=False):
+                _cumulative(axes, latency[endpoint == name], colour, _label(name))
+            axes.legend(loc="lower right")
+        else:
+            _cumulative(axes, latency, _SERIES[0], "all")
+        for percentile in (50, 95, 99):
+            value = float(np.percentile(latency, percentile))
+            axes.axvline(value, color=_COLOURS["muted"], linewidth=0.7, linestyle=(0, (3, 3)))
+            axes.annotate(
+                f"p{percentile}",
+                (value, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
+                color=_COLOURS["muted"],
+            )
+        _perhaps_logarithmic(axes.set_xscale, latency)
+        axes.set_ylim(0, 1.0)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25", "50", "75", "100 %"])
+        axes.set_xlabel("end-to-end latency, ms")
+        axes.set_ylabel("share of requests at or below")
+        return finish()
+
+
+def timeline(samples: pa.Table) -> Markup:
+    """Latency over the time at which each request was due; repetitions one after the other."""
+    if samples.num_rows == 0:
+        return Markup()
+    latency = values(samples, "latency_ms")
+    status = samples["status"].to_numpy()
+    at, edges = _places(samples)
+    warm = samples["warmup"].to_numpy()
+    shown = (status == "ok") & ~np.isnan(latency) & ~np.isnan(at)
+    with _plot("timeline") as (figure, finish):
+        axes = figure.add_subplot()
+        _repetitions(axes, edges, at, warm)
+        endpoint = samples["endpoint"].to_numpy()
+        names = sorted(set(endpoint.tolist()))
+        if np.count_nonzero(shown) > _MOST_POINTS:
+            _bands(axes, at[shown], latency[shown])
+        else:
+            few = 1 < len(names) <= _MOST_SERIES
+            for index, name in enumerate(names if few else [None]):
+                mask = shown & (endpoint == name) if few else shown
+                for phase, alpha in ((~warm, 0.85), (warm, 0.3)):
+                    axes.plot(
+                        at[mask & phase],
+                        latency[mask & phase],
+                        linestyle="none",
+                        marker="o",
+                        markersize=2.6,
+                        markeredgewidth=0,
+                        color=_SERIES[index],
+                        alpha=alpha,
+                        label=_label(name) if few and alpha > 0.5 else None,
+                    )
+        if shown.any():
+            _perhaps_logarithmic(axes.set_yscale, latency[shown])
+        if axes.get_yscale() == "linear":
+            axes.set_ylim(bottom=0)
+        _unanswered(axes, at, status)
+        handles, _ = axes.get_legend_handles_labels()
+        if handles:
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=4)
+        axes.set_xlabel("time since the start, s")
+        axes.set_ylabel("end-to-end latency, ms")
+        return finish()
+
+
+def breakdown(run: Run) -> Markup:
+    """Where the time goes: the mean of each stage, stacked; measured, expected, and by endpoint."""
+    everything = run.all
+    if everything is None or everything.statistic("latency_ms") is None:
+        return Markup()
+    bars: list[tuple[str, dict[str, float]]] = []
+    for group in (everything, *run.groups("endpoint")):
+        stages = {
+            name: statistic.mean.value
+            for name, _ in _STAGES
+            if (statistic := group.statistic(name)) is not None
+        }
+        if stages:
+            bars.append(("measured" if group.kind == "all" else _label(group.name), stages))
+    if not bars:
+        return Markup()
+    expected = {
+        each.quantity: each.expected_mean
+        for each in run.expectation
+        if each.kind == "all" and each.expected_mean is not None
+    }
+    if "forward_ms" in expected and "return_ms" in expected:
+        simulated = {name: expected[name] for name in ("forward_ms", "return_ms")}
+        bars.insert(1, ("expected", bars[0][1] | simulated))
+    endpoints = len(run.groups("endpoint"))
+    most = len(bars) - endpoints + (endpoints if 1 < endpoints <= _MOST_BARS else 0)
+    return _stacked(bars[:most])
+
+
+def links(table: pa.Table | None) -> Markup:
+    """Asked and measured delay and rate of each directed class, with the tolerance."""
+    rows = table.to_pylist() if table is not None else []
+    quantities = [
+        (name, title)
+        for name, title in (("delay_ms", "delay, ms"), ("rate_mbit", "rate, Mbit/s"))
+        if any(row["quantity"] == name for row in rows)
+    ]
+    if not quantities:
+        return Markup()
+    ways = list(dict.fromkeys((row["from_tier"], row["to_tier"]) for row in rows))[:24]
+    height = max(_SIZE[1] * 0.6, 0.95 + 0.3 * len(ways))
+    with _plot("links", height=height) as (figure, finish):
+        grid = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
+        for axes, (name, title) in zip(grid, quantities, strict=True):
+            for place, way in enumerate(ways):
+                here = [
+                    row
+                    for row in rows
+                    if row["quantity"] == name and (row["from_tier"], row["to_tier"]) == way
+                ]
+                _asked_and_measured(axes, place, here)
+            axes.set_xlabel(title)
+            axes.set_xlim(left=0)
+            axes.margins(x=0.12)
+            axes.autoscale(enable=True, axis="x")
+            axes.set_xlim(left=0)
+            axes.grid(visible=False, axis="y")
+        grid[0].set_yticks(range(len(ways)), [_label(f"{a} → {b}") for a, b in ways])
+        grid[0].set_ylim(len(ways) - 0.4, -0.6)
+        return finish()
+
+
+def _counted(samples: pa.Table) -> tuple[Floats, NDArray[Any]]:
+    """Latency and endpoint of the `ok` samples after the warm-up."""
+    latency = values(samples, "latency_ms")
+    kept = (
+        (samples["status"].to_numpy() == "ok")
+        & ~samples["warmup"].to_numpy().astype(bool)
+        & ~np.isnan(latency)
+    )
+    return latency[kept], samples["endpoint"].to_numpy()[kept]
+
+
+def _cumulative(axes: Axes, taken: Floats, colour: str, label: str) -> None:
+    ordered = np.sort(taken)
+    share = np.arange(1, ordered.size + 1) / ordered.size
+    if ordered.size > 400:
+        kept = np.unique(np.linspace(0, ordered.size - 1, 400).round().astype(int))
+        ordered, share = ordered[kept], share[kept]
+    axes.step(
+        np.concatenate([ordered[:1], ordered]),
+        np.concatenate([[0.0], share]),
+        where="post",
+        color=colour,
+        linewidth=1.6,
+        label=label,
+    )
+
+
+def _perhaps_logarithmic(set_scale: Callable[[str], None], taken: Floats) -> None:
+    """Where the largest is far from the median a linear axis would show one corner only."""
+    if taken.min() > 0 and taken.max() > 20 * np.median(taken):
+        set_scale("log")
+
+
+def _places(samples: pa.Table) -> tuple[Floats, list[tuple[int, float, float]]]:
+    """Each sample's place on the axis in s, and (repetition, first, last) of each repetition."""
+    column = samples["intended_ns"]
+    due = column.fill_null(0).to_numpy()
+    at: Floats = np.where(column.is_null().to_numpy(), np.nan, 0.0)
+    repetition = samples["repetition"].to_numpy()
+    edges = []
+    offset = 0.0
+    for each in np.unique(repetition):
+        here = (repetition == each) & ~np.isnan(at)
+        if not here.any():
+            continue
+        into = (due[here] - due[here].min()) / 1e9
+        at[here] = offset + into
+        edges.append((int(each), offset, offset + float(into.max())))
+        offset = edges[-1][2] + max(0.5, 0.03 * float(into.max()))
+    return at, edges
+
+
+def _repetitions(
+    axes: Axes, edges: list[tuple[int, float, float]], at: Floats, warm: NDArray[np.bool_]
+) -> None:
+    """Shade each warm-up, and tell repetitions apart."""
+    for number, first, last in edges:
+        inside = warm & (at >= first) & (at <= last)
+        if inside.any():
+            axes.axvspan(
+                first, float(at[inside].max()), color=_COLOURS["grid"], alpha=0.55, linewidth=0
+            )
+        if len(edges) > 1:
+            axes.axvline(first, color=_COLOURS["grid"], linewidth=0.8)
+            if len(edges) <= _MOST_REPETITIONS:
+                axes.annotate(
+                    f"{number}",
+                    (first, 1.0),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(3, -9),
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=_COLOURS["muted"],
+                )
+
+
+def _bands(axes: Axes, at: Floats, latency: Floats) -> None:
+    """Median, and the band from the 5th to the 95th percentile, over slices of time."""
+    bins = np.linspace(at.min(), np.nextafter(at.max(), np.inf), 161)
+    which = np.digitize(at, bins)
+    middles, low, mid, high = [], [], [], []
+    for index in range(1, len(bins)):
+        inside = latency[which == index]
+        nothing = inside.size == 0
+        middles.append((bins[index - 1] + bins[index]) / 2)
+        five, fifty, rest = (np.nan,) * 3 if nothing else tuple(np.percentile(inside, (5, 50, 95)))
+        low.append(five)
+        mid.append(fifty)
+        high.append(rest)
+    colour = _SERIES[0]
+    axes.fill_between(middles, low, high, color=colour, alpha=0.25, linewidth=0, label="5 … 95 %")
+    axes.plot(middles, mid, color=colour, linewidth=1.3, label="median")
+
+
+def _unanswered(axes: Axes, at: Floats, status: NDArray[Any]) -> None:
+    """A mark at the foot of the plot for every request that was not answered as it should be."""
+    for name, word, marker, colour in (
+        ("lost", "lost", "x", "bad"),
+        ("timeout", "too late", "^", "warn"),
+        ("error", "error", "D", "bad"),
+    ):
+        here = (status == name) & ~np.isnan(at)
+        places = np.unique(np.round(at[here], 2))
+        if places.size > _MOST_POINTS:
+            places = places[:: places.size // _MOST_POINTS + 1]
+        if places.size:
+            axes.plot(
+                places,
+                np.full(places.size, 0.03),
+                transform=axes.get_xaxis_transform(),
+                linestyle="none",
+                marker=marker,
+                markersize=4.5,
+                markeredgewidth=1.2,
+                color=_COLOURS[colour],
+                label=f"{word} ({int(np.count_nonzero(here))})",
+            )
+
+
+def _stacked(bars: list[tuple[str, dict[str, float]]]) -> Markup:
+    height = 1.25 + 0.34 * len(bars)
+    with _plot("breakdown", height=height) as (figure, finish):
+        axes = figure.add_subplot()
+        places = np.arange(len(bars))
+        left = np.zeros(len(bars))
+        for name, colour in _STAGES:
+            widths = np.array([max(0.0, stages.get(name, 0.0)) for _, stages in bars])
+            if not widths.any():
+                continue
+            axes.barh(
+                places,
+                widths,
+                left=left,
+                height=0.62,
+                color=_COLOURS[colour],
+                edgecolor=_COLOURS["surface"],
+                linewidth=0.8,
+                label=LABELS[name],
+            )
+            left += widths
+        for place, total in zip(places, left, strict=True):
+            axes.annotate(
+                f"{total:.1f}",
+                (total, place),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9,
+                color=_COLOURS["text"],
+            )
+        axes.set_yticks(places, [label for label, _ in bars])
+        axes.set_ylim(len(bars) - 0.5, -0.5)
+        axes.set_xlim(0, max(1e-6, left.max()) * 1.1)
+        axes.set_xlabel("mean, ms")
+        axes.grid(visible=False, axis="y")
+        figure.legend(loc="outside upper center", ncols=3)
+        return finish()
+
+
+def _asked_and_measured(axes: Axes, place: int, rows: Iterable[dict[str, Any]]) -> None:
+    for row in rows:
+        asked, tolerance = row["asked"], row["tolerance"]
+        axes.barh(
+            place,
+            2 * tolerance,
+            left=asked - tolerance,
+            height=0.56,
+            color=_COLOURS["grid"],
+            linewidth=0,
+            zorder=1,
+        )
+        axes.vlines(
+            asked, place - 0.28, place + 0.28, color=_COLOURS["muted"], linewidth=1.4, zorder=2
+        )
+        if row["measured"] is not None:
+            axes.plot(
+                row["measured"],
+                place,
+                marker="o",
+                markersize=5,
+                markeredgewidth=0.8,
+                markeredgecolor=_COLOURS["surface"],
+                color=_COLOURS["good" if row["ok"] else "bad"],
+                zorder=3,
+            )
+
+
+def _label(name: object) -> str:
+    """A name that the font can draw, and no longer than an axis has room for."""
+    text = "".join(each if each.isprintable() and ord(each) < 0x2200 else "?" for each in str(name))
+    return text if len(text) <= 24 else f"{text[:23]}…"
+
+
+@contextmanager
+def _plot(name: str, *, height: float = _SIZE[1]) -> Iterator[tuple[Figure, Callable[[], Markup]]]:
+    """An empty figure in the page's style, and the function that makes SVG of it."""
+    # Fonts are looked up once for all and kept with our own cache, not in another folder of HOME.
+    cache = folders.cache_folder() / "matplotlib"
+    os.environ.setdefault("MPLCONFIGDIR", str(cache))
+    import matplotlib as mpl  # noqa: PLC0415  slow to import
+    from matplotlib.figure import Figure as NewFigure  # noqa: PLC0415
+
+    with mpl.rc_context(_style(name)):
+        figure = NewFigure(figsize=(_SIZE[0], height), layout="constrained")
+
+        def finish() -> Markup:
+            buffer = io.StringIO()
+            figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+            return _for_the_page(buffer.getvalue(), name)
+
+        yield figure, finish
+
+
+def _style(name: str) -> dict[Any, Any]:
+    text, muted, grid = (_COLOURS[key] for key in ("text", "muted", "grid"))
+    return {
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "text.parse_math": False,
+        "axes.unicode_minus": True,
+        "font.family": "sans-serif",
+        "font.size": 10,
+        "axes.labelsize": 10,
+        "xtick.labelsize": 9,
+        "ytick.labelsize": 9,
+        "legend.fontsize": 9,
+        "legend.frameon": False,
+        "legend.handlelength": 1.2,
+        "legend.columnspacing": 1.2,
+        "legend.labelcolor": text,
+        "text.color": text,
+        "axes.labelcolor": muted,
+        "axes.edgecolor": grid,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "grid.color": grid,
+        "grid.linewidth": 0.6,
+        "xtick.color": grid,
+        "ytick.color": grid,
+        "xtick.labelcolor": muted,
+        "ytick.labelcolor": muted,
+    }
+
+
+def _for_the_page(svg: str, name: str) -> Markup:
+    """The `<svg>` element alone, in the page's colours and font, with ids of its own."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", body)
+    for variable, stand_in in _COLOURS.items():
+        body = body.replace(stand_in, f"var(--{variable})")
+    body = re.sub(r"font: (?:\d+ )?([\d.]+)px [^;\"]*", r"font-size: \1px", body)
+    body = re.sub(r'<svg (.*?)width="[^"]*pt" height="[^"]*pt"', r"<svg \1", body, count=1)
+    body = re.sub(r'<svg (.*?)height="[^"]*pt"(.*?) width="[^"]*pt"', r"<svg \1\2", body, count=1)
+    body = body.replace("<svg ", '<svg class="plot" ', 1)
+    return Markup(body)  # noqa: S704  matplotlib escapes every text that it writes

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+from command_line import Cli
+
+from continuum.cli.main import EXIT_CODES, VERBS, continuum
+
+ALL_VERBS = [verb for group in VERBS.values() for verb in group]
+DOCS = Path(__file__).parents[2] / "docs" / "cli"
+
+
+def _command(verb: str) -> click.Command:
+    found = continuum.get_command(click.Context(continuum), verb)  # type: ignore[attr-defined]
+    assert isinstance(found, click.Command)
+    return found
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_the_overview_shows_every_verb_and_every_exit_code(cli: Cli, arguments: list[str]) -> None:
+    ending = cli(*arguments)
+    assert ending.code == 0
+    assert not ending.stderr
+    for word in (*ALL_VERBS, *(code for code, _ in EXIT_CODES)):
+        assert f"  {word} " in ending.stdout
+
+
+def test_the_version_is_data(cli: Cli) -> None:
+    ending = cli("--version")
+    assert ending.code == 0
+    assert ending.stdout.startswith("continuum 2.")
+    assert not ending.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [("runn", "did you mean `run`?"), ("statsu", "did you mean `status`?"), ("zzz", "--help")],
+)
+def test_a_wrong_verb_is_answered_with_the_nearest_one(cli: Cli, word: str, advice: str) -> None:
+    ending = cli(word)
+    assert ending.code == 2
+    assert word in ending.stderr
+    assert advice in ending.stderr
+    assert not ending.stdout
+
+
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_every_verb_has_help_with_its_exit_codes(cli: Cli, verb: str) -> None:
+    ending = cli(verb, "--help")
+    assert ending.code == 0
+    assert f"Usage: continuum {verb}" in ending.stdout
+    assert "Exit codes:" in ending.stdout
+    assert "--quiet" in ending.stdout
+
+
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_a_wrong_option_is_usage(cli: Cli, verb: str) -> None:
+    ending = cli(verb, "--nonsense")
+    assert ending.code == 2
+    assert "error:" in ending.stderr
+
+
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_every_verb_has_a_page_that_names_each_option(verb: str) -> None:
+    page = (DOCS / f"{verb}.md").read_text()
+    assert page.startswith(f"# continuum {verb}\n")
+    assert "## Exit codes" in page
+    for parameter in _command(verb).params:
+        if isinstance(parameter, click.Option):
+            for name in parameter.opts:
+                if name.startswith("--") and name not in {"--quiet", "--verbose"}:
+                    assert name in page, name
+
+
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_every_verb_has_json(verb: str) -> None:
+    options = {name for parameter in _command(verb).params for name in parameter.opts}
+    assert "--json" in options or verb == "ssh"
+
+
+def test_quiet_and_verbose_stand_before_or_after_the_verb(cli: Cli, write: Cli) -> None:
+    path = write()
+    loud, quiet = cli("up", "-v", path), cli("-q", "up", path)
+    assert "start   infrastructure: machines" in loud.stderr
+    assert (quiet.code, quiet.stdout, quiet.stderr) == (0, "", "")

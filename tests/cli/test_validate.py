@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from command_line import Cli, Write
+
+GOOD = 'name = "good"\n\n[tiers.edge]\nmachines = 1\n'
+
+INVALID = {
+    "not TOML": ("name = = 3", 1),
+    "an unclosed table": ("[tiers.edge\nmachines = 1\n", 1),
+    "an unknown key": (f"{GOOD}cors = 2\n", 5),
+    "an unknown table": (f"{GOOD}[netwrk]\n", 5),
+    "no unit": (f"{GOOD}memory = 2\n", 5),
+    "a wrong unit": (f'{GOOD}memory = "2 Gibi"\n', 5),
+    "a negative number": (f"{GOOD}cores = -1\n", 5),
+    "a negative quantity": (f'{GOOD}memory = "-2 GiB"\n', 5),
+    "zero where none may be": (f"{GOOD}cores = 0\n", 5),
+    "an absurd number": (f"{GOOD}cores = 99999999999999999999\n", 5),
+    "an absurd quantity": (f'{GOOD}memory = "1e300 TiB"\n', 5),
+    "not a number": (f"{GOOD}quota = nan\n", 5),
+    "infinite": (f"{GOOD}quota = inf\n", 5),
+    "a million machines": (GOOD.replace("= 1", "= 1000000"), 4),
+    "no machine at all": (GOOD.replace("= 1", "= 0"), 3),
+    "no tiers": ('name = "good"\n', 0),
+    "a link to an unknown tier": (
+        f'{GOOD}[[network.links]]\nbetween = ["edge", "clod"]\ndelay = "1 ms"\n',
+        6,
+    ),
+    "an unknown provider": (f'{GOOD}[infrastructure]\nprovider = "lxd"\n', 6),
+    "an unknown setting of a provider": (
+        f'{GOOD}[infrastructure]\nprovider = "fake"\n[infrastructure.fake]\ndelya = "1 s"\n',
+        8,
+    ),
+    "an unknown application": (f'{GOOD}[benchmark]\napplication = "image"\n', 6),
+    "a wrong name": (GOOD.replace('"good"', '"Not Good"'), 1),
+    "empty": ("", 0),
+}
+
+
+@pytest.mark.parametrize("what", INVALID)
+def test_an_invalid_file_is_refused_with_its_line(cli: Cli, tmp_path: Path, what: str) -> None:
+    text, line = INVALID[what]
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    ending = cli("validate", path)
+    assert ending.code == 2
+    place = f"{path}:{line}:" if line else f"{path}:"
+    assert place in ending.stdout, ending.stdout
+    found = cli("validate", "--json", path).json[0]
+    assert found["verdict"] == "invalid"
+    assert any(problem["line"] == line for problem in found["problems"]), found
+
+
+@pytest.mark.parametrize("verb", ["plan", "up", "run"])
+def test_no_verb_does_anything_with_an_invalid_file(cli: Cli, tmp_path: Path, verb: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(f"{GOOD}cors = 2\n")
+    ending = cli(verb, path)
+    assert ending.code == 2
+    assert f"{path}:5:" in ending.stderr
+    assert "nothing was done" in ending.stderr
+    assert not (tmp_path / ".state").exists()
+
+
+def test_all_problems_are_told_at_once_with_the_nearest_right_name(
+    cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(f'{GOOD}cors = 2\nmemory = "2 gib"\n[infrastructre]\n')
+    lines = cli("validate", path).stdout.splitlines()
+    assert len(lines) == 3
+    assert "cores" in lines[0]
+    assert "GiB" in lines[1]
+    assert "infrastructure" in lines[2]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"name = '\xff\xfe'\n", b"\x00\x01\x02", b"\xef\xbb\xbf", bytes(range(256))],
+    ids=["not UTF-8", "zero bytes", "only a mark", "every byte"],
+)
+def test_what_is_no_text_is_refused(cli: Cli, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    ending = cli("validate", path)
+    assert ending.code == 2
+    assert str(path) in ending.stdout
+
+
+def test_a_file_of_50_mb_is_refused_before_it_is_read(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "large.toml"
+    with path.open("wb") as file:
+        file.truncate(50 * 10**6)
+    ending = cli("validate", path)
+    assert ending.code == 2
+    assert "large.toml" in ending.stdout
+
+
+@pytest.mark.parametrize("name", ["absent.toml", ".", "folder.toml", "experiment.yaml"])
+def test_what_is_no_experiment_file_is_refused(cli: Cli, tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "experiment.yaml").write_text("name: x\n")
+    ending = cli("validate", tmp_path / name)
+    assert ending.code == 2
+    assert ending.stdout
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_an_unreadable_file_is_refused(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "secret.toml"
+    path.write_text(GOOD)
+    path.chmod(0)
+    assert cli("validate", path).code == 2
+
+
+def test_several_files_have_a_verdict_each(cli: Cli, tmp_path: Path, write: Write) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text("")
+    elsewhere = tmp_path / "elsewhere.toml"
+    elsewhere.write_text(f'{GOOD}[infrastructure]\nprovider = "libvirt"\n')
+    good = write()
+    ending = cli("validate", good, bad, elsewhere, "--json")
+    assert ending.code == 2
+    verdicts = [each["verdict"] for each in ending.json]
+    assert verdicts == ["valid", "invalid", "not runnable here"]
+    assert "libvirt" in ending.json[2]["not_runnable"][0]
+    assert cli("validate", good, elsewhere).code == 0
+
+
+def test_a_valid_file_that_cannot_run_here_is_exit_3_where_it_must_run(
+    cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "elsewhere.toml"
+    path.write_text(f'{GOOD}[infrastructure]\nprovider = "libvirt"\n')
+    for verb in ("plan", "up", "run"):
+        ending = cli(verb, path)
+        assert ending.code == 3
+        assert "libvirt" in ending.stderr
+    assert not (tmp_path / ".state" / "continuum" / "deployments").exists()
+
+
+def test_values_can_be_set_beside_the_file(
+    cli: Cli, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write()
+    assert cli("validate", path, "--set", "tiers.edge.machines=3").code == 0
+    ending = cli("validate", path, "--set", "tiers.edge.machins=3")
+    assert ending.code == 2
+    assert "machines" in ending.stdout
+    assert cli("validate", path, "--set", "nonsense").code == 2
+    assert cli("validate", path, "--provider", "nonsense").code == 2
+    monkeypatch.setenv("CONTINUUM_SET__TIERS__EDGE__CORES", "-1")
+    assert cli("validate", path).code == 2
+
+
+def test_without_a_file_it_is_usage(cli: Cli) -> None:
+    assert cli("validate").code == 2

@@ -1,0 +1,41 @@
+"""What all tests share: folders of their own, and no colours or sudo from whoever runs them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_FOREIGN = ("SUDO_UID", "SUDO_GID", "SUDO_USER", "NO_COLOR", "COLUMNS", "PYTHONPYCACHEPREFIX")
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """State, and but for tests on real machines the cache, lie in the test's own folder."""
+    for name in _FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith("CONTINUUM_SET__"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ".state"))
+    if request.node.get_closest_marker("e2e") is None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("e2e") is not None:
+            item.add_marker(pytest.mark.skip(reason="real machines need root"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say above the closing line which of the checks before the tests failed."""
+    failed = os.environ.get("CONTINUUM_STATIC_CHECKS_FAILED", "")
+    if failed:
+        terminalreporter.section("checks before the tests", red=True)
+        terminalreporter.line(f"FAILED {failed}: see the top of the output", red=True)

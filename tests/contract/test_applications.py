@@ -1,0 +1,80 @@
+"""The applications that ship with Continuum keep the contract that others inherit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from brokers import broker
+from continuum.benchmark.applications.command import CommandApplication
+from continuum.benchmark.applications.image_classification import ImageClassification
+from continuum.benchmark.contract import Application
+from continuum.experiment.model import Benchmark, Experiment, Tier
+from continuum.testing.application import ApplicationContract
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own-application"
+
+
+class TestImageClassification(ApplicationContract):
+    application_type = ImageClassification
+
+    def unfit(self) -> tuple[Experiment, ...]:
+        # One endpoint for two workers.
+        return (
+            Experiment(
+                name="contract",
+                tiers={"edge": Tier(machines=2), "endpoint": Tier(machines=1)},
+                benchmark=Benchmark(application="image_classification"),
+            ),
+        )
+
+    @contextmanager
+    def surroundings(self, application: Application, folder: Path) -> Iterator[None]:
+        assert isinstance(application, ImageClassification)
+        with broker(folder) as running:
+            application.port = running.port
+            yield
+
+    def check_samples(self, samples: list[dict[str, Any]]) -> None:
+        judged = [sample for sample in samples if sample["expected"] is not None]
+        assert len(judged) >= 5
+        assert all(sample["agrees"] for sample in judged), judged
+        assert all(sample["request_bytes"] > 20_000 for sample in samples)
+
+
+class TestOwnProgramsOfTheExample(ApplicationContract):
+    application_type = CommandApplication
+    settings: ClassVar[dict[str, Any]] = {
+        "files": EXAMPLE,
+        "worker": "python3 worker.py",
+        "worker_ready": "port",
+        "endpoint": ["python3", "endpoint.py"],
+        "columns": {"expected": "text", "agrees": "boolean"},
+    }
+    answers_itself = False
+
+    def check_samples(self, samples: list[dict[str, Any]]) -> None:
+        assert all(sample["agrees"] for sample in samples)
+        assert len({sample["expected"] for sample in samples}) == len(samples)
+
+
+_ALONE = """
+import json, os, time
+start = int(os.environ["CONTINUUM_START_NS"])
+count = int(os.environ["CONTINUUM_WARMUP_REQUESTS"]) + int(os.environ["CONTINUUM_REQUESTS"])
+for sequence in range(count):
+    due = start + round(sequence * 1e9 / float(os.environ["CONTINUUM_FREQUENCY"]))
+    time.sleep(max(0, due - time.time_ns()) / 1e9)
+    print(json.dumps({"sequence": sequence, "intended_ns": due, "answered_ns": time.time_ns()}))
+"""
+
+
+class TestOwnProgramWithoutAWorker(ApplicationContract):
+    application_type = CommandApplication
+    settings: ClassVar[dict[str, Any]] = {"endpoint": ["python3", "-c", _ALONE]}
+    needs_worker = False
+
+    def unfit(self) -> tuple[Experiment, ...]:
+        return (self.experiment(itself=False),)

@@ -1,0 +1,130 @@
+"""Real machines on this host: a command line in a state folder of its own, and a host that must be
+left as it was found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continuum.testing import host_state
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LIMIT = 300
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class CommandLine:
+    """`continuum` as a person runs it; deployments lie in `state`, images in the shared cache."""
+
+    state: Path
+    folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "XDG_STATE_HOME": str(self.state),
+            "PYTHONPATH": str(REPOSITORY / "src"),
+            "NO_COLOR": "1",
+        }
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Begin a command; the test ends it."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "continuum", *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self.environment,
+        )
+        self.started.append(process)
+        return process
+
+    def end(self, process: subprocess.Popen[str]) -> Ended:
+        """Wait for a command that was begun."""
+        out, err = process.communicate(timeout=LIMIT)
+        return Ended(process.returncode, out, err)
+
+    def __call__(self, *arguments: str | Path, code: int | None = 0) -> Ended:
+        """Run a command and check its exit code."""
+        ended = self.end(self.start(*arguments))
+        assert "Traceback" not in ended.err
+        if code is not None:
+            assert ended.code == code, f"exit {ended.code}\n{ended.out}\n{ended.err}"
+        return ended
+
+    def until_step(
+        self, process: subprocess.Popen[str], name: str, step: str, state: str = "started"
+    ) -> None:
+        """Wait until a step of a deployment's journal has begun (or ended)."""
+        journal = self.state / "continuum" / "deployments" / name / "journal.jsonl"
+        deadline = time.monotonic() + LIMIT
+        while time.monotonic() < deadline:
+            text = journal.read_text() if journal.exists() else ""
+            entries = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
+            if any(e["step"].startswith(step) and e["state"] == state for e in entries):
+                return
+            assert process.poll() is None, self.end(process).err
+            time.sleep(0.02)
+        raise AssertionError(f"step {step} of {name} never {state}")
+
+
+@pytest.fixture
+def continuum(tmp_path: Path) -> Iterator[CommandLine]:
+    """A command line whose deployments are removed afterwards; nothing may be left on the host."""
+    before = host_state.snapshot()
+    line = CommandLine(tmp_path / "state", tmp_path)
+    yield line
+    for process in line.started:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+    line("down", "--all")
+    assert host_state.difference(before, host_state.snapshot()) == {}
+    left = line.state / "continuum" / "deployments"
+    assert not left.exists() or list(left.iterdir()) == []
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Callable[[], dict[str, Any]]:
+    """What `run.json` in the folder `results` of the test says."""
+
+    def read() -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((tmp_path / "out" / "run.json").read_text())
+        return content
+
+    return read
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes an experiment file."""
+
+    def put(text: str, name: str = "experiment.toml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return put

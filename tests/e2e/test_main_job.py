@@ -1,0 +1,116 @@
+"""The main job on real machines: from a file to a report, and back to nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SHORT = ("--set", "benchmark.warmup=2s", "--set", "benchmark.duration=10s")
+
+
+def check_run(run: dict[str, Any], requests: int) -> None:
+    assert run["status"] == "done", run["reasons"]
+    everything = run["table"][0]
+    assert everything["samples"] == requests
+    assert everything["ok"] == requests
+    assert everything["judged"] > requests / 2
+    assert everything["agreed"] == everything["judged"]
+
+
+@pytest.mark.parametrize("name", ["edge-offload", "cloud-offload", "endpoint-only"])
+def test_an_example_ends_in_a_report_with_figures_as_expected(
+    continuum: Any, results: Any, tmp_path: Path, name: str
+) -> None:
+    ended = continuum(
+        "run", EXAMPLES / name / "experiment.toml", "--results", "out", "--down", *SHORT
+    )
+    run = results()
+    check_run(run, 50 * len(run["endpoints"]))
+    assert all(each["within"] for each in run["expectation"]), run["expectation"]
+    assert "report.html" in ended.out
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    links = tmp_path / "out" / "links.parquet"
+    if name != "endpoint-only":
+        table = pq.read_table(links).to_pydict()
+        assert all(table["ok"])
+        assert set(table["quantity"]) >= {"delay_ms", "jitter_ms", "rate_mbit"}
+
+
+def test_a_file_of_the_first_continuum_runs_on_containers(continuum: Any, results: Any) -> None:
+    continuum(
+        "run",
+        EXAMPLES / "legacy-mist" / "mist.cfg",
+        "--provider",
+        "lxc",
+        "--results",
+        "out",
+        "--down",
+        "--set",
+        "benchmark.duration=5s",
+    )
+    run = results()
+    check_run(run, 50)
+    assert {endpoint["worker"] for endpoint in run["endpoints"]} == {"worker-1", "worker-2"}
+
+
+def test_infrastructure_alone_lives_changes_and_goes(continuum: Any, tmp_path: Path) -> None:
+    file = EXAMPLES / "infrastructure-only" / "experiment.toml"
+    continuum("up", file)
+    status = json.loads(continuum("status", "infrastructure-only", "--json").out)
+    text = json.dumps(status)
+    assert text.count('"running"') == 5
+
+    greeting = continuum("exec", "infrastructure-only", "edge-1", "--", "hostname")
+    assert "edge-1" in greeting.out
+    reached = continuum(
+        "ssh", "infrastructure-only", "endpoint-1", "--", "ping", "-c1", "-W2", "cloud-1"
+    )
+    assert "1 received" in reached.out
+
+    again = continuum("up", file)
+    assert "nothing to change" in (again.out + again.err).lower()
+
+    more = continuum("up", file, "--set", "tiers.edge.machines=3")
+    assert "edge-3" in more.err + more.out
+    names = continuum("exec", "infrastructure-only", "edge", "--", "cat", "/etc/hosts").out
+    assert names.count("edge-3") == 3
+
+    slower = continuum(
+        "up", file, "--set", "tiers.edge.machines=3", "--set", "network.preset=4g"
+    )
+    assert "links" in slower.err + slower.out
+    continuum("down", "infrastructure-only")
+    continuum("status", "infrastructure-only", code=5)
+
+
+def test_two_deployments_side_by_side_do_not_see_each_other(
+    continuum: Any, write: Any
+) -> None:
+    file = write('name = "first"\n[tiers.edge]\nmemory = "256 MiB"\n')
+    continuum("up", file)
+    continuum("up", write('name = "second"\n[tiers.edge]\nmemory = "256 MiB"\n', "second.toml"))
+    first = json.loads(continuum("status", "first", "--json").out)
+    text = json.dumps(first)
+    address = text.split('"address": "')[1].split('"')[0]
+    ended = continuum(
+        "exec", "second", "edge-1", "--", "ping", "-c1", "-W1", address, code=None
+    )
+    assert ended.code != 0
+    continuum("down", "first")
+    assert "edge-1" in continuum("exec", "second", "edge-1", "--", "hostname").out
+
+
+def test_two_ups_of_one_name_at_once_end_well(continuum: Any, write: Any) -> None:
+    file = write('name = "twice"\n[tiers.edge]\nmemory = "256 MiB"\n')
+    first = continuum.start("up", file)
+    continuum.until_step(first, "twice", "machine image")
+    second = continuum("up", file, code=1)
+    assert "is being changed by process" in second.err
+    assert continuum.end(first).code == 0
