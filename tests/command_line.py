@@ -86,7 +86,7 @@ class Process:
         code = self.process.wait(timeout=timeout)
         out = (self.folder / "stdout").read_text()
         err = (self.folder / "stderr").read_text()
-        assert "Traceback" not in out + err
+        assert "Traceback" not in out + err, err
         return Ending(code, out, err)
 
     def signal(self, number: signal.Signals) -> None:

@@ -9,13 +9,15 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from continuum.errors import CommandFailed, TimedOut
+from continuum.errors import CommandFailed, Interrupted, TimedOut
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,45 +127,104 @@ class Machine(ABC):
         """
 
 
+class _Commands:
+    """The commands that are under way on this host, and whether more may begin."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.processes: set[subprocess.Popen[bytes]] = set()
+        self.stopped = False
+
+    @contextmanager
+    def started(
+        self, command: Command, where: str, stderr: int
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Start a command in a process group of its own, which does not outlive the block.
+
+        Raises:
+            CommandFailed: the program does not exist.
+            Interrupted: no command may begin now.
+        """
+        with self.lock:
+            self.refuse(command, where)
+            try:
+                process = subprocess.Popen(
+                    command.arguments,
+                    stdin=subprocess.DEVNULL if command.input is None else subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    env={**os.environ, **command.environment},
+                    cwd=command.directory,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise CommandFailed(
+                    f"cannot start `{command.arguments[0]}`: {error.strerror}",
+                    where=f"{where}: {command}",
+                    hint="continuum doctor",
+                ) from error
+            self.processes.add(process)
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                _kill(process)
+                process.wait()
+            self.processes.discard(process)
+
+    def refuse(self, command: Command, where: str) -> None:
+        """Raise `Interrupted` while commands are stopped."""
+        if self.stopped:
+            raise Interrupted("interrupted", where=f"{where}: {command}")
+
+
+_commands = _Commands()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def commands_stopped() -> Iterator[None]:
+    """Kill what is under way on this host, and let no command begin until the block ends.
+
+    For whoever is interrupted while threads work for them: these then end soon, by `Interrupted`.
+    """
+    with _commands.lock:
+        _commands.stopped = True
+        for process in tuple(_commands.processes):
+            if process.poll() is None:
+                _kill(process)
+    try:
+        yield
+    finally:
+        _commands.stopped = False
+
+
 def run_on_host(command: Command, *, where: str = "this host") -> Result:
     """Run a command on this host.
 
     Raises:
         TimedOut: the command did not end in time; its process group has been killed.
         CommandFailed: the program does not exist.
+        Interrupted: `commands_stopped` killed it, or did not let it begin.
     """
     began = time.monotonic()
-    try:
-        process = subprocess.Popen(
-            command.arguments,
-            stdin=subprocess.DEVNULL if command.input is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **command.environment},
-            cwd=command.directory,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise CommandFailed(
-            f"cannot start `{command.arguments[0]}`: {error.strerror}",
-            where=f"{where}: {command}",
-            hint="continuum doctor",
-        ) from error
-    try:
-        stdout, stderr = process.communicate(command.input, timeout=command.timeout)
-    except subprocess.TimeoutExpired as error:
-        os.killpg(process.pid, signal.SIGKILL)
-        stdout, stderr = process.communicate()
-        partial = Result(command, -1, stdout, stderr, time.monotonic() - began, where)
-        raise TimedOut(
-            f"`{command}` did not end within {command.timeout:g} s",
-            where=f"{where}: {command}",
-            output=partial.last_output,
-        ) from error
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
+    with _commands.started(command, where, subprocess.PIPE) as process:
+        try:
+            stdout, stderr = process.communicate(command.input, timeout=command.timeout)
+        except subprocess.TimeoutExpired as error:
+            _kill(process)
+            stdout, stderr = process.communicate()
+            partial = Result(command, -1, stdout, stderr, time.monotonic() - began, where)
+            raise TimedOut(
+                f"`{command}` did not end within {command.timeout:g} s",
+                where=f"{where}: {command}",
+                output=partial.last_output,
+            ) from error
+    _commands.refuse(command, where)
     return Result(command, process.returncode, stdout, stderr, time.monotonic() - began, where)
 
 
@@ -172,30 +233,33 @@ def stream_on_host(command: Command, *, where: str = "this host") -> Iterator[st
 
     Raises:
         CommandFailed: the program does not exist, or ended with a status other than 0.
+        TimedOut: the command did not end in time; its process group has been killed.
+        Interrupted: `commands_stopped` killed it, or did not let it begin.
     """
-    try:
-        process = subprocess.Popen(
-            command.arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **command.environment},
-            cwd=command.directory,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise CommandFailed(
-            f"cannot start `{command.arguments[0]}`: {error.strerror}", where=where
-        ) from error
     last: list[bytes] = []
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            last = [*last[-19:], line]
-            yield command.masked(line.decode("utf-8", "replace").rstrip("\n"))
-        process.wait(timeout=command.timeout)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+    late = threading.Event()
+    with _commands.started(command, where, subprocess.STDOUT) as process:
+
+        def stop() -> None:
+            late.set()
+            _kill(process)
+
+        limit = threading.Timer(command.timeout, stop)
+        limit.daemon = True
+        limit.start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                last = [*last[-19:], line]
+                yield command.masked(line.decode("utf-8", "replace").rstrip("\n"))
             process.wait()
+        finally:
+            limit.cancel()
+    if late.is_set():
+        raise TimedOut(
+            f"`{command}` did not end within {command.timeout:g} s",
+            where=f"{where}: {command}",
+            output=command.masked(b"".join(last).decode("utf-8", "replace")),
+        )
+    _commands.refuse(command, where)
     Result(command, process.returncode, b"".join(last), b"", 0.0, where).check()

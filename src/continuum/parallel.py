@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from continuum.errors import ContinuumError, StepFailed
+from continuum.machine import commands_stopped
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,7 +19,8 @@ def for_each(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREA
     """Results in the order of the items.
 
     All items are tried. When one fails its error is raised; when several do, the first one's
-    class with all messages, one a line.
+    class with all messages, one a line. An interruption stops the commands of all threads, and is
+    raised when these have ended.
     """
     todo = list(items)
     if not todo:
@@ -27,6 +29,12 @@ def for_each(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREA
         return [work(todo[0])]
     with ThreadPoolExecutor(max_workers=min(threads, len(todo))) as pool:
         futures = [pool.submit(work, item) for item in todo]
+        try:
+            wait(futures)
+        except BaseException:
+            with commands_stopped():
+                pool.shutdown(cancel_futures=True)
+            raise
     errors = [error for future in futures if (error := future.exception()) is not None]
     defects = [error for error in errors if not isinstance(error, ContinuumError)]
     if defects:

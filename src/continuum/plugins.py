@@ -86,6 +86,11 @@ def _external(kind: str) -> dict[str, metadata.EntryPoint]:
     return {point.name: point for point in metadata.entry_points(group=f"continuum.{kind}")}
 
 
+def built_in(kind: str) -> tuple[str, ...]:
+    """Names of the plug-ins that ship with Continuum."""
+    return tuple(_BUILT_IN[kind])
+
+
 def names(kind: str) -> tuple[str, ...]:
     """Names that can be used, ours first."""
     return (*_BUILT_IN[kind], *(name for name in _external(kind) if name not in _BUILT_IN[kind]))

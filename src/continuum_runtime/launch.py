@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -71,46 +72,46 @@ class Config:
     address: str = ""
 
 
-class Program:
-    """A program in a process group of its own, which ends with us."""
+@contextlib.contextmanager
+def running(
+    config: Config, environment: dict[str, str], output: int | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program in a process group of its own, which ends with the block, whatever ends that."""
+    for path in config.executable:
+        Path(path).chmod(0o755)
+    process = subprocess.Popen(
+        config.arguments,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        _end(process)
 
-    def __init__(self, config: Config, environment: dict[str, str], output: int | None) -> None:
-        for path in config.executable:
-            Path(path).chmod(0o755)
-        self._process = subprocess.Popen(
-            config.arguments,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            env={**os.environ, **environment},
-            start_new_session=True,
-        )
-        signal.signal(signal.SIGTERM, self._terminated)
 
-    def status(self) -> int | None:
-        """Its status when it has ended, None while it runs."""
-        return self._process.poll()
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program and what it started: first by SIGTERM, then by SIGKILL."""
+    _signal(process, signal.SIGTERM)
+    if _wait(process, _END_SECONDS) is None:
+        _signal(process, signal.SIGKILL)
+        process.wait()
 
-    def wait(self, seconds: float | None = None) -> int | None:
-        """Its status when it ends in that time, else None."""
-        try:
-            return self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return None
 
-    def end(self) -> None:
-        """End it and what it started: first by SIGTERM, then by SIGKILL."""
-        self._signal(signal.SIGTERM)
-        if self.wait(_END_SECONDS) is None:
-            self._signal(signal.SIGKILL)
-            self._process.wait()
-
-    def _signal(self, number: int) -> None:
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(process.pid, number)
 
-    def _terminated(self, number: int, _frame: FrameType | None) -> None:
-        self.end()
-        sys.exit(128 + number)
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """Its status when it ends in that time, else None."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def listens(address: str, port: int) -> bool:
@@ -125,17 +126,16 @@ def listens(address: str, port: int) -> bool:
 def run_worker(config: Config) -> int:
     """Run a worker until it ends or is stopped; returns its status."""
     folder = Path(config.folder)
-    program = Program(config, {}, None)
-    if config.ready == "started":
-        announce_ready(folder)
-    # The benchmark stops waiting for `ready` at its own limit, and stops us.
-    while config.ready == "port" and program.status() is None:
-        if listens(config.address, config.port):
+    with running(config, {}, None) as process:
+        if config.ready == "started":
             announce_ready(folder)
-            break
-        time.sleep(_POLL_SECONDS)
-    status = program.wait()
-    assert status is not None
+        # The benchmark stops waiting for `ready` at its own limit, and stops us.
+        while config.ready == "port" and process.poll() is None:
+            if listens(config.address, config.port):
+                announce_ready(folder)
+                break
+            time.sleep(_POLL_SECONDS)
+        status = process.wait()
     (folder / READY_FILE).unlink(missing_ok=True)
     return _as_exit(status)
 
@@ -154,12 +154,13 @@ def run_endpoint(config: Config, load: Load) -> int:
         load.requests,
         load.answer_timeout,
     )
-    program = Program(config, {"CONTINUUM_START_NS": str(schedule.start_ns)}, output)
-    os.close(output)
-    status = program.wait(max(0.0, (schedule.end_ns - time.time_ns()) / 1e9) + _GRACE_SECONDS)
+    environment = {"CONTINUUM_START_NS": str(schedule.start_ns)}
+    with running(config, environment, output) as process:
+        os.close(output)
+        left = max(0.0, (schedule.end_ns - time.time_ns()) / 1e9)
+        status = _wait(process, left + _GRACE_SECONDS)
     if status is None:
         print("did not end in time, and was ended", file=sys.stderr, flush=True)
-        program.end()
         return 1
     return _as_exit(status)
 
@@ -168,8 +169,13 @@ def _as_exit(status: int) -> int:
     return status if status >= 0 else 128 - status
 
 
+def _stop(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
 def main(arguments: list[str]) -> int:
     """Run the program that a file describes; returns the status to exit with."""
+    signal.signal(signal.SIGTERM, _stop)
     fields = json.loads(Path(arguments[0]).read_bytes())
     load = fields.pop("load", None)
     config = Config(**fields, load=None if load is None else Load(**load))
@@ -177,7 +183,7 @@ def main(arguments: list[str]) -> int:
         if config.load is None:
             return run_worker(config)
         return run_endpoint(config, config.load)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PermissionError) as error:
         print(f"cannot start {config.arguments[0]}: {error}", file=sys.stderr, flush=True)
         return 127
 

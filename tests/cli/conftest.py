@@ -6,8 +6,8 @@ import functools
 from pathlib import Path
 
 import pytest
-from command_line import Cli, Ending, Write, write_paper
 
+from command_line import Cli, Ending, Write, write_paper
 from continuum.cli import main
 
 

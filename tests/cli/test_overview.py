@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 import pytest
-from command_line import Cli
 
+from command_line import Cli
 from continuum.cli.main import EXIT_CODES, VERBS, continuum
 
 ALL_VERBS = [verb for group in VERBS.values() for verb in group]

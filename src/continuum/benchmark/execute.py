@@ -35,6 +35,8 @@ READY_LIMIT = 120.0
 """Seconds until a worker or an endpoint must be able to take requests."""
 START_DELAY = 0.5
 """Seconds between "start" and the first request, so that every endpoint has read it."""
+LONGEST_SPREAD = 1.0
+"""Seconds over which the first requests of the endpoints are spread, at most."""
 GRACE = 15.0
 """Seconds that an endpoint may take beyond its load and its last answer's time-out."""
 LOOK_INTERVAL = 5.0
@@ -177,12 +179,17 @@ def _repetition(
     _start(run, run.endpoint_model, processes)
     _await_ready(run, run.endpoint_model, processes)
     start = time.time() + START_DELAY
-    for_each(
-        lambda each: run.machines[each.endpoint.machine].put(
-            str(int(start * 1e9)).encode(), f"{each.load.folder}/start"
-        ),
-        endpoints,
-    )
+    interval = min(1 / endpoints[0].load.frequency, LONGEST_SPREAD)
+
+    def begin(item: tuple[int, EndpointRun]) -> None:
+        # Endpoints that all send at the same moments would wait for each other at their worker.
+        number, each = item
+        due = start + interval * number / len(endpoints)
+        run.machines[each.endpoint.machine].put(
+            str(int(due * 1e9)).encode(), f"{each.load.folder}/start"
+        )
+
+    for_each(begin, list(enumerate(endpoints)))
     try:
         _await_end(run, endpoints, start, step, collected)
     finally:
@@ -307,9 +314,7 @@ def _past(state: str) -> str:
     return {"failed": "failed", "ended": "ended", "absent": "vanished"}[state]
 
 
-def _keep_log(
-    run: Run, model: ExecutionModel, process: ProcessSpec, collected: Collected
-) -> None:
+def _keep_log(run: Run, model: ExecutionModel, process: ProcessSpec, collected: Collected) -> None:
     try:
         collected.logs[process.name] = model.log(run.machines[process.machine], process)
     except ContinuumError as error:

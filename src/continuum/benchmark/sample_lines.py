@@ -21,10 +21,19 @@ TIMES = (
     "answered_ns",
 )
 SIZES = ("request_bytes", "answer_bytes")
+RESERVED = (
+    *("run", "repetition", "endpoint", "worker"),
+    *("sequence", "warmup", "status", *TIMES, *SIZES, "result"),
+)
+"""Columns that every sample has; the first four are the benchmark's to fill."""
 
 _LARGEST = 2**63 - 1
 _LONGEST_LINE = 1_000_000
 _TEXT_LIMIT = 1000
+
+
+class _NotWhole(ValueError):
+    """What a line also looks like when its end is missing."""
 
 
 def parse_lines(content: bytes, warmup: int = 0) -> tuple[list[dict[str, Any]], list[str]]:
@@ -48,9 +57,9 @@ def parse_lines(content: bytes, warmup: int = 0) -> tuple[list[dict[str, Any]], 
             continue
         try:
             sample = _sample(text, warmup)
-        except json.JSONDecodeError:
+        except _NotWhole as error:
             if number < len(lines):
-                problems.append(f"line {number}: not a JSON object")
+                problems.append(f"line {number}: {error}")
         except (ValueError, RecursionError) as error:
             problems.append(f"line {number}: {error}")
         else:
@@ -65,9 +74,11 @@ def _sample(text: bytes, warmup: int) -> dict[str, Any]:
     if len(text) > _LONGEST_LINE:
         raise ValueError(f"{len(text)} bytes; at most {_LONGEST_LINE}")
     try:
-        found = json.loads(text)
+        found = json.loads(text.decode())
     except UnicodeDecodeError:
-        raise ValueError("not UTF-8") from None
+        raise _NotWhole("not UTF-8") from None
+    except json.JSONDecodeError:
+        raise _NotWhole("not a JSON object") from None
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
     sample: dict[str, Any] = dict(found)

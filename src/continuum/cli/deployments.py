@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 DEFAULT_PROVIDER = "lxc"
 
 
+class WithCommand(click.Command):
+    """A command whose last part is another one: keeps what stands after `--` apart: click itself would drop the mark."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Split the arguments at the first `--`."""
+        place = args.index("--") if "--" in args else len(args)
+        ctx.meta["command"] = tuple(args[place + 1 :])
+        return super().parse_args(ctx, args[:place])
+
+
 def names_complete(context: click.Context, parameter: click.Parameter, text: str) -> list[str]:
     """Names of deployments, for the shell's completion."""
     from continuum.deployment import Deployment  # noqa: PLC0415

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+WIDTH = 160
+"""Columns of what is drawn where there is no terminal."""
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
 
@@ -64,6 +71,8 @@ def plain(value: object) -> Any:  # noqa: ANN401  what JSON can hold
             return [plain(each) for each in value]
         case bytes():
             return value.decode("utf-8", "replace")
+        case float() if not math.isfinite(value):
+            return None
         case str() | int() | float() | None:
             return value
     return str(value)
@@ -72,6 +81,21 @@ def plain(value: object) -> Any:  # noqa: ANN401  what JSON can hold
 def write_json(value: object) -> None:
     """One JSON document on standard output."""
     write(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def draw(thing: RenderableType) -> None:
+    """Data that rich draws, on standard output; as wide as it must be where nobody looks."""
+    from rich.console import Console  # noqa: PLC0415  slow to import
+
+    stream = sys.stdout
+    console = Console(
+        file=stream,
+        highlight=False,
+        no_color=not colours(stream),
+        force_terminal=colours(stream),
+        width=None if stream.isatty() else WIDTH,
+    )
+    console.print(thing)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -139,8 +140,8 @@ class _Checker:
                     f'[{table}.{key}] is not used: the {_singular(kind)} is "{shown(chosen)}"'
                 )
             elif isinstance(inner, dict):
-                names = [*known, *plugins.names(kind)]
-                hint = nearest(key, names) or f"a plug-in's table is called like the {chooser}"
+                hint = nearest(key, plugins.names(kind))
+                hint = hint or f"a plug-in's table is called like the {_singular(kind)}"
                 self.blame(path, "unknown table", hint)
             else:
                 self._unknown_key(path, known)
@@ -158,15 +159,27 @@ class _Checker:
         try:
             settings_type.model_validate(settings)
         except ValidationError as error:
+            known = fields.keys(settings_type)
             for each in error.errors(include_url=False):
-                path = (table, name, *_cleaned(each["loc"]))
-                keys = {
-                    field.alias or key: None for key, field in settings_type.model_fields.items()
-                }
+                location = _cleaned(each["loc"])
+                path = (table, name, *location)
+                spot = known.get(str(location[0])) if len(location) == 1 else None
                 if each["type"] == "extra_forbidden":
-                    self._unknown_key(path, keys if len(each["loc"]) == 1 else {})
+                    self._unknown_key(path, known if len(location) == 1 else {})
                 else:
-                    self.blame(path, explain(each, None))
+                    hint = nearest(str(each["input"]), spot.choices) if spot else ""
+                    self.blame(path, explain(each, spot), hint)
+            return
+        for key, field in settings_type.model_fields.items():
+            written = settings.get(key)
+            if isinstance(written, str) and fields.core_type(field.annotation) is Path:
+                settings[key] = str(self._resolved(written, (table, name, key)))
+
+    def _resolved(self, written: str, path: KeyPath) -> Path:
+        """A path as written in the file is relative to the file; elsewhere, to where we stand."""
+        in_file = self.document.source(path).line > 0
+        folder = Path(self.document.file).parent if in_file else Path()
+        return (folder / Path(written).expanduser()).absolute()
 
     # -- fields ----------------------------------------------------------------------------------
 

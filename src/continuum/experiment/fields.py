@@ -76,10 +76,18 @@ def _unwrapped(annotation: Any, metadata: tuple[Any, ...] = ()) -> tuple[Any, tu
     return annotation, metadata
 
 
+def core_type(annotation: object) -> object:
+    """A type without `None`, `Annotated` and the like."""
+    return _unwrapped(annotation)[0]
+
+
 def _spot(model: type[BaseModel], field: FieldInfo) -> Spot:
     kind, metadata = _unwrapped(field.annotation)
-    # Constraints in annotations are flattened by pydantic into objects of their own.
-    return Spot(kind, (*field.metadata, *metadata), field, model)
+    found: list[Any] = []
+    for each in (*field.metadata, *metadata):
+        # Within `X | None`, pydantic's `Field(...)` of X is left as it stands.
+        found += each.metadata if isinstance(each, FieldInfo) else [each]
+    return Spot(kind, tuple(found), field, model)
 
 
 @cache

@@ -119,11 +119,14 @@ def origins(document: Document, experiment: Experiment) -> dict[str, str]:
     for path, value in _leaves(values):
         if document.get(path) is not None:
             found[dotted(path)] = str(document.source(path))
-        elif value is None and preset is not None and path[:2] == ("network", "links"):
+        elif value is None and preset is not None and path[-1] in _FROM_PRESET:
             found[dotted(path)] = f"preset {preset}"
         else:
             found[dotted(path)] = "default"
     return found
+
+
+_FROM_PRESET = frozenset({"delay", "jitter", "loss", "rate"})
 
 
 def _leaves(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, object]]:

@@ -64,7 +64,7 @@ def parse(value: object, units: Mapping[str, float], example: str) -> float:
         same = [name for name in units if name.lower() == unit.lower()]
         advice = f'did you mean "{same[0]}"?' if same else f"known units: {known}"
         msg = (
-            f'unknown unit "{unit[:20]}"; {advice}'
+            f'"{written}": unknown unit; {advice}'
             if unit
             else f'"{written}" needs a unit ({known})'
         )
@@ -123,7 +123,7 @@ DISK_RATE = Quantity(
     "disk rate",
     _BYTES_PER_SECOND,
     "50 MB/s",
-    ("TB/s", "GB/s", "MB/s", "MiB/s", "kB/s", "B/s"),
+    ("TiB/s", "GB/s", "MB/s", "MiB/s", "kB/s", "B/s"),
     whole=True,
 )
 FREQUENCY = Quantity("frequency", _HERTZ, "5 Hz", ("Hz",))

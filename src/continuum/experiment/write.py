@@ -45,7 +45,9 @@ def _table(
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
         key = field.alias or name
-        if value is None or (value == field.get_default(call_default_factory=True) and name not in always):
+        if value is None or (
+            value == field.get_default(call_default_factory=True) and name not in always
+        ):
             continue
         if name == "settings":
             chooser, _ = fields.PLUGIN_TABLES[str(path[0])]

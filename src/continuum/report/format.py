@@ -27,6 +27,11 @@ def signed(value: float | None) -> str:
     return f"+{text}" if value is not None and value > 0 and text != "0" else text
 
 
+def percent(value: float) -> str:
+    """A difference in percent, with its sign and one digit."""
+    return f"{value:+.1f} %".replace("-", "−").replace("+0.0 %", "0 %").replace("−0.0 %", "0 %")
+
+
 def interval(figure: Figure | None, scale: float = 1.0) -> str:
     """A 95 % interval, as `125.6 … 129.8`; empty when there is none."""
     if figure is None or figure.low is None or figure.high is None:

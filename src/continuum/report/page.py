@@ -28,6 +28,8 @@ _MEANINGS = {
 }
 _FEW = 8
 """Longer tables come folded."""
+_MOST_ROWS = 400
+"""Longer lists are cut, and say so."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ def write_report(folder: Path) -> Path:
 def render(results: Results) -> str:
     """The whole page."""
     run, samples = results.run, results.samples
+    links = table.link_rows(results.links)
+    # Those that do not hold come first and are never left out.
+    shown = sorted(links, key=lambda row: row.ok)[: max(_MOST_ROWS, sum(not r.ok for r in links))]
     measured = samples if samples is not None and samples.num_rows else None
     return _template().render(
         style=Markup(_resource("page.css")),  # noqa: S704  our own file
@@ -81,11 +86,16 @@ def render(results: Results) -> str:
         timeline=plots.timeline(measured) if measured is not None else "",
         breakdown=plots.breakdown(run),
         link_plot=plots.links(results.links),
-        links=table.link_rows(results.links),
+        links=shown if len(shown) < len(links) else links,
+        links_left_out=len(links) - len(shown),
+        link_columns=table.link_columns(links),
+        links_hold=all(row.ok for row in links),
         asked_links=_asked_links(run),
         machines=_machines(run),
         resolved=json.dumps(run.experiment, indent=2, ensure_ascii=False),
         host=_host(run),
+        seeds=list(run.seeds.items())[:_MOST_ROWS],
+        expected=any(row.within is not None for row in run.expectation if row.kind == "all"),
         few=_FEW,
         nothing=show.NOTHING,
     )
@@ -133,13 +143,13 @@ def _cards(run: Run) -> list[Card]:
     if latency is not None:
         cards += [
             Card(
-                "End-to-end latency, median",
+                "Latency, median",
                 show.number(latency.p50.value),
                 "ms",
                 _in_words(show.interval(latency.p50)),
             ),
             Card(
-                "95th percentile",
+                "Latency, p95",
                 show.number(latency.p95.value),
                 "ms",
                 _in_words(show.interval(latency.p95)),
@@ -155,7 +165,7 @@ def _cards(run: Run) -> list[Card]:
                 "Forward delay, mean",
                 show.number(forward.mean.value),
                 "ms",
-                f"expected {show.number(row.expected_mean)}" if row and known else "",
+                f"expected {show.number(row.expected_mean)}" if row and known else "one way",
                 {True: "good", False: "bad", None: ""}[row.within if row else None],
             )
         )

@@ -9,16 +9,18 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
 
 from continuum import folders
-from continuum.benchmark.results import LABELS, Run
+from continuum.benchmark.results import LABELS, Group, Run
 from continuum.benchmark.statistics import values
+from continuum.report import format as show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +64,8 @@ _STAGES = (
 _MOST_SERIES = 6
 _MOST_BARS = 8
 _MOST_POINTS = 2500
+_MOST_DOTS = 60
+_MOST_WAYS = 24
 _MOST_REPETITIONS = 12
 
 
@@ -79,7 +83,7 @@ def distribution(samples: pa.Table) -> Markup:
             axes.legend(loc="lower right")
         else:
             _cumulative(axes, latency, _SERIES[0], "all")
-        for percentile in (50, 95, 99):
+        for percentile, side in ((50, "center"), (95, "right"), (99, "left")):
             value = float(np.percentile(latency, percentile))
             axes.axvline(value, color=_COLOURS["muted"], linewidth=0.7, linestyle=(0, (3, 3)))
             axes.annotate(
@@ -88,7 +92,7 @@ def distribution(samples: pa.Table) -> Markup:
                 xycoords=("data", "axes fraction"),
                 xytext=(0, 3),
                 textcoords="offset points",
-                ha="center",
+                ha=side,
                 fontsize=8,
                 color=_COLOURS["muted"],
             )
@@ -130,16 +134,17 @@ def timeline(samples: pa.Table) -> Markup:
                         markeredgewidth=0,
                         color=_SERIES[index],
                         alpha=alpha,
-                        label=_label(name) if few and alpha > 0.5 else None,
+                        label=_label(name) if few and alpha > 0.5 and shown.any() else None,
                     )
         if shown.any():
             _perhaps_logarithmic(axes.set_yscale, latency[shown])
+        else:
+            axes.set_yticks([])
         if axes.get_yscale() == "linear":
             axes.set_ylim(bottom=0)
         _unanswered(axes, at, status)
-        handles, _ = axes.get_legend_handles_labels()
-        if handles:
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=4)
+        if axes.get_legend_handles_labels()[0]:
+            figure.legend(loc="outside upper center", ncols=3, markerscale=1.4)
         axes.set_xlabel("time since the start, s")
         axes.set_ylabel("end-to-end latency, ms")
         return finish()
@@ -150,15 +155,11 @@ def breakdown(run: Run) -> Markup:
     everything = run.all
     if everything is None or everything.statistic("latency_ms") is None:
         return Markup()
-    bars: list[tuple[str, dict[str, float]]] = []
-    for group in (everything, *run.groups("endpoint")):
-        stages = {
-            name: statistic.mean.value
-            for name, _ in _STAGES
-            if (statistic := group.statistic(name)) is not None
-        }
-        if stages:
-            bars.append(("measured" if group.kind == "all" else _label(group.name), stages))
+    bars = [
+        _Bar("measured" if group.kind == "all" else _label(group.name), stages, latency.mean.value)
+        for group in (everything, *run.groups("endpoint"))
+        if (stages := _stages(group)) and (latency := group.statistic("latency_ms")) is not None
+    ]
     if not bars:
         return Markup()
     expected = {
@@ -166,12 +167,29 @@ def breakdown(run: Run) -> Markup:
         for each in run.expectation
         if each.kind == "all" and each.expected_mean is not None
     }
-    if "forward_ms" in expected and "return_ms" in expected:
-        simulated = {name: expected[name] for name in ("forward_ms", "return_ms")}
-        bars.insert(1, ("expected", bars[0][1] | simulated))
+    if {"forward_ms", "return_ms", "latency_ms"} <= expected.keys():
+        transfers = {name: expected[name] for name in ("forward_ms", "return_ms")}
+        bars.insert(1, _Bar("expected", bars[0].stages | transfers, expected["latency_ms"]))
     endpoints = len(run.groups("endpoint"))
     most = len(bars) - endpoints + (endpoints if 1 < endpoints <= _MOST_BARS else 0)
     return _stacked(bars[:most])
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """The mean of each stage, in ms, and of the whole, which may be a little more."""
+
+    label: str
+    stages: dict[str, float]
+    whole: float
+
+
+def _stages(group: Group) -> dict[str, float]:
+    return {
+        name: statistic.mean.value
+        for name, _ in _STAGES
+        if (statistic := group.statistic(name)) is not None
+    }
 
 
 def links(table: pa.Table | None) -> Markup:
@@ -184,8 +202,8 @@ def links(table: pa.Table | None) -> Markup:
     ]
     if not quantities:
         return Markup()
-    ways = list(dict.fromkeys((row["from_tier"], row["to_tier"]) for row in rows))[:24]
-    height = max(_SIZE[1] * 0.6, 0.95 + 0.3 * len(ways))
+    ways = list(dict.fromkeys((row["from_tier"], row["to_tier"]) for row in rows))[:_MOST_WAYS]
+    height = max(1.5, 0.8 + 0.27 * len(ways))
     with _plot("links", height=height) as (figure, finish):
         grid = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
         for axes, (name, title) in zip(grid, quantities, strict=True):
@@ -326,14 +344,14 @@ def _unanswered(axes: Axes, at: Floats, status: NDArray[Any]) -> None:
             )
 
 
-def _stacked(bars: list[tuple[str, dict[str, float]]]) -> Markup:
+def _stacked(bars: list[_Bar]) -> Markup:
     height = 1.25 + 0.34 * len(bars)
     with _plot("breakdown", height=height) as (figure, finish):
         axes = figure.add_subplot()
         places = np.arange(len(bars))
         left = np.zeros(len(bars))
         for name, colour in _STAGES:
-            widths = np.array([max(0.0, stages.get(name, 0.0)) for _, stages in bars])
+            widths = np.array([max(0.0, bar.stages.get(name, 0.0)) for bar in bars])
             if not widths.any():
                 continue
             axes.barh(
@@ -347,17 +365,17 @@ def _stacked(bars: list[tuple[str, dict[str, float]]]) -> Markup:
                 label=LABELS[name],
             )
             left += widths
-        for place, total in zip(places, left, strict=True):
+        for place, end, bar in zip(places, left, bars, strict=True):
             axes.annotate(
-                f"{total:.1f}",
-                (total, place),
+                show.number(bar.whole),
+                (end, place),
                 xytext=(4, 0),
                 textcoords="offset points",
                 va="center",
                 fontsize=9,
                 color=_COLOURS["text"],
             )
-        axes.set_yticks(places, [label for label, _ in bars])
+        axes.set_yticks(places, [bar.label for bar in bars])
         axes.set_ylim(len(bars) - 0.5, -0.5)
         axes.set_xlim(0, max(1e-6, left.max()) * 1.1)
         axes.set_xlabel("mean, ms")
@@ -366,9 +384,8 @@ def _stacked(bars: list[tuple[str, dict[str, float]]]) -> Markup:
         return finish()
 
 
-def _asked_and_measured(axes: Axes, place: int, rows: Iterable[dict[str, Any]]) -> None:
-    for row in rows:
-        asked, tolerance = row["asked"], row["tolerance"]
+def _asked_and_measured(axes: Axes, place: int, rows: list[dict[str, Any]]) -> None:
+    for asked, tolerance in sorted({(row["asked"], row["tolerance"]) for row in rows})[:_MOST_BARS]:
         axes.barh(
             place,
             2 * tolerance,
@@ -381,17 +398,20 @@ def _asked_and_measured(axes: Axes, place: int, rows: Iterable[dict[str, Any]]) 
         axes.vlines(
             asked, place - 0.28, place + 0.28, color=_COLOURS["muted"], linewidth=1.4, zorder=2
         )
-        if row["measured"] is not None:
-            axes.plot(
-                row["measured"],
-                place,
-                marker="o",
-                markersize=5,
-                markeredgewidth=0.8,
-                markeredgecolor=_COLOURS["surface"],
-                color=_COLOURS["good" if row["ok"] else "bad"],
-                zorder=3,
-            )
+    for ok, colour in ((True, "good"), (False, "bad")):
+        found = [row["measured"] for row in rows if row["ok"] is ok and row["measured"] is not None]
+        found = sorted(found)[:: len(found) // _MOST_DOTS + 1]
+        axes.plot(
+            found,
+            [place] * len(found),
+            linestyle="none",
+            marker="o",
+            markersize=5,
+            markeredgewidth=0.8,
+            markeredgecolor=_COLOURS["surface"],
+            color=_COLOURS[colour],
+            zorder=3,
+        )
 
 
 def _label(name: object) -> str:
@@ -404,8 +424,10 @@ def _label(name: object) -> str:
 def _plot(name: str, *, height: float = _SIZE[1]) -> Iterator[tuple[Figure, Callable[[], Markup]]]:
     """An empty figure in the page's style, and the function that makes SVG of it."""
     # Fonts are looked up once for all and kept with our own cache, not in another folder of HOME.
-    cache = folders.cache_folder() / "matplotlib"
-    os.environ.setdefault("MPLCONFIGDIR", str(cache))
+    if "MPLCONFIGDIR" not in os.environ:
+        with suppress(OSError):
+            cache = folders.make_folder(folders.cache_folder() / "matplotlib")
+            os.environ["MPLCONFIGDIR"] = str(cache)
     import matplotlib as mpl  # noqa: PLC0415  slow to import
     from matplotlib.figure import Figure as NewFigure  # noqa: PLC0415
 

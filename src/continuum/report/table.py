@@ -80,19 +80,28 @@ class ExpectationRow:
 
 
 @dataclass(frozen=True)
+class LinkFigure:
+    """One quantity of one link: measured, and what was asked with its tolerance."""
+
+    asked: str
+    measured: str
+    tolerance: str
+    ok: bool
+
+
+@dataclass(frozen=True)
 class LinkRow:
-    """One measured property of one link."""
+    """One link as it was measured between one pair of machines; `quantities` by name."""
 
     source: str
     destination: str
     pair: str
-    label: str
-    unit: str
-    asked: str
-    measured: str
-    difference: str
-    tolerance: str
-    ok: bool
+    quantities: dict[str, LinkFigure]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every quantity lies within its tolerance."""
+        return all(figure.ok for figure in self.quantities.values())
 
 
 def statistic_rows(group: Group) -> list[StatisticRow]:
@@ -116,28 +125,28 @@ def expectation_rows(expectations: tuple[Expectation, ...], kind: str) -> list[E
 
 
 def link_rows(links: pa.Table | None) -> list[LinkRow]:
-    """Every measured property of every link, in the order of the file."""
-    if links is None:
-        return []
-    rows = []
-    for each in links.to_pylist():
-        label, unit = LINK_LABELS.get(each["quantity"], (each["quantity"], ""))
-        measured, asked = each["measured"], each["asked"]
-        rows.append(
-            LinkRow(
-                source=each["from_tier"],
-                destination=each["to_tier"],
-                pair=f"{each['from_machine']} → {each['to_machine']}",
-                label=label,
-                unit=unit,
-                asked=show.number(asked),
-                measured=show.number(measured),
-                difference=show.signed(None if measured is None else measured - asked),
-                tolerance=f"± {show.number(each['tolerance'])}",
-                ok=each["ok"],
-            )
+    """Every measured pair of machines, in the order of the file."""
+    rows: dict[tuple[str, str, str], LinkRow] = {}
+    for each in links.to_pylist() if links is not None else []:
+        pair = f"{each['from_machine']} → {each['to_machine']}"
+        key = (each["from_tier"], each["to_tier"], pair)
+        row = rows.setdefault(key, LinkRow(*key, {}))
+        row.quantities[each["quantity"]] = LinkFigure(
+            asked=f"{each['asked']:g}",
+            measured=show.number(each["measured"]),
+            tolerance=f"± {show.number(each['tolerance'])}",
+            ok=each["ok"],
         )
-    return rows
+    return list(rows.values())
+
+
+def link_columns(rows: list[LinkRow]) -> list[tuple[str, str, str]]:
+    """Name, label and unit of the quantities that at least one link has."""
+    return [
+        (name, label, unit)
+        for name, (label, unit) in LINK_LABELS.items()
+        if any(name in row.quantities for row in rows)
+    ]
 
 
 def outcome(group: Group) -> str:
@@ -235,7 +244,7 @@ def _expectation_row(row: Expectation) -> ExpectationRow:
         expected_mean=show.number(row.expected_mean),
         measured_mean=show.number(row.measured_mean),
         difference=show.signed(row.difference_ms),
-        percent=show.NOTHING if percent is None else f"{show.signed(round(percent, 1))} %",
+        percent=show.NOTHING if percent is None else show.percent(percent),
         expected_p50=show.number(row.expected_p50),
         measured_p50=show.number(row.measured_p50),
         tolerance=f"± {show.number(row.tolerance_ms)}" if row.tolerance_ms else show.NOTHING,

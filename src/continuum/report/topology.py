@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 WIDTH = 460
-_CHIP_WIDTH, _CHIP_HEIGHT = 128, 40
+_CHIP_WIDTH, _CHIP_HEIGHT = 124, 40
 _GAP = 8
 _HEAD = 26
 _BETWEEN = 74
-_LANE = 34
+_LANE = 46
 _MOST_CHIPS = 6
 _MOST_LANES = 3
 
@@ -223,21 +223,25 @@ def _lines(lines: list[tuple[str, str]], x: float, middle: float, anchor: str) -
 def _side(upper: _Box, lower: _Box, lane: int, words: tuple[str, str]) -> Markup:
     """A link past other tiers, in a lane at the right, its text turned."""
     right = upper.x + upper.width
-    x = right + _LANE * lane + _LANE / 2
+    x = right + _LANE * lane + 14
     top = upper.y + upper.height / 2 + 5 * lane
     bottom = lower.y + lower.height / 2 - 5 * lane
     middle = (top + bottom) / 2
-    text = " / ".join(each for each in words if each)
-    room = (bottom - top) / 5.4
-    if len(text) > room:
-        text = words[0] if len(words[0]) <= room else ""
+    room = (bottom - top) / 5.6
+    turned = Markup("").join(
+        Markup(
+            '<text class="{kind}" transform="translate({x} {middle}) rotate(90)" '
+            'text-anchor="middle">{text}</text>'
+        ).format(kind=kind, x=x + aside, middle=middle, text=text)
+        for text, kind, aside in zip(words, ("asked", "found"), (17, 4), strict=True)
+        if len(text) <= room
+    )
     return Markup(
         '<path class="wire" d="M{right} {top}H{inner}Q{x} {top} {x} {top_r}V{bottom_r}'
         'Q{x} {bottom} {inner} {bottom}H{right}"/>'
         '<path class="tip" d="M{base} {top_a}L{right} {top}L{base} {top_b}Z"/>'
         '<path class="tip" d="M{base} {bottom_a}L{right} {bottom}L{base} {bottom_b}Z"/>'
-        '<text class="asked" transform="translate({text_x} {middle}) rotate(90)" '
-        'text-anchor="middle">{text}</text>'
+        "{turned}"
     ).format(
         right=right,
         inner=x - 6,
@@ -251,9 +255,7 @@ def _side(upper: _Box, lower: _Box, lane: int, words: tuple[str, str]) -> Markup
         top_b=top + 3.5,
         bottom_a=bottom - 3.5,
         bottom_b=bottom + 3.5,
-        text_x=x + 5,
-        middle=middle,
-        text=text,
+        turned=turned,
     )
 
 

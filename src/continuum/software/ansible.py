@@ -134,11 +134,13 @@ def run_playbook(
     *,
     timeout: float = TIMEOUT,
     secrets: frozenset[str] = frozenset(),
+    log_of: Callable[[str], str] = lambda _: "",
 ) -> PlaybookResult:
     """Run the playbook that lies in the deployment's folder of plans.
 
-    `progress` is told the role, the task and the machine, from another thread. An exception in
-    the calling thread (as KeyboardInterrupt) ends the playbook before it is raised further.
+    `progress` is told the role, the task and the machine, from another thread. `log_of` is asked
+    for more about a machine where a task failed. An exception in the calling thread (as
+    KeyboardInterrupt) ends the playbook before it is raised further.
 
     Raises:
         StepFailed: a task failed; the message names the task and every machine where it did.
@@ -160,11 +162,13 @@ def run_playbook(
             hint="continuum up, which goes on from here",
         )
     if not ended_well:
-        raise _error(listener, log_path)
+        raise _error(listener, log_path, log_of)
     return PlaybookResult(listener.hosts, time.monotonic() - began)
 
 
-def _error(listener: _Listener, log_path: Path) -> StepFailed | MachineUnreachable:
+def _error(
+    listener: _Listener, log_path: Path, log_of: Callable[[str], str]
+) -> StepFailed | MachineUnreachable:
     if not listener.failures:
         return StepFailed(
             "Ansible could not run the playbook",
@@ -182,7 +186,7 @@ def _error(listener: _Listener, log_path: Path) -> StepFailed | MachineUnreachab
     return StepFailed(
         f'"{first.task}" failed on {hosts}: {first.message}',
         where=f"{first.host}: {first.task}",
-        output=first.output,
+        output="\n".join(filter(None, (first.output, listener.masked(log_of(first.host))))),
         hint=f"the full log is {log_path}",
     )
 
@@ -257,31 +261,30 @@ def _program() -> Path:
 
 @contextlib.contextmanager
 def _work_folder(deployment: Deployment) -> Iterator[Path]:
-    """An empty folder for Ansible; in the end its SSH connections are closed and it is removed."""
+    """An empty folder for Ansible; in the end its SSH connections are closed and it is emptied."""
     folder = deployment.folder / WORK_FOLDER
-    shutil.rmtree(folder, ignore_errors=True)
-    folders.make_folder(folder, folders.PRIVATE_FOLDER)
+    _empty(folder)
     try:
         yield folder
     finally:
         for_each(_close, [path for path in folder.iterdir() if path.is_socket()])
-        shutil.rmtree(folder, ignore_errors=True)
+        _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    # A connection that ends takes its socket away while we look.
+    shutil.rmtree(folder, ignore_errors=True)
+    folders.make_folder(folder, folders.PRIVATE_FOLDER)
 
 
 def _close(socket: Path) -> None:
     """Tell the master connection behind a socket to end."""
-    relative = os.path.relpath(socket, socket.parent)
-    run_on_host(
-        Command(
-            ("ssh", "-F", "none", "-S", relative, "-O", "exit", "any"),
-            timeout=10,
-            directory=socket.parent,
-        )
-    )
+    arguments = ("ssh", "-F", "none", "-S", socket.name, "-O", "exit", "any")
+    run_on_host(Command(arguments, timeout=10, directory=socket.parent))
 
 
 def write_files(deployment: Deployment, files: Mapping[str, str]) -> None:
     """Put the plan's files into the deployment's folder, and nothing else beside them."""
-    shutil.rmtree(deployment.folder / PLAN_FOLDER, ignore_errors=True)
+    folders.remove_tree(deployment.folder / PLAN_FOLDER)
     for path, content in files.items():
         deployment.write(f"{PLAN_FOLDER}/{path}", content)

@@ -64,7 +64,14 @@ def execute(
             return False
         step.changed = True
         if plan.plays and ssh:
-            result = ansible.run_playbook(deployment, step.progress, secrets=plan.secrets)
+            result = ansible.run_playbook(
+                deployment,
+                step.progress,
+                secrets=plan.secrets,
+                log_of=lambda name: "\n".join(
+                    _log(service, machine) for service, machine in waiting if machine.name == name
+                ),
+            )
             step.changed = result.changed
         for_each(lambda machine: machine.put(plan.fingerprint.encode(), APPLIED), configured)
         changed = step.changed
@@ -122,14 +129,19 @@ def _wait(waiting: list[_Waiting], progress: Callable[[str, float | None], None]
         progress(_named(missing), 1 - len(missing) / len(waiting))
         time.sleep(_POLL)
     service, machine = missing[0]
-    units = tuple(f"--unit={unit}" for unit in service.logs)
-    log = machine.run(Command(("journalctl", "--no-pager", "--lines=20", *units)))
     raise TimedOut(
         f"no answer within {READY_TIMEOUT:g} s from {_named(missing)}",
         where=f"{machine.name}: {', '.join(service.logs)}",
-        output=log.last_output,
+        output=_log(service, machine),
         hint="continuum logs",
     )
+
+
+def _log(service: Service, machine: Machine) -> str:
+    """The end of a service's log."""
+    units = tuple(f"--unit={unit}" for unit in service.logs)
+    command = Command(("journalctl", "--no-pager", "--output=cat", "--lines=20", *units))
+    return machine.run(command).last_output
 
 
 def _named(missing: list[_Waiting]) -> str:

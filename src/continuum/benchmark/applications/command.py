@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from continuum.benchmark.contract import RUN_FOLDER, Application, Endpoint, Load, Worker
+from continuum.benchmark.sample_lines import RESERVED
 from continuum.errors import UsageError
 from continuum.images.recipe import (
     PYTHON_FOLDER,
@@ -46,10 +47,14 @@ _PROGRAMS = (b"\x7fELF", b"#!")
 
 def _arguments(value: object) -> object:
     """A list of arguments, or one text that is split as a shell would split it."""
-    return tuple(shlex.split(value) if isinstance(value, str) else value) if value else ()  # type: ignore[arg-type]  # not a list: pydantic says so
+    if isinstance(value, str):
+        return tuple(shlex.split(value))
+    return tuple(value) if isinstance(value, list) else value
 
 
-Arguments = Annotated[tuple[str, ...], BeforeValidator(_arguments)]
+Arguments = Annotated[
+    tuple[str, ...], BeforeValidator(_arguments, json_schema_input_type=str | tuple[str, ...])
+]
 
 
 class CommandSettings(PluginSettings):
@@ -119,6 +124,8 @@ class CommandSettings(PluginSettings):
         for name in value:
             if not _COLUMN.fullmatch(name):
                 raise ValueError(f'"{name[:40]}" is not a name of small letters, digits and _')
+            if name in RESERVED:
+                raise ValueError(f'"{name}" is a column that every sample has')
         return value
 
 

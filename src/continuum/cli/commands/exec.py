@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import click
 
 from continuum.cli import output
-from continuum.cli.deployments import provider_kinds, selector
+from continuum.cli.deployments import WithCommand, provider_kinds, selector
 from continuum.cli.privileges import ensure_root
 from continuum.cli.session import common, current, json_option
 from continuum.errors import StepFailed, UsageError
 from continuum.machine import Command, Machine, Result
 from continuum.parallel import for_each
 
-if TYPE_CHECKING:
-    from click import Context
-
 ALL = "all"
-
-
-class WithCommand(click.Command):
-    """Keeps what stands after `--` apart: click itself would drop the mark."""
-
-    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
-        """Split the arguments at the first `--`."""
-        place = args.index("--") if "--" in args else len(args)
-        ctx.meta["command"] = tuple(args[place + 1 :])
-        return super().parse_args(ctx, args[:place])
 
 
 @click.command("exec", cls=WithCommand)

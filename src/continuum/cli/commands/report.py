@@ -22,15 +22,15 @@ def command(folder: Path, as_json: bool) -> int:
     """
     session = current()
     from continuum.benchmark import results  # noqa: PLC0415  slow to import
-    from continuum.report import html, terminal  # noqa: PLC0415
+    from continuum.report import page, terminal  # noqa: PLC0415
 
-    found = results.read(folder)
+    run = results.read_run(folder)
     with session.events.step("report", str(folder), "plots"):
-        path = html.write(found)
+        path = page.write_report(folder)
     session.close()
     if as_json:
         output.write((folder / results.RUN_FILE).read_text().rstrip())
     else:
-        output.write(terminal.summary(found.run, folder))
-        session.say(f"report:   {output.short_path(path)}")
+        output.draw(terminal.summary(run, folder))
+        session.say(f"wrote {output.short_path(path)}")
     return 0

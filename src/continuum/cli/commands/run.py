@@ -81,20 +81,9 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
 
 
 def _show(session: Session, outcome: Outcome) -> None:
+    """The table and the ways on; why a run is not `done` is a part of it."""
     from continuum.report import terminal  # noqa: PLC0415  slow to import
 
-    run = outcome.record
-    output.write(terminal.summary(run, outcome.folder))
-    if run.status != "done":
-        output.say(f"{output.styled('warning:', 'warning')} the run is {run.status}")
-        for reason in run.reasons:
-            output.say(f"  {reason}")
-    session.say(f"results:  {output.short_path(outcome.folder)}")
-    session.say(f"report:   {output.short_path(outcome.folder / 'report.html')}")
-    if outcome.removed:
-        session.say(f'everything of deployment "{outcome.deployment.name}" was removed')
-        return
-    session.say("machines:")
-    for machine in run.machines:
-        session.say(f"  {machine.name:<14} {machine.ssh}")
-    session.say(f"remove:   continuum down {outcome.deployment.name}")
+    output.draw(terminal.summary(outcome.record, outcome.folder, removed=outcome.removed))
+    if not outcome.removed:
+        session.say(f"the machines stay up: continuum down {outcome.deployment.name}")

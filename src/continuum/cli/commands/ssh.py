@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from continuum.cli import bootstrap
-from continuum.cli.deployments import selector
+from continuum.cli.deployments import WithCommand, selector
 from continuum.cli.session import common, current
 from continuum.errors import NotFound, NotPossibleHere, UsageError
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from continuum.deployment import Deployment
 
 
-@click.command("ssh", context_settings={"ignore_unknown_options": True})
+@click.command("ssh", cls=WithCommand)
 @click.argument("words", metavar="[NAME] MACHINE [-- COMMAND…]", nargs=-1)
 @common
-def command(words: tuple[str, ...]) -> int:
+@click.pass_context
+def command(context: click.Context, words: tuple[str, ...]) -> int:
     r"""Log in to a machine, or run a command on it, by SSH.
 
     NAME may be left out when there is one deployment. One word after -- is a line for the
@@ -33,7 +34,13 @@ def command(words: tuple[str, ...]) -> int:
     2 usage; 3 the provider's machines have no SSH; 5 no such deployment or machine.
     """
     session = current()
-    deployment, (machine, *remote) = selector(session, words, "a machine")
+    deployment, (machine, *more) = selector(session, words, "a machine")
+    if more:
+        raise UsageError(
+            "log in to one machine at a time; a command stands after --",
+            hint=f"continuum ssh {deployment.name} {machine} -- {shlex.join(more)}",
+        )
+    remote: tuple[str, ...] = context.meta["command"]
     check(deployment, machine)
     ssh = bootstrap.find_program("ssh")
     if ssh is None:

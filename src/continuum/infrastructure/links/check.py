@@ -7,15 +7,16 @@ rates, in waves in which no machine sends or receives twice.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
-from continuum.errors import StepFailed
 from continuum.images.recipe import RUNTIME_FOLDER
 from continuum.infrastructure.links.rules import (
     FRAME,
@@ -51,6 +52,17 @@ WAVE_RATE = 400.0
 DEVIATIONS = 4.0
 """Standard errors that chance may add: it exceeds them in one of 16 000 measurements."""
 
+QUANTITIES = ("delay_ms", "jitter_ms", "loss_percent", "rate_mbit")
+
+FEWEST_PROBES = 20
+MOST_PROBES = 100
+MOST_LOSS = 99.0
+"""Percent; with more, only the loss can be measured."""
+
+GAP_MS = 30.0
+LAST_WAIT = 0.3
+LATEST_MS = 50.0
+RUN_TIMEOUT = 30.0
 THREADS = 128
 
 
@@ -97,6 +109,9 @@ def check(
 ) -> list[LinkMeasurement]:
     """Measure every link of the plan, on one pair of machines each, or on all pairs.
 
+    Pairs with a quantity out of tolerance are measured a second time, and the second measurement
+    counts: a host that was busy for a moment must not stop an experiment.
+
     Args:
         machines: handles of the plan's machines; those that a pair needs must run.
         plan: its links are what is asked for.
@@ -107,29 +122,385 @@ def check(
         progress: is told what happens.
 
     Raises:
-        StepFailed: a machine could not run its part.
+        CommandFailed: a machine could not run its part.
         TimedOut, MachineUnreachable: from the machines themselves.
     """
-    pairs = choose_pairs(plan, all_pairs=all_pairs)
-    if not pairs:
-        return []
     by_name = {machine.name: machine for machine in machines}
-    schedule = Schedule.of(pairs)
-    names = sorted({end.name for pair in pairs for end in (pair.source, pair.destination)})
-    specs = {machine.name: machine for machine in plan.machines}
-    lead = 0.3 + 0.02 * len(names) + max(_start_seconds(specs[name]) for name in names)
-    for attempt in (1, 2):
-        progress(f"measuring {len(pairs)} pairs of machines, {schedule.seconds + lead:.1f} s")
+    pairs = choose_pairs(plan, all_pairs=all_pairs)
+    found: dict[Pair, list[LinkMeasurement]] = {}
+    todo = pairs
+    for again in ("", " again"):
+        if not todo:
+            break
+        progress(f"measuring {len(todo)} pairs of machines{again}")
+        found.update(_measure(todo, by_name, plan, one_clock=one_clock))
+        todo = [pair for pair in pairs if outside(found[pair])]
+    return [measurement for pair in pairs for measurement in found[pair]]
+
+
+def choose_pairs(plan: InfrastructurePlan, *, all_pairs: bool) -> list[Pair]:
+    """The pairs to measure, in the order of the plan's links.
+
+    A link without two different machines that it joins has none.
+    """
+    links = plan.network.links
+    if all_pairs:
+        joined = [
+            Pair(link, source, destination)
+            for source in plan.machines
+            for destination in plan.machines
+            if source != destination
+            and (link := link_between(links, source, destination)) is not None
+        ]
+        return sorted(joined, key=lambda pair: links.index(pair.link))
+    found = []
+    for link in links:
+        candidates = (
+            Pair(link, source, destination)
+            for source in beginning(link, plan.machines)
+            for destination in ending(link, plan.machines)
+            if source != destination and link_between(links, source, destination) == link
+        )
+        found += list(itertools.islice(candidates, 1))
+    return found
+
+
+@dataclass(frozen=True)
+class Task:
+    """Packets of one kind from one machine to another. Times in ms since the schedule's start."""
+
+    number: int
+    pair: Pair
+    kind: str
+    at_ms: float
+    count: int
+    interval_ms: float
+    payload: int
+
+    @property
+    def end_ms(self) -> float:
+        """When the last packet has been sent."""
+        return self.at_ms + self.count * self.interval_ms
+
+
+def schedule(pairs: Sequence[Pair]) -> list[Task]:
+    """When to send what: delays, then losses where they are asked for, then rates."""
+    numbers = itertools.count()
+    sharing = Counter((pair.source.name, pair.link.destination_block) for pair in pairs)
+    delays, losses, trains = [], [], []
+    for pair in pairs:
+        settings = pair.link.settings
+        # Small packets must not wait for one another at the sender.
+        own_ms = sharing[pair.source.name, pair.link.destination_block] * _sending_ms(
+            PROBE_FRAME, settings
+        )
+        if settings.loss_percent < MOST_LOSS:
+            interval = max(10.0, 4 * settings.jitter_ms, 3 * own_ms)
+            count = min(max(round(PROBING_SECONDS * 1e3 / interval), FEWEST_PROBES), MOST_PROBES)
+            delays.append(Task(next(numbers), pair, "delay", 0, count, interval, PROBE_PAYLOAD))
+            if settings.rate_mbit is not None:
+                trains.append(_train(next(numbers), pair, settings.rate_mbit))
+        if settings.loss_percent:
+            interval = max(1.0, 2 * own_ms)
+            losses.append(
+                Task(next(numbers), pair, "loss", 0, LOSS_PROBES, interval, PROBE_PAYLOAD)
+            )
+    placed = _in_batches(delays, 0.0, lambda task: 1e3 / task.interval_ms, PROBES_PER_SECOND)
+    placed += _in_batches(
+        losses, _end(placed, 0), lambda task: 1e3 / task.interval_ms, PROBES_PER_SECOND
+    )
+    placed += _in_batches(
+        trains, _end(placed, 0) + GAP_MS, lambda task: _rate(task), WAVE_RATE, once=True
+    )
+    return placed
+
+
+def _rate(task: Task) -> float:
+    rate = task.pair.link.settings.rate_mbit
+    assert rate is not None
+    return rate
+
+
+def _end(tasks: Sequence[Task], default: float) -> float:
+    return max((task.end_ms for task in tasks), default=default)
+
+
+def _in_batches(
+    tasks: Sequence[Task],
+    begin: float,
+    load: Callable[[Task], float],
+    most: float,
+    *,
+    once: bool = False,
+) -> list[Task]:
+    """Give each task its time: as many at the same time as their load allows.
+
+    With `once` no machine sends two of them at the same time, nor receives two.
+    """
+    placed: list[Task] = []
+    left = list(tasks)
+    while left:
+        batch: list[Task] = []
+        for task in left:
+            busy = once and any(
+                task.pair.source == other.pair.source
+                or task.pair.destination == other.pair.destination
+                for other in batch
+            )
+            if not batch or (not busy and sum(map(load, batch)) + load(task) <= most):
+                batch.append(task)
+        left = [task for task in left if task not in batch]
+        placed += [
+            # Evenly spread, so that machines do not all send at the same moment.
+            replace(task, at_ms=begin + (0 if once else task.interval_ms * place / len(batch)))
+            for place, task in enumerate(batch)
+        ]
+        begin = _end(placed, begin) + GAP_MS
+    return placed
+
+
+def _train(number: int, pair: Pair, rate: float) -> Task:
+    """As many packets as the link carries in `TRAIN_SECONDS`, after what its bucket lets pass."""
+    per_second = bytes_per_second(rate)
+    frame = min(max(int(per_second * TRAIN_SECONDS / 100), PROBE_FRAME), FRAME)
+    measured = max(min(per_second * TRAIN_SECONDS, TRAIN_BYTES), SHORTEST_TRAIN * frame)
+    count = math.ceil((burst(rate) + measured) / frame) + 1
+    return Task(number, pair, "train", 0, count, frame / per_second * 1e3, frame - HEADERS)
+
+
+def _sending_ms(frame: int, settings: LinkSettings) -> float:
+    """How long a frame takes at the link's rate."""
+    return 0.0 if settings.rate_mbit is None else frame * 8e-3 / settings.rate_mbit
+
+
+Results = Mapping[str, Mapping[str, Any]]
+"""What `link_probe` said, by machine."""
+
+
+def _measure(
+    pairs: Sequence[Pair],
+    machines: Mapping[str, Machine],
+    plan: InfrastructurePlan,
+    *,
+    one_clock: bool,
+) -> dict[Pair, list[LinkMeasurement]]:
+    tasks = schedule(pairs)
+    taking_part = {end.name: end for pair in pairs for end in (pair.source, pair.destination)}
+    lead = 0.25 + 0.02 * len(taking_part) + max(map(_start_seconds, taking_part.values()))
+    results: Results = {}
+    for _ in range(2):
         results = _carry_out(
-            [by_name[name] for name in names], schedule, lead, one_clock=one_clock
+            [machines[name] for name in taking_part], tasks, lead, one_clock=one_clock
         )
         late = max(result["late_ms"] for result in results.values())
-        if late < LATEST_MS or attempt == 2:
+        if late < LATEST_MS:
             break
-        # Somebody began after the others had: measure again, with more time to begin.
+        # Some machine began after others had: once more, with more time to begin.
         lead = 3 * lead + late / 1e3
+    return {
+        pair: measurements(
+            pair, [task for task in tasks if task.pair == pair], results, plan, one_clock=one_clock
+        )
+        for pair in pairs
+    }
+
+
+def _start_seconds(machine: MachineSpec) -> float:
+    """How long a small Python program takes to start on a machine of that quota."""
+    return 0.15 / min(1.0, machine.cores * machine.quota)
+
+
+def _carry_out(
+    machines: Sequence[Machine], tasks: Sequence[Task], lead: float, *, one_clock: bool
+) -> Results:
+    """Run the program on all machines at once; `lead` seconds until the schedule starts."""
+    ahead = {machine.name: 0 if one_clock else _clock_ahead(machine) for machine in machines}
+    slowest = max(
+        task.pair.link.settings.delay_ms + 6 * task.pair.link.settings.jitter_ms for task in tasks
+    )
+    seconds = (_end(tasks, 0) + (1 if one_clock else 2) * slowest) / 1e3 + LAST_WAIT
+    start = time.time_ns() + int(lead * 1e9)
+
+    def run(machine: Machine) -> Mapping[str, Any]:
+        begins = start + ahead[machine.name]
+        part = {
+            "port": PORT,
+            "start_ns": begins,
+            "end_ns": begins + int(seconds * 1e9),
+            "echo": not one_clock,
+            "expected": {
+                task.number: task.count
+                for task in tasks
+                if task.pair.destination.name == machine.name
+            },
+            "tasks": [
+                {
+                    "task": task.number,
+                    "kind": "train" if task.kind == "train" else "delay",
+                    "address": task.pair.destination.address,
+                    "at_ms": task.at_ms,
+                    "count": task.count,
+                    "interval_ms": task.interval_ms,
+                    "payload": task.payload,
+                }
+                for task in tasks
+                if task.pair.source.name == machine.name
+            ],
+        }
+        command = Command(
+            ("python3", "-m", "continuum_runtime.link_probe"),
+            input=json.dumps(part).encode(),
+            environment={"PYTHONPATH": RUNTIME_FOLDER},
+            timeout=lead + seconds + RUN_TIMEOUT,
+        )
+        result = machine.run(command).check(f"cannot measure links on {machine.name}")
+        said: dict[str, Any] = json.loads(result.stdout)
+        return said
+
+    results = for_each(run, machines, threads=THREADS)
+    return {machine.name: result for machine, result in zip(machines, results, strict=True)}
+
+
+def _clock_ahead(machine: Machine) -> int:
+    """By how many nanoseconds a machine's clock is before ours, to some ten milliseconds."""
+    before = time.time_ns()
+    theirs = int(machine.run(Command(("date", "+%s%N"))).check().text)
+    return theirs - (before + time.time_ns()) // 2
+
+
+def measurements(
+    pair: Pair,
+    tasks: Sequence[Task],
+    results: Results,
+    plan: InfrastructurePlan,
+    *,
+    one_clock: bool,
+) -> list[LinkMeasurement]:
+    """What the results say about one pair."""
+    found = []
+    for task in tasks:
+        got = results[pair.destination.name]["received"].get(str(task.number), {})
+        if task.kind == "delay":
+            delays = [nanoseconds / 1e6 for nanoseconds in got.get("delays_ns", ())]
+            trips = results[pair.source.name]["echoed"].get(str(task.number), ())
+            found += _delay_and_jitter(
+                pair,
+                delays,
+                None if one_clock else [nanoseconds / 1e6 for nanoseconds in trips],
+                link_between(plan.network.links, pair.destination, pair.source),
+            )
+        elif task.kind == "loss":
+            found.append(_loss(pair, task.count, got.get("packets", 0)))
+        else:
+            found.append(_measured_rate(pair, got.get("arrivals", ()), got.get("frame", 0)))
+    return sorted(found, key=lambda each: QUANTITIES.index(each.quantity))
+
+
+def _entry(
+    pair: Pair, quantity: str, asked: float, measured: float | None, tolerance: float
+) -> LinkMeasurement:
+    return LinkMeasurement(
+        from_tier=pair.source.tier,
+        to_tier=pair.destination.tier,
+        from_machine=pair.source.name,
+        to_machine=pair.destination.name,
+        quantity=quantity,
+        asked=asked,
+        measured=measured,
+        tolerance=tolerance,
+        ok=measured is not None and abs(measured - asked) <= tolerance,
+    )
+
+
+def _delay_and_jitter(
+    pair: Pair, delays: Sequence[float], trips: Sequence[float] | None, back: Link | None
+) -> list[LinkMeasurement]:
+    """Median and standard deviation, in ms, without the time that the probe itself takes to send.
+
+    The median, because a truncated normal distribution keeps its median, and because a host that
+    is busy for a moment delays few packets by much.
+    """
+    settings = pair.link.settings
+    returns = LinkSettings() if back is None else back.settings
+    own = _sending_ms(PROBE_FRAME, settings)
+    delay = statistics.median(delays) - own if delays else None
+    count = max(1, len(delays))
+    chance = 1.2533 * settings.jitter_ms
+    if trips is not None:
+        both = settings.delay_ms + own + returns.delay_ms + _sending_ms(PROBE_FRAME, returns)
+        delay = settings.delay_ms + (statistics.median(trips) - both) / 2 if trips else None
+        chance = 1.2533 * math.hypot(settings.jitter_ms, returns.jitter_ms) / 2
+    expected = rectified_deviation(settings.delay_ms, settings.jitter_ms)
     return [
-        measurement
-        for number, pair in enumerate(pairs)
-        for measurement in _measurements(number, pair, plan, schedule, results, one_clock=one_clock)
+        _entry(
+            pair,
+            "delay_ms",
+            settings.delay_ms,
+            delay,
+            max(1.0, 0.05 * settings.delay_ms, DEVIATIONS * chance / math.sqrt(count)),
+        ),
+        _entry(
+            pair,
+            "jitter_ms",
+            settings.jitter_ms,
+            deviation(delays) if len(delays) > 2 else None,
+            max(0.5, DEVIATIONS * settings.jitter_ms / math.sqrt(2 * count))
+            + (settings.jitter_ms - expected),
+        ),
     ]
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation without the few values (at most 5 %) that are far outside.
+
+    Far is more than 1 ms and five deviations from the median, with a deviation that a few such
+    values cannot change: half the width of the middle 68 %.
+    """
+    middle = statistics.median(values)
+    ordered = sorted(values)
+    last = len(ordered) - 1
+    half = (ordered[round(0.841 * last)] - ordered[round(0.159 * last)]) / 2
+    near = [value for value in values if abs(value - middle) <= 1.0 + 5 * half]
+    return statistics.stdev(near if len(near) >= 0.95 * len(values) else values)
+
+
+def rectified_deviation(mean: float, standard: float) -> float:
+    """Standard deviation of max(0, X) for a normal X: what is left of a jitter that large."""
+    if standard == 0:
+        return 0.0
+    normal = statistics.NormalDist()
+    ratio = mean / standard
+    below, density = normal.cdf(ratio), normal.pdf(ratio)
+    first = mean * below + standard * density
+    second = (mean**2 + standard**2) * below + mean * standard * density
+    return math.sqrt(max(0.0, second - first**2))
+
+
+def _loss(pair: Pair, count: int, received: int) -> LinkMeasurement:
+    asked = pair.link.settings.loss_percent
+    share = asked / 100
+    chance = 100 * math.sqrt(share * (1 - share) / count)
+    return _entry(
+        pair, "loss_percent", asked, 100 * (1 - received / count), max(0.2, DEVIATIONS * chance)
+    )
+
+
+def _measured_rate(pair: Pair, arrivals: Sequence[Sequence[int]], frame: int) -> LinkMeasurement:
+    """Frames per time at the receiver, after the ones that the sender's bucket let pass."""
+    asked = pair.link.settings.rate_mbit
+    assert asked is not None
+    # What is lost on the way does not arrive, though it may have been sent at the full rate.
+    tolerance = asked * (0.05 + pair.link.settings.loss_percent / 100)
+    left = burst(asked)
+    ordered = sorted(arrivals)
+    for place, (begins, packets) in enumerate(ordered):
+        left -= packets * frame
+        if left <= 0:
+            counted = sum(later for _, later in ordered[place + 1 :])
+            nanoseconds = ordered[-1][0] - begins
+            if counted and nanoseconds:
+                return _entry(
+                    pair, "rate_mbit", asked, counted * frame * 8e3 / nanoseconds, tolerance
+                )
+            break
+    return _entry(pair, "rate_mbit", asked, None, tolerance)

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, ClassVar
 
 from continuum.images.recipe import Recipe, fingerprint
-from continuum.infrastructure.plan import InfrastructurePlan, Link, NetworkPlan
+from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, NetworkPlan
 from continuum.infrastructure.providers.contract import (
     Capabilities,
     Check,
@@ -43,7 +43,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from continuum.deployment import Deployment
+    from continuum.events import Events
+    from continuum.infrastructure.links.check import LinkMeasurement
     from continuum.machine import Machine
+
+
+TOLERANCE = 0.05
+"""Share by which a measured link may differ from what was asked."""
 
 
 class Fake(Provider):
@@ -58,7 +64,11 @@ class Fake(Provider):
         needs_root=False,
         ssh=False,
     )
-    settings: FakeSettings
+
+    def __init__(self, settings: PluginSettings, events: Events) -> None:
+        super().__init__(settings, events)
+        assert isinstance(settings, FakeSettings)
+        self._settings = settings
 
     def check(self) -> list[Check]:
         """Nothing can be missing."""
@@ -70,7 +80,7 @@ class Fake(Provider):
 
     def build_image(self, recipe: Recipe) -> str:
         """Build nothing; the fingerprint is the recipe's."""
-        operate(self.settings, "image")
+        operate(self._settings, "image")
         inputs = [(tree.name, tree.inputs) for tree in recipe.trees]
         units = (recipe.units.enabled, recipe.units.disabled)
         return fingerprint(recipe.packages, recipe.python, units, inputs)
@@ -128,6 +138,33 @@ class Fake(Provider):
         del plan
         return list(LINKS.validate_python(self._world(deployment).read(LINKS_FILE) or []))
 
+    def measure_links(
+        self, deployment: Deployment, plan: InfrastructurePlan, *, all_pairs: bool
+    ) -> list[LinkMeasurement]:
+        """What was asked for, off by what `links_off_by` says."""
+        from continuum.infrastructure.links.check import (  # noqa: PLC0415  only `run` needs it
+            LinkMeasurement,
+            choose_pairs,
+        )
+
+        self._world(deployment).operate("measure")
+        factor = 1 + self._settings.links_off_by / 100
+        return [
+            LinkMeasurement(
+                from_tier=pair.source.tier,
+                to_tier=pair.destination.tier,
+                from_machine=pair.source.name,
+                to_machine=pair.destination.name,
+                quantity=quantity,
+                asked=asked,
+                measured=asked * factor,
+                tolerance=TOLERANCE * asked,
+                ok=abs(factor - 1) <= TOLERANCE,
+            )
+            for pair in choose_pairs(plan, all_pairs=all_pairs)
+            for quantity, asked in _asked(pair.link.settings).items()
+        ]
+
     def destroy(self, deployment: Deployment) -> None:
         """Remove the world."""
         world = self._world(deployment)
@@ -142,7 +179,17 @@ class Fake(Provider):
         )
 
     def _world(self, deployment: Deployment) -> World:
-        return World(self.settings, deployment)
+        return World(self._settings, deployment)
+
+
+def _asked(settings: LinkSettings) -> dict[str, float]:
+    """The quantities that a link check would measure."""
+    asked = {"delay_ms": settings.delay_ms, "jitter_ms": settings.jitter_ms}
+    if settings.loss_percent:
+        asked["loss_percent"] = settings.loss_percent
+    if settings.rate_mbit is not None:
+        asked["rate_mbit"] = settings.rate_mbit
+    return asked
 
 
 def _network(network: NetworkPlan) -> dict[str, str]:

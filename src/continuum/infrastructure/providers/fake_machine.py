@@ -7,6 +7,8 @@ the time in its file `start` until its load is over, and leaves made-up samples.
 from __future__ import annotations
 
 import json
+import posixpath
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 WORLD = "machines"
 LINKS_FILE = "links.json"
+HANG_SECONDS = 300.0
 LINKS = TypeAdapter(tuple[Link, ...])
 _WRITTEN_SECONDS = TypeAdapter(Seconds)
 
@@ -40,8 +43,8 @@ def _seconds(value: object) -> object:
 class FakeSettings(PluginSettings):
     """How the fake world behaves.
 
-    `fail_at` names operations that fail: `image`, `network`, `create`, `links`, `measure`,
-    `destroy`, and `run`, `put`, `get` on machines; each may be narrowed to a machine, as
+    Operations are `image`, `network`, `create`, `links`, `measure`, `destroy`; on machines `put`,
+    `get`, `run`, and every program that is run, by its name. Each may be narrowed to a machine, as
     `create:edge-1`.
     """
 
@@ -49,6 +52,9 @@ class FakeSettings(PluginSettings):
         default=0.0, ge=0, le=3600, description="Time that every operation takes."
     )
     fail_at: tuple[str, ...] = Field(default=(), description="Operations that fail.")
+    hang_at: tuple[str, ...] = Field(
+        default=(), exclude=True, description="Operations that do not end, until they are stopped."
+    )
     links_off_by: float = Field(
         default=0.0,
         ge=-100,
@@ -108,14 +114,17 @@ class World:
 
 
 def operate(settings: FakeSettings, operation: str, machine: str = "") -> None:
-    """Take the time that was set, then fail if that was set.
+    """Take the time that was set, then hang or fail if that was set.
 
     Raises:
-        StepFailed: `fail_at` names the operation.
+        StepFailed: `fail_at` names the operation, or `hang_at` does and nobody stopped it.
     """
     if settings.delay:
         time.sleep(settings.delay)
     named = f"{operation}:{machine}"
+    if operation in settings.hang_at or named in settings.hang_at:
+        threading.Event().wait(HANG_SECONDS)
+        raise StepFailed(f"{operation} hung, as the setting hang_at says", where=machine)
     if operation in settings.fail_at or named in settings.fail_at:
         raise StepFailed(
             f"{operation} failed, as the setting fail_at says",
@@ -140,6 +149,7 @@ class FakeMachine(Machine):
     def run(self, command: Command) -> Result:
         """Succeed without output, but for the few programs that are known here."""
         self._begin("run")
+        self._world.operate(posixpath.basename(command.arguments[0]), self.name)
         output, code = self._answer(*command.arguments)
         return Result(command, code, output, b"", self._world.settings.delay, self.name)
 
@@ -179,7 +189,7 @@ class FakeMachine(Machine):
     def _answer(self, program: str, *arguments: str) -> tuple[bytes, int]:
         """Standard output and exit code of a program."""
         output, code = "", 0
-        match program.rsplit("/", 1)[-1], arguments:
+        match posixpath.basename(program), arguments:
             case "hostname", ():
                 output = f"{self.name}\n"
             case "false", _:

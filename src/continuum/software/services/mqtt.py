@@ -3,8 +3,8 @@
 It listens on the machine's address on the emulated network and on the machine itself, nowhere
 else. Clients need no password: the emulated network is closed.
 
-Debian's unit restarts a broker that died. That is kept: clients notice by losing their connection,
-and messages that were under way are lost, since nothing is kept on disk.
+A broker that died is started again, as Debian's unit does it. That hides nothing: clients lose
+their connection, and messages that were under way are lost, since nothing is kept on disk.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ UNIT = "mosquitto.service"
 CONFIGURATION = "/etc/mosquitto/continuum.conf"
 
 _DROP_IN_PATH = f"etc/systemd/system/{UNIT}.d/continuum.conf"
-# All machines share one image: the broker starts only where the role has put a configuration.
+# All machines share one image: the broker starts only where the role has put a configuration. A
+# broker that cannot start is tried again and again, so that a better configuration is enough.
 _DROP_IN = f"""\
 [Unit]
 ConditionPathExists={CONFIGURATION}
+StartLimitIntervalSec=0
 
 [Service]
+RestartSec=1s
 ExecStartPre=
 ExecStart=
 ExecStart=/usr/sbin/mosquitto -c {CONFIGURATION}

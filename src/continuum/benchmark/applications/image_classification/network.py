@@ -124,7 +124,7 @@ def _strided(tensor: _Tensor, storages: dict[str, NDArray[Any]]) -> NDArray[Any]
         tensor.shape,
         tuple(stride * storage.itemsize for stride in tensor.strides),
     )
-    return np.ascontiguousarray(view)
+    return np.array(view)
 
 
 @dataclass

@@ -1,0 +1,168 @@
+"""SIGINT and SIGKILL at every journalled step: then the same command goes on, or `down` cleans."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from command_line import BENCHMARK, Cli, Process, Write, started
+from continuum.cli import main
+
+STEPS = {
+    "machine image": "image",
+    "network": "network",
+    "machines": "create:endpoint-1",
+    "configure machines": "put:edge-1",
+    "start services": "python3:edge-1",
+    "links": "links",
+}
+"""Steps of `up`, each with an operation in it that can be made to hang."""
+
+RUN_STEPS = {
+    **STEPS,
+    "link check": "measure",
+    "workers": "systemd-run:edge-1",
+    "repetition 1 of 1": "systemd-run:endpoint-1",
+}
+
+SIGNALS = (signal.SIGINT, signal.SIGKILL)
+
+
+def _deployment(tmp_path: Path) -> Path:
+    return tmp_path / ".state/continuum/deployments/paper"
+
+
+def _await_step(tmp_path: Path, step: str, process: Process) -> None:
+    """Wait until the journal's last line says that the step has begun."""
+    journal = _deployment(tmp_path) / "journal.jsonl"
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        lines = journal.read_text().splitlines() if journal.exists() else []
+        last = json.loads(lines[-1]) if lines else {}
+        if (last.get("step"), last.get("state")) == (step, "started"):
+            return
+        assert process.process.poll() is None, process.ends()
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} never began")
+
+
+def _experiment(write: Write, operation: str = "") -> Path:
+    """One edge machine, one endpoint; the operation hangs."""
+    fake = f'hang_at = ["{operation}"]' if operation else ""
+    path: Path = write(rest=BENCHMARK, fake=fake)
+    path.write_text(path.read_text().replace("machines = 2", "machines = 1"))
+    return path
+
+
+def _stop(verb: str, write: Write, tmp_path: Path, step: str, number: signal.Signals) -> None:
+    """Run the verb until the step hangs, send the signal, and look at how it ended."""
+    arguments = [verb, _experiment(write, RUN_STEPS[step])]
+    if verb == "run":
+        arguments += ["--results", tmp_path / "stopped"]
+    with started(tmp_path / "call", *arguments) as process:
+        _await_step(tmp_path, step, process)
+        process.signal(number)
+        ending = process.ends()
+    if number == signal.SIGKILL:
+        assert ending.code == -signal.SIGKILL
+        return
+    assert ending.code == main.INTERRUPTED
+    assert 'interrupted; of deployment "paper" this was created:' in ending.stderr
+    assert str(_deployment(tmp_path)) in ending.stderr
+    assert "continuum down paper" in ending.stderr
+    if step not in {"machine image", "network"}:
+        assert "edge-1 (running)" in ending.stderr
+
+
+def _is_up(cli: Cli) -> bool:
+    (deployment,) = cli("status", "--json").json
+    states = {machine["state"] for machine in deployment["machines"]}
+    return states == {"running"} and deployment["links_in_force"] == deployment["links_asked"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("step", STEPS)
+def test_up_goes_on_where_it_was_stopped(
+    cli: Cli, write: Write, tmp_path: Path, step: str, number: signal.Signals
+) -> None:
+    _stop("up", write, tmp_path, step, number)
+    assert cli("up", _experiment(write)).code == 0
+    assert _is_up(cli)
+    assert cli("down", "paper").code == 0
+    assert not _deployment(tmp_path).exists()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("step", STEPS)
+def test_down_cleans_what_a_stopped_up_left(
+    cli: Cli, write: Write, tmp_path: Path, step: str, number: signal.Signals
+) -> None:
+    _stop("up", write, tmp_path, step, number)
+    assert cli("status").code == 0
+    assert cli("down", "paper").code == 0
+    assert not _deployment(tmp_path).exists()
+    assert cli("status", "--json").json == []
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("step", RUN_STEPS)
+def test_run_goes_on_where_it_was_stopped(
+    cli: Cli, write: Write, tmp_path: Path, step: str, number: signal.Signals
+) -> None:
+    _stop("run", write, tmp_path, step, number)
+    machines_were_up = step not in STEPS
+    if number == signal.SIGINT and machines_were_up:
+        record = json.loads((tmp_path / "stopped" / "run.json").read_text())
+        assert record["status"] == "interrupted"
+    ending = cli("run", _experiment(write), "--results", tmp_path / "again")
+    assert ending.code == 0, ending.stderr
+    assert json.loads((tmp_path / "again" / "run.json").read_text())["status"] == "done"
+    assert cli("down", "paper").code == 0
+    assert not _deployment(tmp_path).exists()
+
+
+def test_sigterm_and_a_closed_terminal_end_it_as_ctrl_c_does(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        _stop("up", write, tmp_path, "links", number)
+    assert cli("down", "paper").code == 0
+
+
+def test_ctrl_c_under_load_keeps_the_samples_so_far(cli: Cli, write: Write, tmp_path: Path) -> None:
+    path = _experiment(write)
+    path.write_text(path.read_text().replace('duration = "0.5 s"', 'duration = "60 s"'))
+    with started(tmp_path / "call", "run", path, "--results", tmp_path / "stopped") as process:
+        _await_step(tmp_path, "repetition 1 of 1", process)
+        start = next(iter(_deployment(tmp_path).glob("machines/endpoint-1/files/**/start")), None)
+        end = time.monotonic() + 30
+        while start is None and time.monotonic() < end:
+            time.sleep(0.01)
+            start = next(
+                iter(_deployment(tmp_path).glob("machines/endpoint-1/files/**/start")), None
+            )
+        process.signal(signal.SIGINT)
+        assert process.ends().code == main.INTERRUPTED
+    record = json.loads((tmp_path / "stopped" / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    assert (tmp_path / "stopped" / "samples.parquet").exists()
+    assert cli("down", "paper").code == 0
+
+
+def test_two_ups_of_one_name_at_once(cli: Cli, write: Write, tmp_path: Path) -> None:
+    with started(tmp_path / "call", "up", _experiment(write, "create:edge-1")) as first:
+        _await_step(tmp_path, "machines", first)
+        for verb in ("up", "run"):
+            ending = cli(verb, _experiment(write))
+            assert ending.code == 1
+            assert f"is being changed by process {first.process.pid}" in ending.stderr
+        assert cli("down", "paper").code == 1
+        assert cli("status").code == 0
+        first.signal(signal.SIGINT)
+        assert first.ends().code == main.INTERRUPTED
+    assert cli("up", _experiment(write)).code == 0
+    assert cli("down", "paper").code == 0

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from command_line import Cli, Write
+
+MACHINES = ["edge-1", "endpoint-1", "endpoint-2"]
+
+
+@pytest.fixture
+def up(cli: Cli, write: Write) -> Path:
+    path: Path = write()
+    assert cli("up", path).code == 0
+    return path
+
+
+def test_up_tells_each_step_and_the_ways_on(cli: Cli, write: Write) -> None:
+    ending = cli("up", write())
+    assert ending.code == 0
+    assert not ending.stdout
+    for step in ("machine image", "network", "machines", "links"):
+        assert f"done    infrastructure: {step}" in ending.stderr
+    assert "continuum ssh paper edge-1" in ending.stderr
+    assert "continuum down paper" in ending.stderr
+
+
+def test_up_as_json_is_data_alone(cli: Cli, write: Write) -> None:
+    found = cli("up", write(), "--json").json
+    assert found["deployment"] == "paper"
+    assert [machine["name"] for machine in found["machines"]] == MACHINES
+    assert {change["action"] for change in found["changes"]} == {"create"}
+
+
+def test_a_second_up_changes_nothing(cli: Cli, up: Path) -> None:
+    ending = cli("up", up)
+    assert ending.code == 0
+    assert "nothing was changed" in ending.stderr
+    assert "same    infrastructure: machines" in ending.stderr
+    assert cli("plan", up, "--detailed-exitcode").code == 0
+
+
+def test_a_changed_file_is_told_and_only_the_difference_is_done(cli: Cli, write: Write) -> None:
+    cli("up", write())
+    bigger = write(edge=2)
+    plan = cli("plan", bigger, "--detailed-exitcode")
+    assert plan.code == 6
+    assert "create edge-2" in plan.stdout
+    assert "create edge-1" not in plan.stdout
+    found = cli("up", bigger, "--json").json
+    changes = [(change["action"], change["what"]) for change in found["changes"]]
+    assert changes == [("create", "edge-2"), ("update", "links")]
+    ending = cli("up", write())
+    assert "remove edge-2" in ending.stderr
+    assert len(cli("status", "--json").json[0]["machines"]) == 3
+
+
+def test_a_stopped_machine_is_started_again(cli: Cli, up: Path) -> None:
+    assert cli("exec", "edge-1", "--", "poweroff").code == 0
+    states = {each["name"]: each["state"] for each in cli("status", "--json").json[0]["machines"]}
+    assert states == {"edge-1": "stopped", "endpoint-1": "running", "endpoint-2": "running"}
+    ending = cli("exec", "edge-1", "--", "uptime")
+    assert ending.code == 4
+    assert "edge-1" in ending.stderr
+    assert cli("logs", "edge-1").code == 4
+    assert cli("up", up).code == 0
+    assert cli("exec", "edge-1", "--", "uptime").code == 0
+
+
+def test_recreate_replaces_machines_that_are_right(cli: Cli, up: Path, tmp_path: Path) -> None:
+    mark = tmp_path / ".state/continuum/deployments/paper/machines/edge-1/files/mark"
+    mark.parent.mkdir(exist_ok=True)
+    mark.write_text("")
+    assert cli("up", up).code == 0
+    assert mark.exists()
+    assert cli("up", up, "--recreate").code == 0
+    assert not mark.exists()
+
+
+def test_two_deployments_side_by_side(cli: Cli, write: Write) -> None:
+    for name in ("first", "second"):
+        assert cli("up", write(name)).code == 0
+    assert [each["name"] for each in cli("status", "--json").json] == ["first", "second"]
+    assert [each["name"] for each in cli("status", "second", "--json").json] == ["second"]
+    ending = cli("exec", "edge-1", "--", "hostname")
+    assert ending.code == 5
+    assert cli("ssh-config").code == 2
+    assert cli("exec", "second", "edge-1", "--", "hostname").stdout == "edge-1\n"
+    assert cli("down", "first").code == 0
+    assert [each["name"] for each in cli("status", "--json").json] == ["second"]
+
+
+def test_plan_touches_nothing(cli: Cli, write: Write, tmp_path: Path) -> None:
+    ending = cli("plan", write(), "--json")
+    assert ending.code == 0
+    assert len(ending.json["infrastructure"]["machines"]) == 3
+    assert ending.json["origins"]["network.preset"].endswith("paper.toml:14")
+    assert not (tmp_path / ".state").exists()
+
+
+def test_plan_shows_where_values_are_from(cli: Cli, write: Write) -> None:
+    shown = cli("plan", write(), "--set", "tiers.edge.cores=7").stdout
+    (line,) = [line for line in shown.splitlines() if line.startswith("  tiers.edge.cores")]
+    assert line.split() == ["tiers.edge.cores", "7", "--set"]
+    assert "tiers.edge.quota" not in shown
+    assert "tiers.edge.quota" in cli("plan", write(), "--all").stdout
+
+
+@pytest.mark.usefixtures("up")
+def test_status_shows_what_is_up(cli: Cli) -> None:
+    shown = cli("status").stdout
+    assert "paper (fake): 3 of 3 machines running, 2 of 2 links in force" in shown
+    assert "continuum down paper" in shown
+
+
+def test_status_without_a_deployment(cli: Cli) -> None:
+    assert cli("status", "--json").json == []
+    ending = cli("status")
+    assert (ending.code, ending.stdout) == (0, "")
+    assert cli("status", "absent").code == 5
+
+
+@pytest.mark.usefixtures("up")
+def test_exec_runs_on_machines_and_tiers(cli: Cli) -> None:
+    assert cli("exec", "paper", "edge-1", "--", "hostname").stdout == "edge-1\n"
+    several = cli("exec", "endpoint", "--", "hostname").stdout
+    assert several == "endpoint-1 | endpoint-1\nendpoint-2 | endpoint-2\n"
+    found = cli("exec", "--json", "all", "--", "hostname").json
+    assert [(each["machine"], each["stdout"]) for each in found] == [
+        (name, f"{name}\n") for name in MACHINES
+    ]
+
+
+@pytest.mark.usefixtures("up")
+def test_exec_tells_which_machine_failed(cli: Cli) -> None:
+    ending = cli("exec", "edge-1", "endpoint-2", "--", "false")
+    assert ending.code == 1
+    assert "edge-1: status 1, endpoint-2: status 1" in ending.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["exec", "edge-1"], 2),
+        (["exec", "--", "hostname"], 2),
+        (["exec", "paper", "--", "hostname"], 2),
+        (["exec", "edge-9", "--", "hostname"], 5),
+        (["exec", "paper", "edge-9", "--", "hostname"], 5),
+        (["ssh"], 2),
+        (["ssh", "edge-9"], 5),
+        (["ssh", "edge-1", "edge-2"], 2),
+        (["ssh", "edge-1"], 3),
+        (["ssh-config"], 5),
+        (["ssh-config", "absent"], 5),
+        (["logs", "edge-9"], 5),
+        (["logs", "endpoint"], 2),
+        (["logs", "paper", "edge-1", "endpoint-1"], 2),
+        (["logs", "--follow"], 2),
+        (["logs", "--unit", "x.service"], 2),
+        (["down"], 2),
+        (["down", "paper", "--all"], 2),
+        (["down", "absent"], 5),
+        (["down", "../paper"], 5),
+        (["status", "x" * 500], 5),
+    ],
+)
+@pytest.mark.usefixtures("up")
+def test_what_cannot_be_meant_changes_nothing(cli: Cli, arguments: list[str], code: int) -> None:
+    ending = cli(*arguments)
+    assert ending.code == code, ending.stderr
+    assert "error:" in ending.stderr
+    assert not ending.stdout
+    assert len(cli("status", "--json").json) == 1
+
+
+@pytest.mark.parametrize("verb", ["ssh", "exec", "logs", "ssh-config"])
+def test_without_a_deployment_there_is_nothing_to_reach(cli: Cli, verb: str) -> None:
+    arguments = {"ssh": ["edge-1"], "exec": ["edge-1", "--", "ls"]}.get(verb, [])
+    ending = cli(verb, *arguments)
+    assert ending.code == 5
+    assert "error:" in ending.stderr
+
+
+@pytest.mark.usefixtures("up")
+def test_the_only_deployment_is_meant_and_named(cli: Cli) -> None:
+    ending = cli("logs", "edge-1")
+    assert ending.code == 0
+    assert 'deployment "paper", the only one' in ending.stderr
+    assert "it is fake" in ending.stdout
+
+
+@pytest.mark.usefixtures("up")
+def test_ssh_replaces_this_process_by_ssh(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from continuum.infrastructure.providers.contract import Capabilities
+    from continuum.infrastructure.providers.fake import Fake
+
+    class Replaced(Exception):
+        pass
+
+    calls: list[list[str]] = []
+
+    def execv(path: str, arguments: list[str]) -> None:
+        calls.append(arguments)
+        raise Replaced(path)
+
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(
+        Fake,
+        "capabilities",
+        Capabilities(
+            one_clock=True,
+            quota_covers="machine",
+            disk_limits="none",
+            needs_root=False,
+        ),
+    )
+    program = tmp_path / "ssh"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    config = tmp_path / ".state/continuum/deployments/paper/ssh_config"
+    config.write_text("Host edge-1\n")
+    cli("ssh", "edge-1")
+    cli("ssh", "paper", "edge-1", "--", "ls | wc -l")
+    cli("ssh", "edge-1", "--", "grep", "two words")
+    start = [str(program), "-F", str(config), "edge-1"]
+    assert calls == [start, [*start, "--", "ls | wc -l"], [*start, "--", "grep 'two words'"]]
+    assert cli("ssh-config").stdout == "Host edge-1\n"
+    assert cli("ssh-config", "--json").json["text"] == "Host edge-1\n"
+
+
+@pytest.mark.usefixtures("up")
+def test_logs_show_what_was_done(cli: Cli) -> None:
+    shown = cli("logs", "paper").stdout
+    assert "StepFinished" in shown
+    assert "machine image" in shown
+    assert len(cli("logs", "-n", "1").stdout.splitlines()) == 1
+    found = cli("logs", "--json", "edge-1").json
+    assert found == {"deployment": "paper", "log": "edge-1", "lines": found["lines"]}
+
+
+@pytest.mark.usefixtures("up")
+def test_a_deployment_without_a_log_says_so(cli: Cli, tmp_path: Path) -> None:
+    for log in (tmp_path / ".state/continuum/deployments/paper/logs").iterdir():
+        log.unlink()
+    assert cli("logs").code == 5
+
+
+@pytest.mark.usefixtures("up")
+def test_down_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
+    ending = cli("down", "paper", "--json")
+    assert ending.json == {"removed": ["paper"]}
+    deployments = tmp_path / ".state/continuum/deployments"
+    assert not list(deployments.iterdir())
+    assert cli("down", "paper").code == 5
+
+
+def test_down_all(cli: Cli, write: Write) -> None:
+    for name in ("first", "second"):
+        cli("up", write(name))
+    assert cli("down", "--all", "--json").json == {"removed": ["first", "second"]}
+    ending = cli("down", "--all")
+    assert ending.code == 0
+    assert "nothing to remove" in ending.stderr
+
+
+@pytest.mark.parametrize("operation", ["image", "network", "create", "create:endpoint-2", "links"])
+def test_a_failed_step_is_told_whole_and_up_goes_on_later(
+    cli: Cli, write: Write, operation: str
+) -> None:
+    ending = cli("up", write(fake=f'fail_at = ["{operation}"]'))
+    assert ending.code == 1
+    assert "failed  infrastructure:" in ending.stderr
+    lines = ending.stderr.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("error:"))
+    shown = lines[place:]
+    assert [line.split(":")[0].strip() for line in shown[:3]] == ["error", "where", "last output"]
+    assert shown[-1].startswith("  what to do:")
+    assert cli("status").code == 0
+    assert cli("up", write()).code == 0
+    assert cli("down", "paper").code == 0
+    assert cli("status", "--json").json == []
+
+
+def test_a_failed_down_can_be_repeated(cli: Cli, write: Write) -> None:
+    cli("up", write(fake='fail_at = ["destroy"]'))
+    assert cli("down", "paper").code == 1
+    assert cli("status", "--json").json[0]["name"] == "paper"
+    cli("up", write())
+    assert cli("down", "paper").code == 0
+
+
+@pytest.mark.usefixtures("up")
+def test_a_deployment_whose_files_are_damaged_can_be_removed(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / ".state/continuum/deployments/paper"
+    (folder / "experiment.json").write_text("{")
+    with (folder / "journal.jsonl").open("a") as journal:
+        journal.write('{"at": 1, "ph')
+    assert cli("status").code == 0
+    assert cli("down", "paper").code == 0
+
+
+@pytest.mark.usefixtures("up")
+def test_every_event_is_in_the_deployments_log(tmp_path: Path) -> None:
+    (log,) = (tmp_path / ".state/continuum/deployments/paper/logs").glob("*-up-*.log")
+    assert log.stat().st_mode & 0o777 == 0o600
+    journal = (tmp_path / ".state/continuum/deployments/paper/journal.jsonl").read_text()
+    steps = {json.loads(line)["step"] for line in journal.splitlines()}
+    assert all(step in log.read_text() for step in steps)

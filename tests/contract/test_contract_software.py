@@ -1,0 +1,18 @@
+"""Our own services, managers and execution models hold their contracts."""
+
+from __future__ import annotations
+
+from continuum.software.contract import ResourceManager, Service
+from continuum.software.managers.none import NoManager
+from continuum.software.services.mqtt import Mqtt
+from continuum.testing.software import ResourceManagerContract, ServiceContract
+
+
+class TestMqtt(ServiceContract):
+    def subject(self) -> Service:
+        return Mqtt()
+
+
+class TestNoManager(ResourceManagerContract):
+    def subject(self) -> ResourceManager:
+        return NoManager()
