@@ -7,18 +7,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
+
 from brokers import broker
+from continuum import folders
 from continuum.benchmark.applications.command import CommandApplication
 from continuum.benchmark.applications.image_classification import ImageClassification
 from continuum.benchmark.contract import Application
 from continuum.experiment.model import Benchmark, Experiment, Tier
 from continuum.testing.application import ApplicationContract
 
+# Taken before tests get a cache of their own: packages are downloaded once, not for each test.
+CACHE = folders.cache_folder()
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own-application"
 
 
 class TestImageClassification(ApplicationContract):
     application_type = ImageClassification
+
+    @pytest.fixture(autouse=True)
+    def _packages(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(folders, "cache_folder", lambda: CACHE)
 
     def unfit(self) -> tuple[Experiment, ...]:
         # One endpoint for two workers.

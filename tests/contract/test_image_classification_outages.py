@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -64,12 +65,20 @@ class Bench:
         return sorted(found, key=lambda sample: int(sample["sequence"]))
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What would be baked into the machine image. Not a test's own cache: packages stay."""
+    root = tmp_path_factory.mktemp("image")
+    LocalHost(root).install(ImageClassification(ImageClassificationSettings()).install())
+    return root
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, installed: Path) -> Iterator[Bench]:
     application = ImageClassification(ImageClassificationSettings())
+    shutil.copytree(installed, tmp_path, dirs_exist_ok=True)
     with broker(tmp_path) as running, LocalHost(tmp_path) as host:
         application.port = running.port
-        host.install(application.install())
         worker = application.worker(WORKER, (ENDPOINT,))
         endpoint = application.endpoint(ENDPOINT, LOAD)
         for spec in (worker, endpoint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from continuum.software.contract import ExecutionModel
 from continuum.software.execution_models.process import Process
 from continuum.software.services import mqtt
 from continuum.testing.software import ExecutionModelContract
+from doc_files import write_files_of
 
 pytestmark = pytest.mark.e2e
 
@@ -161,18 +163,40 @@ def test_a_role_that_fails_names_task_machine_and_log(up: Up) -> None:
         assert up.execute() is True
 
 
-class TestProcess(ExecutionModelContract):
-    """The execution model `process` on one of the machines."""
+class OnEdge(ExecutionModelContract):
+    """On one of the machines."""
 
     @pytest.fixture(autouse=True)
     def _on(self, up: Up) -> None:
         self.up = up
 
-    def subject(self) -> ExecutionModel:
-        return Process()
-
     def machine(self) -> Machine:
         return self.up.edge
+
+
+class TestModelOfTheDocumentation(OnEdge):
+    """`docs/write-your-own-execution-model.md`."""
+
+    @pytest.fixture(autouse=True)
+    def _written(self, tmp_path: Path) -> None:
+        write_files_of("write-your-own-execution-model.md", tmp_path)
+        path = tmp_path / "my_plugin" / "background.py"
+        spec = importlib.util.spec_from_file_location("background", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        self.model: type[ExecutionModel] = module.Background
+
+    def subject(self) -> ExecutionModel:
+        return self.model()
+
+
+class TestProcess(OnEdge):
+    """The execution model `process`."""
+
+    def subject(self) -> ExecutionModel:
+        return Process()
 
     def test_a_killed_worker_has_failed(self) -> None:
         process = self.process("import time; time.sleep(600)")

@@ -34,6 +34,8 @@ class Memory(Machine):
         self.gone = False
 
     def run(self, command: Command) -> Result:
+        if command.arguments[:2] == ("rm", "-rf"):
+            self.files.clear()
         return Result(command, 0, b"", b"", 0.0)
 
     def stream(self, command: Command) -> Iterator[str]:
@@ -217,6 +219,23 @@ def test_all_samples_come_home_and_nothing_keeps_running(make_run: Any) -> None:
     row = collected.rows[0]
     assert (row["run"], row["repetition"]) == ("run-1", 1)
     assert run.worker_model.running == set()
+
+
+def test_what_an_earlier_run_left_is_not_taken_for_this_ones(make_run: Any) -> None:
+    run = make_run()
+    for machine in run.machines.values():
+        machine.files["/var/lib/continuum/run/endpoint-1-1/start"] = b"1"
+    seen = []
+    original = run.endpoint_model.start
+
+    def look(machine: Machine, process: ProcessSpec) -> None:
+        assert isinstance(machine, Memory)
+        seen.extend(machine.files)
+        original(machine, process)
+
+    run.endpoint_model.start = look
+    phase.execute(run)
+    assert [path for path in seen if path.endswith("start")] == []
 
 
 def test_a_request_that_no_sample_speaks_of_is_lost(make_run: Any) -> None:

@@ -24,6 +24,9 @@ from continuum.experiment.model import Benchmark, Experiment, Tier
 from continuum.images.recipe import PythonPackages, Tree
 from continuum_runtime.classifier import CannotClassify, decode
 
+# Taken before tests get a cache of their own: packages are downloaded once, not for each test.
+CACHE = folders.cache_folder()
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -53,7 +56,10 @@ def test_photos_are_as_large_as_the_original_ones(data: Path) -> None:
     assert max(sizes) < 110_000
 
 
-def test_the_same_photos_each_time(data: Path, tmp_path: Path) -> None:
+def test_the_same_photos_each_time(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "cache_folder", lambda: CACHE)
     build.write(tmp_path, lambda _: None)
     again = tmp_path / build.FOLDER.lstrip("/")
     for path in data.rglob("*"):

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from continuum.benchmark.contract import RUN_FOLDER
 from continuum.benchmark.sample_lines import parse_lines
 from continuum.errors import (
     ContinuumError,
@@ -20,6 +21,7 @@ from continuum.errors import (
     StepFailed,
     TimedOut,
 )
+from continuum.machine import Command
 from continuum.parallel import for_each
 
 if TYPE_CHECKING:
@@ -88,6 +90,7 @@ def execute(run: Run) -> Collected:
     workers = [process for _, process in run.plan.workers]
     try:
         _forget_everything(run)
+        _empty_run_folders(run)
         if workers:
             with journal.step(
                 run.events, PHASE, "workers", waits_for=f"{len(workers)} workers to be ready"
@@ -124,6 +127,14 @@ def _forget_everything(run: Run) -> None:
             run.events.note(f"{process.name} on {process.machine} not stopped: {error.message}")
 
     for_each(stop, list(_processes(run)))
+
+
+def _empty_run_folders(run: Run) -> None:
+    """What an earlier run left would be taken for this one's: its `start` file above all."""
+    used = dict.fromkeys(process.machine for _, process in _processes(run))
+    for_each(
+        lambda name: run.machines[name].run(Command(("rm", "-rf", RUN_FOLDER))).check(), used
+    )
 
 
 def _start(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:

@@ -328,7 +328,7 @@ class _Options:
         for section in ("benchmark", "execution_model"):
             entries = [each for each in self._ini.entries if each.section == section]
             self._read_entries(section, entries)
-        if "benchmark" not in self._ini.sections and "infra_only" not in self._bad:
+        if not self.has_benchmark and "infra_only" not in self._bad:
             self._problem(0, "section [benchmark] is missing", "or set infra_only = True")
 
     def _read_entries(self, section: str, entries: list[Entry]) -> None:
@@ -374,6 +374,11 @@ class _Options:
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401  options have any type
         """The value, else the default."""
         return self._values.get(name, _ALL[name].default)
+
+    @property
+    def has_benchmark(self) -> bool:
+        """Whether the section stands in the file."""
+        return "benchmark" in self._ini.sections
 
     def written(self, name: str) -> Any:  # noqa: ANN401  options have any type
         """The value as it stands in the file, None when it does not."""
@@ -442,7 +447,7 @@ _NODES = tuple(f"{tier}_nodes" for tier in TIERS)
 
 def _check(options: _Options) -> None:
     _check_infrastructure(options)
-    if not options["infra_only"] and not options.is_bad("infra_only"):
+    if not options["infra_only"] and not options.is_bad("infra_only") and options.has_benchmark:
         _check_benchmark(options)
 
 

@@ -95,11 +95,11 @@ def dotted(path: KeyPath) -> str:
     return ".".join(str(part) for part in path)
 
 
-def shown(value: object) -> str:
+def shown(value: object, limit: int = 40) -> str:
     """A value inside a message: short, on one line, with nothing that a terminal obeys."""
     text = str(value)
-    text = "".join(letter if letter.isprintable() else "?" for letter in text[:41])
-    return text[:40] + "…" if len(text) > 40 else text
+    cut = "".join(letter if letter.isprintable() else "?" for letter in text[:limit])
+    return cut + "…" if len(text) > limit else cut
 
 
 def read_text(path: Path) -> str:

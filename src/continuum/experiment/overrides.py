@@ -34,7 +34,7 @@ def apply(
     for name in sorted(environment or {}):
         if name.startswith(PREFIX):
             path = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
-            source = Source(name, environment=True)
+            source = Source(shown(name, 100), environment=True)
             assert environment is not None
             problems += _put(document, path, environment[name], source)
     for setting in settings:

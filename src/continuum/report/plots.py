@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from markupsafe import Markup
@@ -96,7 +96,7 @@ def distribution(samples: pa.Table) -> Markup:
                 fontsize=8,
                 color=_COLOURS["muted"],
             )
-        _perhaps_logarithmic(axes.set_xscale, latency)
+        _perhaps_logarithmic(axes, "x", latency)
         axes.set_ylim(0, 1.0)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25", "50", "75", "100 %"])
         axes.set_xlabel("end-to-end latency, ms")
@@ -137,7 +137,7 @@ def timeline(samples: pa.Table) -> Markup:
                         label=_label(name) if few and alpha > 0.5 and shown.any() else None,
                     )
         if shown.any():
-            _perhaps_logarithmic(axes.set_yscale, latency[shown])
+            _perhaps_logarithmic(axes, "y", latency[shown])
         else:
             axes.set_yticks([])
         if axes.get_yscale() == "linear":
@@ -252,10 +252,14 @@ def _cumulative(axes: Axes, taken: Floats, colour: str, label: str) -> None:
     )
 
 
-def _perhaps_logarithmic(set_scale: Callable[[str], None], taken: Floats) -> None:
+def _perhaps_logarithmic(axes: Axes, way: Literal["x", "y"], taken: Floats) -> None:
     """Where the largest is far from the median a linear axis would show one corner only."""
-    if taken.min() > 0 and taken.max() > 20 * np.median(taken):
-        set_scale("log")
+    if taken.min() <= 0 or taken.max() <= 20 * np.median(taken):
+        return
+    axes.set(**{f"{way}scale": "log"})
+    axis = axes.xaxis if way == "x" else axes.yaxis
+    axis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axis.set_minor_formatter(lambda *_: "")
 
 
 def _places(samples: pa.Table) -> tuple[Floats, list[tuple[int, float, float]]]:

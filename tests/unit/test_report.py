@@ -1,0 +1,394 @@
+"""The report: the page, its drawing and plots, and the summary in the terminal."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_runs import CLOUD_4G, EDGE_4G, MadeUp, Measurement
+from rich.console import Console
+
+from continuum.benchmark import samples
+from continuum.benchmark.results import LINKS_FILE, Run, WorkerRecord, write_run
+from continuum.errors import NotFound
+from continuum.infrastructure.plan import LinkSettings
+from continuum.report import format as show
+from continuum.report import plots, terminal, topology
+from continuum.report.page import write_report
+from continuum.report.table import link_rows, summary_table
+from continuum.testing.synthetic import Behaviour, MadeUpLoad
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "report"
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """Elements that are open at the end, addresses that would be loaded, and the visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.addresses: list[str] = []
+        self.elements: list[str] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        for name, value in attrs:
+            if name in {"src", "href", "xlink:href", "action", "data"} and value:
+                self.addresses.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in {"style", "script"}:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def report(made_up: MadeUp, folder: Path) -> Page:
+    made_up.write(folder)
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    return page
+
+
+LOSSY = Behaviour(forward=LinkSettings(7.5, 2.5, 8, 7.21), back=EDGE_4G, late=0.05, failed=0.03)
+EVERY_KIND = {
+    "plain": MadeUp(),
+    "one endpoint": MadeUp(tiers={"edge": 1, "endpoint": 1}, endpoints=1),
+    "many endpoints": MadeUp(tiers={"edge": 1, "endpoint": 60}, endpoints=60),
+    "repetitions": MadeUp(repetitions=14, load=MadeUpLoad(duration=2, warmup=0)),
+    "many samples": MadeUp(load=MadeUpLoad(frequency=200)),
+    "lossy": MadeUp(repetitions=2, behaviour=LOSSY),
+    "all lost": MadeUp(behaviour=Behaviour(forward=LinkSettings(loss_percent=100))),
+    "one request": MadeUp(endpoints=1, load=MadeUpLoad(frequency=1, warmup=0, duration=1)),
+    "no links": MadeUp(links=(), behaviour=Behaviour()),
+    "links not measured": MadeUp(measured=False),
+    "infrastructure only": MadeUp(endpoints=0),
+    "nothing at all": MadeUp(tiers={}, endpoints=0, links=()),
+    "overload": MadeUp(behaviour=Behaviour(processing_ms=900)),
+}
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_every_kind_of_run_has_a_page_that_loads_nothing(kind: str, tmp_path: Path) -> None:
+    page = report(EVERY_KIND[kind], tmp_path)
+    assert all(address.startswith("#") for address in page.addresses)
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.elements)
+    assert "made-up" in page.text
+    # Stand-in colours have all become variables of the page.
+    assert not re.search(r"#0[0-9a-d]0[0-9a-d]0[0-9a-d]", (tmp_path / "report.html").read_text())
+
+
+def test_the_page_shows_what_the_run_holds(tmp_path: Path) -> None:
+    made_up = MadeUp()
+    page = report(made_up, tmp_path)
+    run = made_up.run(made_up.table())
+    assert run.all is not None
+    for row in summary_table(run):
+        for cell in (row.mean, row.deviation, row.p50, row.p95, row.p99):
+            assert cell.value in page.text
+            assert cell.interval in page.text
+    for words in (
+        "100 of 100 requests answered",
+        "as expected",
+        "ssh -F ssh_config endpoint-2",
+        "continuum down made-up",
+        'name = "made-up"',
+        "A Processor",
+        "16 GiB",
+        "one clock",
+        "A quota caps what all cores of a machine do together",
+        "9f1c2d3e4b5a6978",
+        "asked 7.5 ± 1.00",
+        "holds",
+    ):
+        assert words in page.text, words
+
+
+def test_the_status_and_its_reasons_come_first(tmp_path: Path) -> None:
+    reasons = ["12 of 540 requests got no answer", "worker-1 has failed"]
+    page = report(
+        MadeUp(behaviour=LOSSY, changes={"status": "degraded", "reasons": reasons}), tmp_path
+    )
+    head = page.text[: page.text.index("Overview")]
+    assert "degraded" in head
+    assert all(reason in head for reason in reasons)
+    for words in ("lost", "too late", "with an error", "unanswered", "not simulated"):
+        assert words in page.text
+
+
+def test_a_link_out_of_tolerance_is_said(tmp_path: Path) -> None:
+    made_up = MadeUp()
+    made_up.write(tmp_path)
+    off = Measurement(
+        "edge", "endpoint", "edge-1", "endpoint-2", "delay_ms", 7.5, None, 1, ok=False
+    )
+    samples.write_links(tmp_path / LINKS_FILE, [*made_up.measurements(), off])
+    page = Page(write_report(tmp_path).read_text())
+    assert "out of tolerance" in page.text
+    assert "edge-1 → endpoint-2" in page.text
+
+
+def test_thousands_of_links_are_cut_but_never_those_that_fail(tmp_path: Path) -> None:
+    made_up = MadeUp(endpoints=0)
+    made_up.write(tmp_path)
+    many = [
+        Measurement("edge", "endpoint", "edge-1", f"m-{n}", "delay_ms", 7.5, 7.6, 1, ok=n != 2999)
+        for n in range(3000)
+    ]
+    samples.write_links(tmp_path / LINKS_FILE, many)
+    page = Page(write_report(tmp_path).read_text())
+    assert "m-2999" in page.text
+    assert "And 2600 more that hold" in page.text
+    assert len((tmp_path / "report.html").read_text()) < 600_000
+
+
+def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>"
+    made_up = MadeUp()
+    run = made_up.write(tmp_path)
+    machines = [
+        machine.model_copy(update={"tier": f"{machine.tier}{evil}", "ssh": evil})
+        for machine in run.machines
+    ]
+    changed = run.model_copy(
+        update={
+            "run": evil,
+            "reasons": (evil, "\x1b[31mred", "$\\frac{1}{2}$", "half \udc80"),
+            "machines": tuple(machines),
+            "workers": (WorkerRecord(name=evil, machine="edge-1"),),
+            "table": tuple(
+                group.model_copy(update={"name": "$a_{b$ <i> 漢字 &amp;"}) for group in run.table
+            ),
+            "versions": {evil: evil},
+            "host": {evil: evil},
+            "experiment_text": f"</pre>{evil}",
+            "experiment": {"name": evil, "tiers": [evil], "benchmark": {}},
+            "notes": (evil,),
+        }
+    )
+    write_run(tmp_path, changed)
+    page = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert page.open == []
+    assert "script" not in page.elements
+    assert evil in page.text
+
+
+def test_a_report_can_be_made_again_and_is_the_same(tmp_path: Path) -> None:
+    MadeUp().write(tmp_path)
+    first = write_report(tmp_path).read_bytes()
+    assert write_report(tmp_path).read_bytes() == first
+
+
+def test_a_folder_without_results_has_no_report(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        write_report(tmp_path)
+
+
+def test_the_timeline_marks_what_was_not_answered() -> None:
+    svg = str(plots.timeline(MadeUp(repetitions=2, behaviour=LOSSY).table()))
+    for words in ("lost (", "too late (", "error (", "endpoint-1", "endpoint-2"):
+        assert words in svg
+
+
+def test_many_samples_become_bands() -> None:
+    table = MadeUp(load=MadeUpLoad(frequency=400)).table()
+    svg = str(plots.timeline(table))
+    assert "5 … 95 %" in svg
+    assert len(svg) < 100_000
+    assert len(str(plots.distribution(table))) < 100_000
+
+
+def test_one_request_far_from_all_others_makes_the_axis_logarithmic() -> None:
+    table = MadeUp(behaviour=Behaviour()).table()
+    answered = table["answered_ns"].to_pylist()
+    answered[30] += 60 * 10**9
+    place = table.column_names.index("answered_ns")
+    far = table.set_column(place, table.schema.field(place), [answered])
+    for draw in (plots.distribution, plots.timeline):
+        assert ">10,000<" in str(draw(far))
+        assert ">10,000<" not in str(draw(table))
+        assert "$" not in str(draw(far))
+
+
+def test_the_breakdown_shows_the_expected_transfers_only_when_there_are_any() -> None:
+    made_up = MadeUp()
+    assert ">expected<" in str(plots.breakdown(made_up.run(made_up.table())))
+    lossy = MadeUp(behaviour=LOSSY)
+    assert ">expected<" not in str(plots.breakdown(lossy.run(lossy.table())))
+    assert plots.breakdown(made_up.run(None)) == ""
+
+
+def test_nothing_measured_draws_no_links() -> None:
+    assert plots.links(None) == ""
+    assert link_rows(None) == []
+
+
+def drawing(made_up: MadeUp, folder: Path, **changes: Any) -> str:
+    table = None
+    if made_up.measured:
+        samples.write_links(folder / LINKS_FILE, made_up.measurements())
+        table = samples.read_links(folder / LINKS_FILE)
+    run = made_up.run(None).model_copy(update=changes)
+    return str(topology.draw(run, table))
+
+
+def test_the_topology_is_drawn_as_kept_in_the_repository(tmp_path: Path) -> None:
+    svg = drawing(MadeUp(), tmp_path).replace("><", ">\n<") + "\n"
+    assert svg == (GOLDEN / "topology.svg").read_text(encoding="utf-8")
+
+
+def test_many_machines_are_counted_rather_than_drawn(tmp_path: Path) -> None:
+    svg = drawing(MadeUp(tiers={"cloud": 1, "edge": 1, "endpoint": 500}), tmp_path)
+    assert "and 495 more" in svg
+    assert "500 machines" in svg
+    assert svg.count('class="chip"') == 8
+
+
+def test_directions_that_differ_are_both_told(tmp_path: Path) -> None:
+    links = [
+        ("cloud", "edge", CLOUD_4G),
+        ("cloud", "endpoint", CLOUD_4G),
+        ("endpoint", "cloud", EDGE_4G),
+        ("edge", "edge", LinkSettings(delay_ms=3)),
+    ]
+    svg = drawing(MadeUp(links=links, measured=False), tmp_path)
+    assert "↓ 45 ± 5 ms" in svg
+    assert "↑ 7.5 ± 2.5 ms" in svg
+    assert "among them 3 ms" in svg
+
+
+def test_links_of_single_machines_and_many_tiers_do_not_hinder(tmp_path: Path) -> None:
+    tiers = {f"tier{number}": 1 for number in range(7)}
+    links = [(a, b, CLOUD_4G) for a in tiers for b in tiers if a != b]
+    svg = drawing(MadeUp(tiers=tiers, links=[*links, ("tier0-1", "tier1", EDGE_4G)]), tmp_path)
+    assert svg.count('class="tier"') == 7
+
+
+def shown(run: Run, **options: Any) -> str:
+    console = Console(file=StringIO(), width=110, no_color=True)
+    console.print(terminal.summary(run, Path("results/made-up-1"), **options))
+    assert isinstance(console.file, StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
+
+
+def test_the_summary_is_as_kept_in_the_repository() -> None:
+    made_up = MadeUp()
+    assert shown(made_up.run(made_up.table())) == (GOLDEN / "summary.txt").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_the_summary_of_a_bad_run_says_why() -> None:
+    made_up = MadeUp(
+        behaviour=LOSSY, changes={"status": "degraded", "reasons": ["a worker\x1b[2J has failed"]}
+    )
+    text = shown(made_up.run(made_up.table()))
+    assert "degraded" in text
+    assert "a worker\ufffd[2J has failed" in text
+    assert "not simulated" in text
+    assert "lost" in text
+
+
+def test_the_summary_without_a_benchmark_has_the_ways_in() -> None:
+    run = MadeUp(endpoints=0, tiers={"edge": 40}).run(None)
+    text = shown(run)
+    assert "ssh -F ssh_config edge-20\n" in text
+    assert "and 20 more: continuum status made-up" in text
+    assert "continuum down made-up" in text
+    assert "latency" not in text
+
+
+def test_what_was_removed_has_no_way_in() -> None:
+    text = shown(MadeUp(endpoints=0).run(None), removed=True)
+    assert "ssh" not in text
+    assert "continuum down" not in text
+    assert "removed" in text
+
+
+def test_markup_in_texts_has_no_effect() -> None:
+    run = MadeUp(endpoints=0, changes={"run": "[bold]x[/bold]", "reasons": ["[/oops]"]}).run(None)
+    text = shown(run)
+    assert "[bold]x[/bold]" in text
+    assert "[/oops]" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0, "0"),
+        (0.00004, "0"),
+        (0.0521, "0.052"),
+        (1.818, "1.82"),
+        (14.149, "14.15"),
+        (127.25, "127.2"),
+        (62203.4, "62,203"),
+        (-3.5, "−3.50"),
+    ],
+)
+def test_numbers_keep_the_digits_that_count(value: float | None, text: str) -> None:
+    assert show.number(value) == text
+
+
+def test_words_for_shares_times_and_differences() -> None:
+    assert show.share(120, 120) == "100 %"
+    assert show.share(0, 120) == "0 %"
+    assert show.share(119_999, 120_000) == "> 99.9 %"
+    assert show.share(1, 120_000) == "< 0.1 %"
+    assert show.share(1, 3) == "33.3 %"
+    assert show.share(0, 0) == "–"
+    assert show.signed(1.5) == "+1.50"
+    assert show.percent(-0.01) == "0 %"
+    assert show.percent(-2.5) == "−2.5 %"
+    assert show.seconds(None) == "–"
+    assert show.seconds(12.34) == "12.3 s"
+    assert show.seconds(200) == "3 min 20 s"
+    assert show.seconds(7200) == "2 h"
+    assert show.seconds(7500) == "2 h 5 min"
+    assert show.lasted("2026-01-31T12:00:00+00:00", "2026-01-31T12:00:30+00:00") == "30.0 s"
+    assert show.lasted("yesterday", "today") == "–"
+    assert show.lasted("2026-01-31T12:00:00", "2026-01-31T12:00:30+00:00") == "–"
+    assert show.moment("2026-01-31T12:30:05.123+01:00") == "2026-01-31 12:30:05 +01:00"
+    assert show.moment("yesterday") == "yesterday"
+
+
+def test_a_label_can_always_be_drawn() -> None:
+    made_up = MadeUp()
+    run = made_up.run(made_up.table())
+    odd = tuple(replace_name(group, "漢字 $x$ 😀 \x07 " + "very " * 20) for group in run.table)
+    assert "????" not in str(plots.breakdown(run))
+    assert "$x$" in str(plots.breakdown(run.model_copy(update={"table": odd})))
+
+
+def replace_name(group: Any, name: str) -> Any:
+    return group.model_copy(update={"name": name})
+
+
+def test_made_up_runs_differ_by_their_behaviour() -> None:
+    assert replace(MadeUp(), endpoints=0).run(None).all is None
