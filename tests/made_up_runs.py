@@ -35,6 +35,8 @@ OWN = pa.schema(
 )
 EDGE_4G = LinkSettings(7.5, 2.5, 0, 7.21)
 CLOUD_4G = LinkSettings(45, 5, 0, 7.21)
+_LOAD = MadeUpLoad()
+_OVER_4G = Behaviour(forward=EDGE_4G, back=EDGE_4G)
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class MadeUp:
         ("endpoint", "edge", EDGE_4G),
     )
     measured: bool = True
-    load: MadeUpLoad = MadeUpLoad()
-    behaviour: Behaviour = Behaviour(forward=EDGE_4G, back=EDGE_4G)
+    load: MadeUpLoad = _LOAD
+    behaviour: Behaviour = _OVER_4G
     changes: dict[str, Any] = field(default_factory=dict)
 
     def table(self) -> pa.Table:

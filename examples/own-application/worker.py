@@ -8,9 +8,12 @@ import time
 
 
 class Handler(socketserver.StreamRequestHandler):
+    """One connection. Small answers leave at once."""
+
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
+        """Answer until the endpoint closes the connection."""
         for line in self.rfile:
             received = time.time_ns()
             request = json.loads(line)
@@ -27,6 +30,8 @@ class Handler(socketserver.StreamRequestHandler):
 
 
 class Server(socketserver.ThreadingTCPServer):
+    """Connections side by side."""
+
     allow_reuse_address = True
     daemon_threads = True
 

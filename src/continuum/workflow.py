@@ -246,16 +246,18 @@ def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     machines = infrastructure_execute.execute(
         deployment, todo.infrastructure, todo.recipe, provider, events
     )
-    if todo.software is not None:
-        software_execute.execute(
-            deployment,
-            todo.software,
-            machines,
-            events,
-            ssh=provider.capabilities.ssh,
-        )
+    changes = list(todo.changes)
+    if todo.software is not None and software_execute.execute(
+        deployment,
+        todo.software,
+        machines,
+        events,
+        ssh=provider.capabilities.ssh,
+    ):
+        named = ", ".join(dict.fromkeys(play.role for play in todo.software.plays))
+        changes.append(Change("update", f"software ({named})", "the machines did not have it"))
     infrastructure_execute.execute_links(deployment, todo.infrastructure, provider, events)
-    return Up(todo, tuple(machines), todo.changes)
+    return Up(todo, tuple(machines), tuple(changes))
 
 
 def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[str]:
@@ -279,6 +281,7 @@ def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[st
 
 def _down(deployment: Deployment, events: Events) -> None:
     with events.step("infrastructure", f"remove {deployment.name}", "machines to stop"):
+        software_execute.end_leftovers(deployment)
         for provider in _providers_of(deployment, events):
             provider.destroy(deployment)
         folders.remove_tree(deployment.folder)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from continuum_runtime import message as layout
-from continuum_runtime.open_loop import SampleFile, Schedule, announce_ready, await_start
+from continuum_runtime.open_loop import SampleFile, Schedule, announce_ready, await_start, clear
 
 _LAST_LOOK_SECONDS = 0.25
 """After the last request's time is up, so that an answer that is just late still counts as late."""
@@ -255,6 +255,7 @@ def send_all(config: Config, schedule: Schedule, way: Way, book: Book) -> None:
 def run(config: Config) -> None:
     """The endpoint's whole life."""
     folder = Path(config.folder)
+    clear(folder)
     session = int.from_bytes(os.urandom(8))
     book = Book(session, config.answer_timeout, SampleFile(folder))
     way: Way = (

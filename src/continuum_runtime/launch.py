@@ -28,6 +28,7 @@ from continuum_runtime.open_loop import (
     Schedule,
     announce_ready,
     await_start,
+    clear,
 )
 
 _POLL_SECONDS = 0.02
@@ -143,6 +144,7 @@ def run_worker(config: Config) -> int:
 def run_endpoint(config: Config, load: Load) -> int:
     """Run an endpoint from its start to its end; returns its status."""
     folder = Path(config.folder)
+    clear(folder)
     output = os.open(
         folder / SAMPLES_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644
     )

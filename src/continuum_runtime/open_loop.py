@@ -92,6 +92,12 @@ def write_file(path: Path, content: str = "") -> None:
     temporary.replace(path)
 
 
+def clear(folder: Path) -> None:
+    """Forget an earlier process in the same folder; before `ready` nobody writes `start`."""
+    for name in (READY_FILE, START_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
 def announce_ready(folder: Path) -> None:
     """Say that the process can start, or take requests."""
     write_file(folder / READY_FILE)

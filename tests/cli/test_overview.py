@@ -13,7 +13,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "cli"
 
 
 def _command(verb: str) -> click.Command:
-    found = continuum.get_command(click.Context(continuum), verb)  # type: ignore[attr-defined]
+    found = continuum.get_command(click.Context(continuum), verb)
     assert isinstance(found, click.Command)
     return found
 

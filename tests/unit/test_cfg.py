@@ -151,6 +151,7 @@ def test_everything_that_is_written_arrives() -> None:
         endpoint_memory = "512 MiB"
         frequency = "3 Hz"
         warmup = "0 s"
+        duration = "60 s"
     """)
     assert loaded.notes == (
         "middleIP_base: not used; images are built without machines of their own",
@@ -276,7 +277,8 @@ def test_secrets_of_a_cloud_are_not_kept() -> None:
 
 def test_infra_only_leaves_the_other_sections_alone() -> None:
     loaded = read(changed(EDGE, infra_only=True, frequency="often", model="lambda"))
-    assert loaded.experiment.software is loaded.experiment.benchmark is None
+    assert loaded.experiment.software is None
+    assert loaded.experiment.benchmark is None
     assert loaded.experiment.machine_count == 7
 
 
@@ -390,13 +392,19 @@ model = lambda
         "19: cpu_pin stands here again, after line 10",
         '20: "this is no option" is neither a section nor OPTION = VALUE',
         '22: unknown section [benchmrk] (did you mean "benchmark"?)',
-        '24: resource_manager: "kubernets" is not one of kubernetes, kubeedge, mist, none, '
-        'kubecontrol, kube_kata, baremetal, endpoint; did you mean "kubernetes"?',
-        '25: application: "image_clasification" is not one of image_classification, empty, '
-        'empty_kata, mem_usage, stress; did you mean "image_classification"?',
+        (
+            '24: resource_manager: "kubernets" is not one of kubernetes, kubeedge, mist, none, '
+            'kubecontrol, kube_kata, baremetal, endpoint; did you mean "kubernetes"?'
+        ),
+        (
+            '25: application: "image_clasification" is not one of image_classification, empty, '
+            'empty_kata, mem_usage, stress; did you mean "image_classification"?'
+        ),
         "26: frequency: must be at least 1, not 0",
-        '27: kube_version: "v1.99.0" is not one of v1.23.0, v1.24.0, v1.25.0, v1.26.0, v1.27.0'
-        '; did you mean "v1.27.0"?',
+        (
+            '27: kube_version: "v1.99.0" is not one of v1.23.0, v1.24.0, v1.25.0, v1.26.0, v1.27.0'
+            '; did you mean "v1.27.0"?'
+        ),
         '28: application_worker_cpu: must be a number, not "inf"',
         '30: model: "lambda" is not one of openfaas',
     ]
@@ -414,8 +422,8 @@ model = lambda
         (EDGE.partition("[benchmark]")[0], "section [benchmark] is missing (or set infra_only"),
         (
             changed(KUBERNETES, cloud_nodes=0),
-            "kubernetes needs at least one cloud machine and no edge machine; "
-            "this file has 0 cloud, 0 edge and 4 endpoint machines",
+            ("kubernetes needs at least one cloud machine and no edge machine; "
+            "this file has 0 cloud, 0 edge and 4 endpoint machines"),
         ),
         (
             changed(KUBERNETES, cloud_nodes=1),

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from continuum.benchmark.applications import command
 from continuum.benchmark.applications.command import CommandApplication, CommandSettings
-from continuum.benchmark.contract import RUN_FOLDER, Endpoint, Load, Worker
+from continuum.benchmark.contract import RUN_FOLDER, Endpoint, Load, Transport, Worker
 from continuum.errors import UsageError
 from continuum.experiment.model import Benchmark, Experiment, Tier
 from continuum.images.recipe import DebianPackages, PythonPackages
@@ -160,6 +160,11 @@ def test_which_experiments_fit(
 def test_settings_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         CommandSettings.model_validate({"endpoint": "./send", **settings})
+
+
+def test_what_crosses_the_network_is_known_when_the_settings_say_it() -> None:
+    assert application().transport() is None
+    assert application(protocol_bytes=7).transport() == Transport(protocol_bytes=7)
 
 
 def test_packages_are_installed() -> None:

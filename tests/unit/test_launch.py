@@ -87,6 +87,15 @@ def test_an_endpoint_is_started_with_the_time_and_its_output_are_the_samples(
     assert (tmp_path / "samples.jsonl").read_text() == f"{began}\n"
 
 
+def test_an_earlier_start_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "start").write_text("5")
+    code = "import os; print(os.environ['CONTINUUM_START_NS'])"
+    with launched(tmp_path, code, load=LOAD) as process:
+        began = start(tmp_path)
+        assert process.wait(10) == 0
+    assert (tmp_path / "samples.jsonl").read_text() == f"{began}\n"
+
+
 def test_the_status_of_an_endpoint_is_handed_on(tmp_path: Path) -> None:
     with launched(tmp_path, "raise SystemExit(3)", load=LOAD) as process:
         start(tmp_path)

@@ -214,8 +214,8 @@ def test_another_provider_leaves_the_files_settings_behind() -> None:
     [
         (
             "benchmark.duration=30x",
-            '--set: benchmark.duration: "30x": unknown unit; '
-            "known units: us, µs, ms, s, min, h",
+            ('--set: benchmark.duration: "30x": unknown unit; '
+            "known units: us, µs, ms, s, min, h"),
         ),
         ("benchmark.duration", '--set: "benchmark.duration" has no "=": write KEY=VALUE'),
         ("=3", '--set: "" is not a key, as in benchmark.duration'),

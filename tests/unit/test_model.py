@@ -7,6 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from continuum.errors import UsageError
 from continuum.experiment.model import (
     Benchmark,
     Experiment,
@@ -19,7 +20,6 @@ from continuum.experiment.model import (
 )
 from continuum.experiment.presets import PRESETS, PresetLink, presets
 from continuum.experiment.units import trusted_numbers
-from continuum.errors import UsageError
 
 
 def experiment(**parts: object) -> Experiment:
@@ -31,7 +31,7 @@ def experiment(**parts: object) -> Experiment:
 def test_it_is_frozen_and_knows_no_other_keys() -> None:
     whole = experiment()
     with pytest.raises(ValidationError):
-        whole.name = "y"  # type: ignore[misc]
+        whole.name = "y"
     with pytest.raises(ValidationError):
         Tier.model_validate({"cors": 1})
 

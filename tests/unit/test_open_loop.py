@@ -13,6 +13,7 @@ from continuum_runtime.open_loop import (
     Schedule,
     announce_ready,
     await_start,
+    clear,
     write_file,
 )
 
@@ -86,6 +87,14 @@ def test_what_cannot_be_answered_in_time_is_not_sent() -> None:
 def test_ready_is_a_file(tmp_path: Path) -> None:
     announce_ready(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["ready"]
+
+
+def test_files_of_an_earlier_process_are_forgotten(tmp_path: Path) -> None:
+    for name in ("ready", "start", "config.json"):
+        (tmp_path / name).write_text("1")
+    clear(tmp_path)
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 def test_start_is_awaited(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
-from made_up_runs import CLOUD_4G, EDGE_4G, MadeUp, Measurement
 from rich.console import Console
 
 from continuum.benchmark import samples
@@ -22,6 +22,7 @@ from continuum.report import plots, terminal, topology
 from continuum.report.page import write_report
 from continuum.report.table import link_rows, summary_table
 from continuum.testing.synthetic import Behaviour, MadeUpLoad
+from made_up_runs import CLOUD_4G, EDGE_4G, MadeUp, Measurement
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "report"
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -208,6 +209,50 @@ def test_a_report_can_be_made_again_and_is_the_same(tmp_path: Path) -> None:
 def test_a_folder_without_results_has_no_report(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         write_report(tmp_path)
+
+
+def test_an_endpoint_that_answers_itself_is_no_worker(tmp_path: Path) -> None:
+    made_up = MadeUp(tiers={"endpoint": 2}, links=(), behaviour=Behaviour())
+    table = made_up.table()
+    place = table.column_names.index("worker")
+    itself = table.set_column(place, table.schema.field(place), table["endpoint"])
+    made_up.write(tmp_path)
+    run = made_up.run(itself)
+    write_run(tmp_path, run)
+    page = Page(write_report(tmp_path).read_text())
+    assert "worker requests" not in page.text
+    assert "endpoint requests" in page.text
+    assert "\nworker " not in shown(run)
+
+
+def test_drawings_are_files_of_their_own(tmp_path: Path) -> None:
+    MadeUp().write(tmp_path)
+    write_report(tmp_path)
+    names = {path.stem for path in (tmp_path / "plots").iterdir()}
+    assert names == {"topology", "breakdown", "links", "distribution", "timeline"}
+    for name in names:
+        text = (tmp_path / "plots" / f"{name}.svg").read_text(encoding="utf-8")
+        root = ET.fromstring(text)  # noqa: S314  our own file
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(" not in text
+    MadeUp(endpoints=0).write(tmp_path)
+    (tmp_path / "samples.parquet").unlink()
+    write_report(tmp_path)
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {"topology", "links"}
+
+
+def test_clocks_that_differ_are_said_with_one_way_figures(tmp_path: Path) -> None:
+    offsets = [
+        {"machine": "edge-1", "offset_ms": -0.5, "bound_ms": 0.1},
+        {"machine": "endpoint-1", "offset_ms": 1.0, "bound_ms": 0.2},
+    ]
+    for clock, words in (
+        ({"one_clock": False, "offsets": offsets}, "differ by at most 1.90 ms"),
+        ({"one_clock": False}, "may differ by any amount"),
+    ):
+        made_up = MadeUp(changes={"clock": clock})
+        assert words in report(made_up, tmp_path).text
+        assert words in shown(made_up.run(made_up.table()))
 
 
 def test_the_timeline_marks_what_was_not_answered() -> None:

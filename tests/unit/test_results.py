@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from made_up_runs import MadeUp
 from pydantic import ValidationError
 
 from continuum.benchmark.results import (
@@ -21,6 +20,7 @@ from continuum.benchmark.results import (
     write_run,
 )
 from continuum.errors import NotFound, StepFailed
+from made_up_runs import MadeUp
 
 
 def small(**changes: object) -> Run:

@@ -60,7 +60,9 @@ def test_rows_come_out_in_order() -> None:
         row(repetition=repetition, endpoint=endpoint, sequence=sequence)
         for repetition, endpoint, sequence in places
     )
-    found = zip(*(table[name].to_pylist() for name in ("repetition", "endpoint", "sequence")))
+    found = zip(
+        *(table[name].to_pylist() for name in ("repetition", "endpoint", "sequence")), strict=True
+    )
     assert list(found) == sorted(places)
 
 

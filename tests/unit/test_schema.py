@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from continuum.errors import InvalidExperiment
 from continuum.experiment import reference, schema
 from continuum.experiment.load import load, load_text
 from continuum.experiment.write import to_toml
@@ -75,7 +76,7 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 4
 
 
-@pytest.mark.parametrize("page", ["experiment.md"])
+@pytest.mark.parametrize("page", ["experiment.md", "legacy-cfg.md"])
 def test_snippets_in_the_pages_are_valid(
     page: str, validator: jsonschema.Draft202012Validator
 ) -> None:
@@ -112,8 +113,15 @@ def test_the_schema_refuses_what_the_reader_refuses(
     text: str, validator: jsonschema.Draft202012Validator
 ) -> None:
     assert not validator.is_valid(tomllib.loads(text))
-    with pytest.raises(Exception, match="x.toml"):
+    with pytest.raises(InvalidExperiment):
         load_text(text, Path("x.toml"))
+
+
+def test_the_example_of_an_old_file_is_read_as_the_page_says() -> None:
+    page = (DOCS / "legacy-cfg.md").read_text()
+    (old,) = re.findall(r"^```\n(\[infra.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (new,) = snippets(DOCS / "legacy-cfg.md")
+    assert to_toml(load_text(old, Path("old.cfg")).experiment) == new
 
 
 def test_the_schema_holds_defaults_as_they_are_written() -> None:
@@ -151,6 +159,8 @@ execution_model = "process"
 [benchmark]
 application = "command"
 endpoints = "edge"
+frequency = "5 Hz"
+duration = "60 s"
 
 [benchmark.command]
 endpoint = ["a", "b \\" \\\\ ü \\u007f"]

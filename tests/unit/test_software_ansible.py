@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,26 +112,30 @@ def test_it_ends_in_time(tmp_path: Path) -> None:
         run_playbook(prepare(tmp_path, tasks, one={}), lambda _: None, timeout=3)
 
 
+WAITS = """\
+import os, signal, sys, time
+if sys.argv[2] == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1], "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("manners", ["polite", "stubborn"])
 def test_what_interrupts_the_caller_ends_the_playbook(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manners: str
 ) -> None:
     pid_file = tmp_path / "pid"
-    wait = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
-    tasks = [
-        {
-            "name": "Wait",
-            "ansible.builtin.command": {"argv": [sys.executable, "-c", wait, str(pid_file)]},
-        }
-    ]
-    join: Callable[..., None] = threading.Thread.join
+    program = [sys.executable, "-c", WAITS, str(pid_file), manners]
+    if manners == "stubborn":
+        monkeypatch.setattr(ansible, "_GRACE", 0.0)
 
-    def interrupted(thread: threading.Thread, timeout: float | None = None) -> None:
-        if thread.name == "ansible" and not pid_file.exists():
-            await_content(pid_file, thread)
-            raise KeyboardInterrupt
-        join(thread, timeout)
+    def interrupt() -> None:
+        await_content(pid_file)
+        os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(threading.Thread, "join", interrupted)
+    threading.Thread(target=interrupt).start()
+    tasks = [{"name": "Wait", "ansible.builtin.command": {"argv": program}}]
     deployment = prepare(tmp_path, tasks, one={})
     with pytest.raises(KeyboardInterrupt):
         run_playbook(deployment, lambda _: None)
@@ -138,10 +143,34 @@ def test_what_interrupts_the_caller_ends_the_playbook(
     await_end(int(pid_file.read_text()))
 
 
-def await_content(path: Path, thread: threading.Thread) -> None:
+def test_what_a_killed_run_left_behind_is_ended(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    program = [sys.executable, "-c", WAITS, str(pid_file), "stubborn"]
+    tasks = [{"name": "Wait", "ansible.builtin.command": {"argv": program}}]
+    deployment = prepare(tmp_path, tasks, one={})
+    code = (
+        "import sys; from pathlib import Path; from continuum.deployment import Deployment;"
+        "from continuum.software.ansible import run_playbook;"
+        "run_playbook(Deployment('test', Path(sys.argv[1])), lambda _: None)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        await_content(pid_file)
+        process.kill()
+    assert Path(f"/proc/{pid_file.read_text()}").exists()
+    ansible.end_leftovers(deployment)
+    await_end(int(pid_file.read_text()))
+    assert not (deployment.folder / WORK_FOLDER).exists()
+    ansible.end_leftovers(deployment)
+
+
+def await_content(path: Path) -> None:
+    end = time.monotonic() + 60
     while not (path.exists() and path.read_text()):
-        assert thread.is_alive(), "Ansible ended before it started the task"
-        time.sleep(0.05)
+        assert time.monotonic() < end, "Ansible did not start the task"
+        time.sleep(0.02)
 
 
 def await_end(pid: int) -> None:

@@ -164,7 +164,7 @@ def made_up(repetitions: int, **load: float) -> pa.Table:
         {**each, "run": "r", "repetition": number, "endpoint": "endpoint-1", "worker": "worker-1"}
         for number in range(1, repetitions + 1)
         for each in synthetic_samples(
-            MadeUpLoad(seed=number, **load),  # type: ignore[arg-type]
+            MadeUpLoad(seed=number, **load),
             behaviour,
         )
     )

@@ -231,15 +231,19 @@ worker_cpu = nan
 settings = {}
 """) == [
         '1: nam: unknown key (did you mean "name"?)',
-        '2: name: "Edge" is not a name: lower-case letters, digits and dashes, a letter first, '
-        "at most 31 characters in all",
+        (
+            '2: name: "Edge" is not a name: lower-case letters, digits and dashes, a letter first, '
+            "at most 31 characters in all"
+        ),
         "3: memory: unknown key (it belongs in [tiers.NAME])",
         '5: infrastructure.provider: unknown provider "lxd" (did you mean "lxc"?)',
         '6: infrastructure.adress_block: unknown key (did you mean "address_block"?)',
         '7: infrastructure.delete: must be true or false, not "yes"',
         '10: infrastructure.lcx: unknown table (did you mean "lxc"?)',
-        '11: tiers: "Cloud" cannot be a name; lower-case letters, digits and dashes, a letter '
-        "first, at most 31 characters in all",
+        (
+            '11: tiers: "Cloud" cannot be a name; lower-case letters, digits and dashes, a letter '
+            "first, at most 31 characters in all"
+        ),
         "13: tiers.cloud.machines: must be at most 4000, not 1000000",
         "14: tiers.cloud.cores: must be at least 1, not 0",
         '15: tiers.cloud.memory: "2 gib": unknown unit; did you mean "GiB"?',
@@ -287,8 +291,10 @@ worker = "true"
         '12: network.links.1: link to an unknown tier or machine "fog"; tiers: edge, endpoint',
         '13: network.links.2.delay: needs a unit, in quotes, as in "45 ms"',
         "14: network.links.3.jitter: jitter 2 ms is larger than the delay 1 ms",
-        "14: network.links.3: link to an unknown tier or machine "
-        '"endpoint-5"; tiers: edge, endpoint',
+        (
+            "14: network.links.3: link to an unknown tier or machine "
+            '"endpoint-5"; tiers: edge, endpoint'
+        ),
         '18: benchmark.workers: no tier "cloud" for the workers; tiers: edge, endpoint',
         "19: benchmark.frequency: must be more than 0 Hz, not 0 Hz",
         "20: benchmark.command.endpoint: is missing",
@@ -351,6 +357,8 @@ def test_a_plugins_table_must_be_a_table() -> None:
         ("\na = 1\na = 2\n", "3: not valid TOML: Cannot overwrite a value"),
         ('a = "', "1: not valid TOML: Unterminated string"),
         ("a = " + "[" * 5000, "small.toml: tables or lists are nested too deeply"),
+        ("\na = " + "[" * 20 + "]" * 20, "2: tables or lists are nested too deeply"),
+        ("\na = " + "{ a = " * 490 + "1" + "}" * 490, "tables or lists are nested too deeply"),
         ("a = " + "9" * 5000, "small.toml: holds a number with too many digits"),
         ("\n" + "a." * 200 + "a = 1", "2: more than 100 dots in one line"),
         ('tiers.a.machines = 1\n"\\u001b[31m" = 1', "2: ?[31m: unknown key"),
@@ -358,7 +366,7 @@ def test_a_plugins_table_must_be_a_table() -> None:
 )
 def test_refuses(text: str, expected: str) -> None:
     (found,) = problems(text)
-    assert found.startswith(expected)
+    assert expected in found
 
 
 def test_missing_tables_are_blamed_on_the_file() -> None:

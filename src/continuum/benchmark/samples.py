@@ -270,7 +270,7 @@ def _read(path: Path, kind: str, columns: pa.Schema) -> pa.Table:
     version = marks.get(_VERSION_KEY, b"").decode("utf-8", "replace")
     if version != SCHEMA_VERSION:
         raise StepFailed(
-            f'{path.name} has schema version {_short(version)}; '
+            f"{path.name} has schema version {_short(version)}; "
             f"this version of Continuum reads {SCHEMA_VERSION}",
             where=str(path),
             hint="use the version of Continuum that wrote it",

@@ -25,33 +25,33 @@ def show(error: ContinuumError) -> None:
     """Tell an expected failure on standard error."""
     if isinstance(error, InvalidExperiment):
         for problem in error.problems:
-            output.say(f"{output.styled('error:', 'bad')} {problem}")
+            output.say(f"{output.styled('error:', 'bad')} {output.clean(str(problem))}")
         count = len(error.problems)
         output.say(f"{count} problem{'s' if count != 1 else ''}; nothing was done")
         return
-    first, *more = error.message.splitlines() or [type(error).__name__]
+    first, *more = output.clean(error.message).splitlines() or [type(error).__name__]
     output.say(f"{output.styled('error:', 'bad')} {first}")
     for line in more:
         output.say(f"       {line}")
     if error.where:
-        output.say(f"  where: {error.where}")
-    lines = error.output.splitlines()[-LINES_OF_OUTPUT:]
+        output.say(f"  where: {output.clean(error.where)}")
+    lines = output.clean(error.output).splitlines()[-LINES_OF_OUTPUT:]
     if lines:
         output.say("  last output:")
         for line in lines:
             output.say(f"    {line}")
     if error.hint:
-        output.say(f"  what to do: {error.hint}")
+        output.say(f"  what to do: {output.clean(error.hint)}")
 
 
 def show_defect(error: BaseException, arguments: Sequence[str], log_folder: Path) -> None:
     """Write a defect of ours to a log of its own, and tell where it is."""
-    summary = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    summary = output.clean(f"{type(error).__name__}: {error}".splitlines()[0][:200])
     output.say(f"{output.styled('error:', 'bad')} a defect of Continuum: {summary}")
     try:
         path = write_defect_log(error, arguments, log_folder)
     except OSError as problem:
-        output.say(f"  the log could not be written: {problem}")
+        output.say(f"  the log could not be written: {output.clean(str(problem))}")
         path = None
     if path is not None:
         output.say(f"  full log: {path}")
@@ -75,5 +75,5 @@ def write_defect_log(error: BaseException, arguments: Sequence[str], log_folder:
             *traceback.format_exception(error),
         ]
     )
-    folders.write_file(path, text, folders.PRIVATE_FILE)
+    folders.write_file(path, text.encode("utf-8", "backslashreplace"), folders.PRIVATE_FILE)
     return path

@@ -17,6 +17,8 @@ from continuum.cli import failure, output
 from continuum.cli.session import Session, common
 from continuum.errors import ContinuumError, Interrupted
 
+PROGRAM = "continuum"
+COMPLETION = "_CONTINUUM_COMPLETE"
 INTERRUPTED = 130
 USAGE = 2
 
@@ -142,13 +144,9 @@ def continuum(context: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command line of this process."""
-    code = run(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Who read our output has enough; Python must not complain about it when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    if COMPLETION in os.environ:
+        continuum.main(prog_name=PROGRAM, complete_var=COMPLETION)
+    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -160,19 +158,22 @@ def run(arguments: Sequence[str]) -> int:
         except KeyboardInterrupt:
             # A second signal while the first one was answered.
             return INTERRUPTED
+        except Exception as error:  # noqa: BLE001  a defect in how another ending is told
+            return _unexpected(session, error)
         finally:
             session.close()
 
 
 def _run(session: Session) -> int:
     try:
-        code = continuum.main(
-            args=list(session.arguments),
-            prog_name="continuum",
-            standalone_mode=False,
-            obj=session,
-        )
+        with continuum.make_context(PROGRAM, list(session.arguments), obj=session) as context:
+            code = continuum.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as ending:
+        return ending.exit_code
     except BrokenPipeError:
+        # Who reads our output has enough; Python must not complain about it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, click.Abort, Interrupted) as error:
         session.close()
@@ -191,7 +192,7 @@ def _expected(error: ContinuumError | click.ClickException) -> int:
         failure.show(error)
         return error.exit_code
     context = error.ctx if isinstance(error, click.UsageError) else None
-    output.say(f"{output.styled('error:', 'bad')} {error.format_message()}")
+    output.say(f"{output.styled('error:', 'bad')} {output.clean(error.format_message())}")
     output.say(f"  what to do: {context.command_path if context else 'continuum'} --help")
     return USAGE
 

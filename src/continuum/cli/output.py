@@ -33,7 +33,7 @@ _STYLES: dict[str, dict[str, Any]] = {
 def colours(stream: TextIO) -> bool:
     """Whether a stream is a terminal that shows colours, and the person wants them."""
     wanted = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    return wanted and stream.isatty()
+    return wanted and not stream.closed and stream.isatty()
 
 
 def live(stream: TextIO) -> bool:
@@ -48,14 +48,28 @@ def styled(text: str, style: str, stream: TextIO | None = None) -> str:
     return click.style(text, **_STYLES[style])
 
 
+def clean(text: str) -> str:
+    """`text` without what a terminal obeys, and without what UTF-8 cannot say.
+
+    For words that came from a file, from a machine, or from the command line.
+    """
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
+    )
+
+
 def write(text: str) -> None:
     """Data: one or several lines on standard output."""
-    click.echo(text, color=colours(sys.stdout))
+    click.echo(_sayable(text), color=colours(sys.stdout))
 
 
 def say(text: str = "") -> None:
     """Talk: one or several lines on standard error."""
-    click.echo(text, err=True, color=colours(sys.stderr))
+    click.echo(_sayable(text), err=True, color=colours(sys.stderr))
+
+
+def _sayable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def plain(value: object) -> Any:  # noqa: ANN401  what JSON can hold

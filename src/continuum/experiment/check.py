@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from continuum import plugins
 from continuum.errors import InvalidExperiment, Problem
 from continuum.experiment import fields
-from continuum.experiment.document import Document, KeyPath, dotted, holds, shown
+from continuum.experiment.document import TOO_DEEP, Document, KeyPath, dotted, holds, shown
 from continuum.experiment.model import (
     NAME_PATTERN,
     VERSION_PATTERN,
@@ -21,6 +21,9 @@ from continuum.experiment.model import (
     problems_over_fields,
 )
 from continuum.experiment.units import Quantity
+
+DEPTH_LIMIT = 16
+"""Of tables and lists inside each other."""
 
 _ROUNDS = 5
 """How often what is wrong is taken out, so that rules over several fields see the rest."""
@@ -39,12 +42,28 @@ def build(document: Document) -> Experiment:
     Raises:
         InvalidExperiment: with every problem that was found.
     """
+    _refuse_depth(document)
     checker = _Checker(document)
     experiment = checker.run()
     if checker.problems:
         raise InvalidExperiment(tuple(dict.fromkeys(checker.problems)))
     assert experiment is not None
     return experiment
+
+
+def _refuse_depth(document: Document) -> None:
+    """Refuse what no experiment needs, before anything walks through it recursively."""
+    level: list[tuple[KeyPath, Any]] = [((), document.values)]
+    for _ in range(DEPTH_LIMIT):
+        level = [
+            ((*path, key), inner)
+            for path, value in level
+            for key, inner in (value.items() if isinstance(value, dict) else enumerate(value))
+            if isinstance(inner, (dict, list))
+        ]
+    if level:
+        source = document.source(level[0][0])
+        raise InvalidExperiment((source.problem(TOO_DEEP),))
 
 
 def not_runnable(document: Document, experiment: Experiment) -> tuple[str, ...]:

@@ -17,6 +17,9 @@ SIZE_LIMIT = 1_000_000
 """Bytes. An experiment is a page or two; nothing that is longer was meant to be one."""
 
 
+TOO_DEEP = "tables or lists are nested too deeply"
+
+
 @dataclass(frozen=True)
 class Source:
     """Where a value was written. `file` may also be `--set`, or a variable of the environment.

@@ -37,11 +37,7 @@ def update(text: str) -> str:
 def _keys() -> str:
     parts = []
     for path, model in fields.tables():
-        rows = [
-            _row(key, spot)
-            for key, spot in fields.keys(model).items()
-            if not _is_table(spot)
-        ]
+        rows = [_row(key, spot) for key, spot in fields.keys(model).items() if not _is_table(spot)]
         if not rows:
             continue
         title = _title(path)

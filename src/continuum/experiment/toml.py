@@ -12,7 +12,7 @@ from bisect import bisect_right
 from contextlib import suppress
 
 from continuum.errors import InvalidExperiment, Problem
-from continuum.experiment.document import Document, KeyPath, Source
+from continuum.experiment.document import TOO_DEEP, Document, KeyPath, Source
 
 DOTS_LIMIT = 100
 """In one line. `tomllib` takes time and memory by the square of a dotted key's length."""
@@ -40,7 +40,7 @@ def read(text: str, file: str) -> Document:
         message = message[: place.start()] if place else message
         raise _refusal(file, line_number, f"not valid TOML: {message}") from error
     except RecursionError as error:
-        raise _refusal(file, 0, "tables or lists are nested too deeply") from error
+        raise _refusal(file, 0, TOO_DEEP) from error
     except ValueError as error:
         # Python refuses to read whole numbers of more than 4300 digits.
         raise _refusal(file, 0, "holds a number with too many digits") from error

@@ -18,9 +18,9 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(experiment: Experiment) -> str:
-    """The text of a file that reads as this experiment; what is at its default is left out.
+    """The text of a file that reads as this experiment.
 
-    Quantities are written exactly. The chosen provider and application are always written.
+    Quantities are written exactly. Most of what is at its default is left out.
     """
     sections = [f"name = {_value(experiment.name)}"]
     sections += _table(("infrastructure",), experiment.infrastructure, always=("provider",))
@@ -32,7 +32,8 @@ def to_toml(experiment: Experiment) -> str:
         always = ("manager", "execution_model")
         sections += _table(("software",), experiment.software, always=always)
     if experiment.benchmark is not None:
-        sections += _table(("benchmark",), experiment.benchmark, always=("application",))
+        shown = ("application", "frequency", "duration")
+        sections += _table(("benchmark",), experiment.benchmark, always=shown)
     return "\n\n".join(sections) + "\n"
 
 

@@ -16,6 +16,7 @@ from continuum.benchmark.results import REPORT_FILE, Results, Run
 from continuum.experiment.units import show_bytes
 from continuum.report import format as show
 from continuum.report import plots, table, topology
+from continuum.report.files import write_plots
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -47,25 +48,42 @@ class Card:
 
 
 def write_report(folder: Path) -> Path:
-    """Make `report.html` of `run.json`, `samples.parquet` and `links.parquet`; returns its path.
+    """Make `report.html`, and the drawings in it as files, of the other files in a results folder.
+
+    Those are `run.json`, `samples.parquet` and `links.parquet`. Returns the page's path.
 
     Raises:
         NotFound: the folder holds no results.
         StepFailed: a file in it cannot be read.
     """
-    page = render(Results.load(folder))
+    results = Results.load(folder)
+    drawings = draw(results)
     path = folder / REPORT_FILE
-    folders.write_file(path, page.encode("utf-8", "backslashreplace"))
+    folders.write_file(path, render(results, drawings).encode("utf-8", "backslashreplace"))
+    write_plots(folder, drawings, _resource("page.css"))
     return path
 
 
-def render(results: Results) -> str:
-    """The whole page."""
+def draw(results: Results) -> dict[str, Markup]:
+    """Every drawing of the page by its name; empty where there is nothing to draw."""
     run, samples = results.run, results.samples
+    taken = samples is not None and samples.num_rows > 0
+    return {
+        "topology": topology.draw(run, results.links),
+        "breakdown": plots.breakdown(run),
+        "links": plots.links(results.links),
+        "distribution": plots.distribution(samples) if taken else Markup(),
+        "timeline": plots.timeline(samples) if taken else Markup(),
+    }
+
+
+def render(results: Results, drawings: dict[str, Markup]) -> str:
+    """The whole page."""
+    run = results.run
     links = table.link_rows(results.links)
     # Those that do not hold come first and are never left out.
-    shown = sorted(links, key=lambda row: row.ok)[: max(_MOST_ROWS, sum(not r.ok for r in links))]
-    measured = samples if samples is not None and samples.num_rows else None
+    most = max(_MOST_ROWS, sum(not row.ok for row in links))
+    shown = links if len(links) <= most else sorted(links, key=lambda row: row.ok)[:most]
     return _template().render(
         style=Markup(_resource("page.css")),  # noqa: S704  our own file
         run=run,
@@ -75,27 +93,24 @@ def render(results: Results) -> str:
         lasted=show.lasted(run.started, run.finished),
         place=_place(run),
         cards=_cards(run),
-        topology=topology.draw(run, results.links),
+        drawings=drawings,
         statistics=table.summary_table(run),
         outcome=table.outcome(run.all) if run.all else "",
+        clock_note=table.clock_note(run),
         endpoints=table.group_rows(run.groups("endpoint")),
-        workers=table.group_rows(run.groups("worker")),
+        workers=table.group_rows(table.workers(run)),
         expectation=table.expectation_rows(run.expectation, "all"),
         expectation_by_endpoint=table.expectation_rows(run.expectation, "endpoint"),
-        distribution=plots.distribution(measured) if measured is not None else "",
-        timeline=plots.timeline(measured) if measured is not None else "",
-        breakdown=plots.breakdown(run),
-        link_plot=plots.links(results.links),
-        links=shown if len(shown) < len(links) else links,
-        links_left_out=len(links) - len(shown),
+        expected=any(row.within is not None for row in run.expectation if row.kind == "all"),
+        links=shown,
         link_columns=table.link_columns(links),
         links_hold=all(row.ok for row in links),
+        links_left_out=len(links) - len(shown),
         asked_links=_asked_links(run),
         machines=_machines(run),
         resolved=json.dumps(run.experiment, indent=2, ensure_ascii=False),
         host=_host(run),
         seeds=list(run.seeds.items())[:_MOST_ROWS],
-        expected=any(row.within is not None for row in run.expectation if row.kind == "all"),
         few=_FEW,
         nothing=show.NOTHING,
     )
@@ -157,7 +172,7 @@ def _cards(run: Run) -> list[Card]:
         ]
     expected = {each.quantity: each for each in run.expectation if each.kind == "all"}
     forward = group.statistic("forward_ms")
-    if forward is not None:
+    if forward is not None and forward.mean.value != 0:
         row = expected.get("forward_ms")
         known = row is not None and row.expected_mean is not None
         cards.append(

@@ -215,7 +215,8 @@ def links(table: pa.Table | None) -> Markup:
                 ]
                 _asked_and_measured(axes, place, here)
             axes.set_xlabel(title)
-            axes.set_xlim(left=0)
+            axes.locator_params(axis="x", nbins=4)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.margins(x=0.12)
             axes.autoscale(enable=True, axis="x")
             axes.set_xlim(left=0)

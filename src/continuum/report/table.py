@@ -114,6 +114,12 @@ def group_rows(groups: tuple[Group, ...]) -> list[GroupRow]:
     return [_group_row(group) for group in groups]
 
 
+def workers(run: Run) -> tuple[Group, ...]:
+    """The groups of workers, without endpoints that answer themselves."""
+    endpoints = {group.name for group in run.groups("endpoint")}
+    return tuple(group for group in run.groups("worker") if group.name not in endpoints)
+
+
 def summary_table(run: Run) -> list[StatisticRow]:
     """Every quantity over all samples; empty when no benchmark ran."""
     return statistic_rows(run.all) if run.all else []
@@ -167,6 +173,17 @@ def agreement(group: Group) -> str:
     if not group.judged:
         return show.NOTHING
     return f"{show.share(group.agreed, group.judged)} ({group.agreed:,} of {group.judged:,})"
+
+
+def clock_note(run: Run) -> str:
+    """How far one-way figures may be off by the machines' clocks; empty when they share one."""
+    if run.clock.one_clock:
+        return ""
+    if not run.clock.offsets:
+        return "One-way figures compare clocks that may differ by any amount."
+    offsets = [each.offset_ms for each in run.clock.offsets]
+    bound = max(offsets) - min(offsets) + 2 * max(each.bound_ms for each in run.clock.offsets)
+    return f"One-way figures compare clocks that differ by at most {show.number(bound)} ms."
 
 
 def _cell(figure: Figure | None, scale: float = 1.0) -> Cell:

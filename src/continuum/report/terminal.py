@@ -47,8 +47,10 @@ def _benchmark(run: Run) -> list[RenderableType]:
 
     assert run.all is not None
     parts: list[RenderableType] = [Text(""), _statistics(run)]
-    for kind, title in (("endpoint", "endpoint"), ("worker", "worker")):
-        groups = run.groups(kind)
+    for title, groups in (
+        ("endpoint", run.groups("endpoint")),
+        ("worker", rows_of.workers(run)),
+    ):
         if len(groups) > 1:
             parts += [Text(""), _groups(title, rows_of.group_rows(groups[:_MOST_GROUPS]))]
         if len(groups) > _MOST_GROUPS:
@@ -57,6 +59,8 @@ def _benchmark(run: Run) -> list[RenderableType]:
     if expected:
         parts += [Text(""), _expectation(expected)]
     parts += [Text(""), Text(f"{rows_of.outcome(run.all)}.")]
+    if rows_of.clock_note(run):
+        parts.append(_plain(rows_of.clock_note(run)))
     if run.all.judged:
         parts.append(Text(f"Agreement with the right results: {rows_of.agreement(run.all)}."))
     return parts

@@ -322,4 +322,5 @@ def _chip(x: float, y: float, name: str, role: str) -> Markup:
 
 
 def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    seen = "".join(each if each.isprintable() else "\ufffd" for each in text)
+    return seen if len(seen) <= length else f"{seen[: length - 1]}…"

@@ -151,7 +151,7 @@ def run_playbook(
     began = time.monotonic()
     log_path = deployment.write(LOG, "")
     mask = Command((), secrets=secrets).masked
-    with _work_folder(deployment) as work, log_path.open("w") as log:
+    with _work_folder(deployment) as work, log_path.open("w", buffering=1) as log:
         listener = _Listener(log, mask, progress)
         ended_well = _run(deployment, work, listener, timeout)
     if ended_well is None:
@@ -196,7 +196,7 @@ def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float
     from ansible_runner import interface  # noqa: PLC0415  slow to import
 
     project = deployment.folder / PLAN_FOLDER
-    cancelled = threading.Event()
+    cancelled, done = threading.Event(), threading.Event()
     runner = interface.init_runner(
         private_data_dir=str(work),
         project_dir=str(project),
@@ -221,28 +221,52 @@ def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float
             runner.run()
         except BaseException as error:  # noqa: BLE001  raised again by the calling thread
             defects.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=work_through, name="ansible")
-    thread.start()
+    threading.Thread(target=work_through, name="ansible").start()
+    # Not by joining the thread: a join that is interrupted takes the thread for ended.
+    ended = False
     try:
-        thread.join(timeout)
+        ended = done.wait(timeout)
     finally:
-        ended = not thread.is_alive()
         if not ended:
-            _end(thread, listener, cancelled)
+            _end(listener, cancelled, done)
     if defects:
         raise defects[0]
     return bool(runner.status == "successful") if ended else None
 
 
-def _end(thread: threading.Thread, listener: _Listener, cancelled: threading.Event) -> None:
-    """Ask Ansible to end, which ends its workers; each has a session of its own. Then kill it."""
+def _end(listener: _Listener, cancelled: threading.Event, done: threading.Event) -> None:
+    """Ask Ansible to end; when it does not, kill it with its workers, which have sessions."""
+    workers: list[int] = []
     if listener.process is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(listener.process, signal.SIGINT)
-        thread.join(_GRACE)
+        _signal(listener.process, signal.SIGINT)
+        done.wait(_GRACE)
+        workers = _descendants(listener.process)
     cancelled.set()
-    thread.join()
+    done.wait(_GRACE)
+    for process in workers:
+        _signal(process, signal.SIGKILL)
+
+
+def _signal(process: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
+
+
+def _descendants(process: int) -> list[int]:
+    """Processes that a process has started, and those that they have, as far as they live."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name in parentheses may hold anything; the parent is the second field after it.
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.parent.name))
+    found = children.get(process, [])
+    for each in found:
+        found.extend(children.get(each, []))
+    return found
 
 
 def _program() -> Path:
@@ -263,24 +287,38 @@ def _program() -> Path:
 def _work_folder(deployment: Deployment) -> Iterator[Path]:
     """An empty folder for Ansible; in the end its SSH connections are closed and it is emptied."""
     folder = deployment.folder / WORK_FOLDER
-    _empty(folder)
+    end_leftovers(deployment)
+    folders.make_folder(folder, folders.PRIVATE_FOLDER)
     try:
         yield folder
     finally:
-        for_each(_close, [path for path in folder.iterdir() if path.is_socket()])
-        _empty(folder)
+        _remove(folder)
+        folders.make_folder(folder, folders.PRIVATE_FOLDER)
 
 
-def _empty(folder: Path) -> None:
+def _remove(folder: Path) -> None:
+    for_each(_close, [path for path in folder.glob("*") if path.is_socket()])
     # A connection that ends takes its socket away while we look.
     shutil.rmtree(folder, ignore_errors=True)
-    folders.make_folder(folder, folders.PRIVATE_FOLDER)
 
 
 def _close(socket: Path) -> None:
     """Tell the master connection behind a socket to end."""
     arguments = ("ssh", "-F", "none", "-S", socket.name, "-O", "exit", "any")
     run_on_host(Command(arguments, timeout=10, directory=socket.parent))
+
+
+def end_leftovers(deployment: Deployment) -> None:
+    """End what a process of ours that was killed left behind: Ansible and its SSH connections."""
+    folder = deployment.folder / WORK_FOLDER
+    if not folder.exists():
+        return
+    _remove(folder)
+    mark = f"ANSIBLE_HOME={folder}".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in path.read_bytes().split(b"\0"):
+                _signal(int(path.parent.name), signal.SIGKILL)
 
 
 def write_files(deployment: Deployment, files: Mapping[str, str]) -> None:

@@ -85,6 +85,11 @@ def execute(
     return changed
 
 
+def end_leftovers(deployment: Deployment) -> None:
+    """End what an earlier `execute` that was killed may have left running on this host."""
+    ansible.end_leftovers(deployment)
+
+
 _Waiting = tuple["Service", "Machine"]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from continuum.benchmark.contract import RUN_FOLDER, Application, Endpoint, Load, Worker
+from continuum.benchmark.contract import RUN_FOLDER, Application, Endpoint, Load, Transport, Worker
 from continuum.benchmark.sample_lines import RESERVED
 from continuum.errors import UsageError
 from continuum.images.recipe import (
@@ -89,6 +89,13 @@ class CommandSettings(PluginSettings):
     )
     python_packages: tuple[str, ...] = Field(
         default=(), description="Python packages that the programs need."
+    )
+    protocol_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        le=65536,
+        description="Bytes that the programs' protocol adds to each message on a TCP connection "
+        "that stays open; with it the expected latency stands beside the measured one.",
     )
     columns: dict[str, Literal["text", "integer", "number", "boolean"]] = Field(
         default_factory=dict, description="Columns of your own in the samples, with their types."
@@ -255,6 +262,15 @@ class CommandApplication(Application):
         """The column `agrees`, when the settings name one."""
         agrees = sample.get("agrees")
         return agrees if isinstance(agrees, bool) else None
+
+    def transport(self) -> Transport | None:
+        """What the settings say of the protocol; None when they say nothing."""
+        size = self._settings.protocol_bytes
+        return None if size is None else Transport(protocol_bytes=size)
+
+    def expected_requests(self, load: Load) -> int | None:
+        """All of the load: a request that no line speaks of is lost."""
+        return sum(load.requests)
 
     @cached_property
     def _settings(self) -> CommandSettings:

@@ -65,13 +65,15 @@ def _verdict(path: Path, settings: tuple[str, ...], provider: str | None) -> dic
 
 def _show(verdict: dict[str, Any]) -> None:
     """Verdicts are data; what explains a good one is talk."""
-    file = verdict["file"]
+    file = output.clean(verdict["file"])
     if verdict["verdict"] == "invalid":
         for problem in verdict["problems"]:
-            output.write(f"{output.styled('error', 'bad')} {problem}")
+            output.write(f"{output.styled('error', 'bad')} {output.clean(str(problem))}")
         return
     output.write(f"{output.styled('valid', 'good')} {file}: {verdict['name']}")
     for reason in verdict["not_runnable"]:
-        output.write(f"  {output.styled('note', 'warning')} not runnable here: {reason}")
+        output.write(
+            f"  {output.styled('note', 'warning')} not runnable here: {output.clean(reason)}"
+        )
     for note in verdict["notes"]:
-        current().say(f"  note {note}")
+        current().say(f"  note {output.clean(note)}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 INOTIFY_INSTANCES = "fs.inotify.max_user_instances"
 _NEIGHBOURS = "net.ipv4.neigh.default.gc_thresh"
+_NEIGHBOUR_LIMIT = 2**20
 
 INSTANCES_PER_MACHINE = 6
 """Inotify instances that systemd and its services take in one machine, rounded up."""
@@ -22,12 +23,13 @@ def raise_for(machines: int) -> list[str]:
 
     They stay raised: lowering them again could stop what was started since.
     """
+    # The kernel keeps one table of neighbours for all machines together.
+    neighbours = min(machines * machines, _NEIGHBOUR_LIMIT)
     wanted = {
         INOTIFY_INSTANCES: 128 + machines * INSTANCES_PER_MACHINE,
-        # The kernel keeps one table of neighbours for all machines together.
-        f"{_NEIGHBOURS}1": machines * machines,
-        f"{_NEIGHBOURS}2": machines * machines * 2,
-        f"{_NEIGHBOURS}3": machines * machines * 4,
+        f"{_NEIGHBOURS}1": neighbours,
+        f"{_NEIGHBOURS}2": neighbours * 2,
+        f"{_NEIGHBOURS}3": neighbours * 4,
     }
     raised = []
     # The highest threshold first: the kernel wants them in order.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from continuum import folders
-from continuum.errors import MachineUnreachable, NotFound, StepFailed
+from continuum.errors import MachineUnreachable, NotFound, StepFailed, TimedOut
 from continuum.experiment.units import Seconds
 from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, MachineSpec
 from continuum.infrastructure.providers.contract import MachineState, PluginSettings
@@ -150,6 +150,11 @@ class FakeMachine(Machine):
         """Succeed without output, but for the few programs that are known here."""
         self._begin("run")
         self._world.operate(posixpath.basename(command.arguments[0]), self.name)
+        if command.arguments[0] == "sleep" and float(command.arguments[1]) > command.timeout:
+            raise TimedOut(
+                f"`{command}` did not end within {command.timeout:g} s",
+                where=f"{self.name}: {command}",
+            )
         output, code = self._answer(*command.arguments)
         return Result(command, code, output, b"", self._world.settings.delay, self.name)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -63,6 +63,14 @@ class Lxc(Provider):
         ),
         needs_root=True,
     )
+    programs: ClassVar[Mapping[str, str]] = {
+        "ip": "iproute2",
+        "iptables-restore": "iptables",
+        "lxc-start": "lxc",
+        "mmdebstrap": "mmdebstrap",
+        "setpriv": "util-linux",
+        "ssh": "openssh-client",
+    }
 
     def check(self) -> list[Check]:
         """Try every prerequisite on this host."""
@@ -91,8 +99,8 @@ class Lxc(Provider):
         folder = _machines_folder(deployment)
         folders.make_folder(folder, folders.PRIVATE_FOLDER)
         deployment.write(_BLOCK, f"{plan.network.block}\n")
-        here = len(containers.running()) + len(plan.machines)
-        for raised in limits.raise_for(here):
+        others = [each for each in containers.running() if each.lxc_path != folder]
+        for raised in limits.raise_for(len(others) + len(plan.machines)):
             self.events.note(f"raised the kernel's limit {raised}, for this many machines")
         # Closed before there is anything to close: a rule may name a bridge that is not there yet.
         changed = firewall.ensure(plan.identity, plan.network)
@@ -177,6 +185,11 @@ class Lxc(Provider):
         """Read back the links that are in force now."""
         emulator = _emulator(plan)
         return emulator.in_force(deployment, plan, _interfaces(deployment, plan))
+
+    def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
+        """Name of what enforces the links, also where the plan leaves it open."""
+        del deployment
+        return _emulator(plan).name if plan.network.links else ""
 
     def destroy(self, deployment: Deployment) -> None:
         """Remove everything that carries the deployment's labels."""

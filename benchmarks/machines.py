@@ -1,0 +1,116 @@
+"""How long machines take from nothing until SSH answers on all, beside a plain loop of lxc-start.
+
+    python3 benchmarks/machines.py [MACHINES]
+
+Needs root. Both sides are measured in this run, on the same machine image: `continuum up` of an
+experiment of MACHINES machines (100 when left out), and a loop that does nothing but start the
+same containers one after the other and wait for SSH. Then a second `up` of 4 machines.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "src"))
+
+from continuum.infrastructure.host.ssh_wait import wait_for_banners  # noqa: E402  path set above
+from continuum.infrastructure.providers.lxc import containers  # noqa: E402
+
+LAUNCHER = str(REPOSITORY / "continuum")
+LIMIT = 600
+FLOOR_RATIO = 1.3
+MEMORY_MIB = 10
+SECOND_UP = 1.0
+
+
+def main() -> None:
+    """Print the figures."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    with tempfile.TemporaryDirectory() as folder:
+        state = Path(folder)
+        try:
+            # The image and the host's caches: both sides find them warm.
+            up(state, "warm", 1)
+            down(state, "warm")
+            before = available_mib()
+            ours = up(state, "many", count)
+            memory = (before - available_mib()) / count
+            lxc_path = state / "continuum" / "deployments" / "many" / "machines"
+            containers.end(containers.running(lxc_path))
+            loop = plain_loop(state, lxc_path)
+            down_seconds = down(state, "many")
+            up(state, "four", 4)
+            second = min(up(state, "four", 4) for _ in range(5))
+        finally:
+            run(state, "down", "--all")
+    print(f"machines                               {count:8d}")
+    print(f"continuum up, SSH on all               {ours:8.2f} s")
+    print(f"plain loop of lxc-start, SSH on all    {loop:8.2f} s")
+    print(f"ratio                                  {ours / loop:8.2f}    (at most {FLOOR_RATIO})")
+    print(f"memory per machine                     {memory:8.2f} MiB (at most {MEMORY_MIB})")
+    print(f"continuum down                         {down_seconds:8.2f} s")
+    print(f"second up of 4 machines, best of 5     {second:8.2f} s  (below {SECOND_UP:g})")
+
+
+def plain_loop(state: Path, lxc_path: Path) -> float:
+    """Start the same containers with nothing of ours around it."""
+    config = state / "continuum" / "deployments" / "many" / "ssh_config"
+    addresses = dict(re.findall(r"Host (\S+)\n\s+HostName (\S+)", config.read_text()))
+    names = sorted(entry.name for entry in lxc_path.iterdir() if entry.name.startswith("ctm-"))
+    began = time.monotonic()
+    for name in names:
+        subprocess.run(
+            ["lxc-start", "--daemon", f"--lxcpath={lxc_path}", f"--name={name}"],
+            check=True,
+            timeout=60,
+        )
+    silent = wait_for_banners(addresses, LIMIT)
+    assert not silent, silent
+    return time.monotonic() - began
+
+
+def up(state: Path, name: str, count: int) -> float:
+    """Bring machines up; seconds that the whole command took."""
+    file = state / f"{name}.toml"
+    file.write_text(f'name = "{name}"\n[tiers.edge]\nmachines = {count}\nmemory = "256 MiB"\n')
+    return run(state, "up", str(file))
+
+
+def down(state: Path, name: str) -> float:
+    """Remove them; seconds."""
+    return run(state, "down", name)
+
+
+def run(state: Path, *arguments: str) -> float:
+    """Run a command of ours; seconds."""
+    began = time.monotonic()
+    ended = subprocess.run(
+        [LAUNCHER, *arguments],
+        env={**os.environ, "XDG_STATE_HOME": str(state)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    if ended.returncode != 0:
+        raise SystemExit(ended.stderr)
+    return time.monotonic() - began
+
+
+def available_mib() -> float:
+    """Memory that programs could still have."""
+    text = Path("/proc/meminfo").read_text()
+    found = re.search(r"MemAvailable:\s+(\d+)", text)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+if __name__ == "__main__":
+    main()
