@@ -27,6 +27,7 @@ from continuum.benchmark.results import (
 from continuum.host_facts import host_facts
 from continuum.infrastructure.configure import to_json
 from continuum.report.page import write_report
+from continuum.version import version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,7 @@ class Recorder:
     Attributes:
         emulator: name of what enforces the links, "" when nothing is emulated.
         removed: whether the deployment is removed after the run.
+        image_versions: of what the machine image holds, by name.
         links, collected: filled in as they come to be known.
     """
 
@@ -68,6 +70,7 @@ class Recorder:
     capabilities: Capabilities
     emulator: str
     removed: bool
+    image_versions: dict[str, str]
     links: list[LinkMeasurement] = field(default_factory=list)
     collected: Collected | None = None
     started: str = field(default_factory=_now)
@@ -130,7 +133,7 @@ class Recorder:
             reasons=reasons,
             started=self.started,
             finished=_now(),
-            versions=_versions(),
+            versions=_versions(self.image_versions),
             host=host_facts(),
             hashes={
                 "experiment": _hash(json.dumps(resolved, sort_keys=True)),
@@ -249,14 +252,14 @@ def _unanswered(table: pa.Table | None) -> list[str]:
     return found if rows else ["no request was made"]
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "kernel": platform.release()}
-    for name in ("continuum", "ansible-core"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+def _versions(image: dict[str, str]) -> dict[str, str]:
+    return {
+        "continuum": version(),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "ansible-core": metadata.version("ansible-core"),
+        **image,
+    }
 
 
 def _hash(text: str) -> str:

@@ -55,7 +55,8 @@ if TYPE_CHECKING:
 class Plan:
     """What `up` and `run` will do; made without touching anything.
 
-    `software` and `benchmark` are None when the experiment leaves that phase out.
+    `software` and `benchmark` are None when the experiment leaves that phase out. `first`: nothing
+    of the deployment is known yet.
     """
 
     loaded: Loaded
@@ -67,6 +68,7 @@ class Plan:
     software: SoftwarePlan | None
     benchmark: BenchmarkPlan | None
     changes: tuple[Change, ...]
+    first: bool
 
     @property
     def experiment(self) -> Experiment:
@@ -175,6 +177,7 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             else None
         ),
         changes=tuple(infrastructure_configure.changes(before, states, infrastructure)),
+        first=before is None,
     )
 
 
@@ -237,9 +240,8 @@ def up(loaded: Loaded, events: Events, *, recreate: bool = False) -> Up:
 
 def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     deployment, provider = todo.deployment, todo.provider
-    for change in todo.changes:
-        if change.action != "create":
-            events.note(str(change))
+    for change in () if todo.first else todo.changes:
+        events.note(str(change))
     deployment.save_experiment(todo.experiment)
     if recreate:
         provider.destroy(deployment)
@@ -343,6 +345,7 @@ def run(
             capabilities=todo.provider.capabilities,
             emulator=todo.provider.emulator_in_use(deployment, todo.infrastructure),
             removed=remove,
+            image_versions=todo.provider.image_versions(todo.infrastructure),
         )
         try:
             links = _check_links(ready, events, all_pairs=all_pairs)

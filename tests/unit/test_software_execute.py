@@ -15,6 +15,7 @@ from continuum.machine import Command, Machine, Result
 from continuum.software import ansible, execute
 from continuum.software.ansible import HostResult, PlaybookResult
 from continuum.software.configure import PLAN_FOLDER, SoftwarePlan, configure
+from continuum.software.services.mqtt import Mqtt
 from continuum.testing.software import small_experiment, small_plan
 
 
@@ -82,6 +83,7 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(execute, "PATIENCE", 0.0)
     return Bench(tmp_path, monkeypatch)
 
 
@@ -127,6 +129,17 @@ def test_another_plan_a_new_machine_or_a_silent_service_runs_ansible_again(bench
     bench.plan = SoftwarePlan(bench.plan.plays, bench.plan.services, files)
     bench.execute()
     assert bench.playbooks == 4
+
+
+def test_a_service_that_answers_a_moment_later_is_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.execute()
+    answers = iter([False, False, True, True])
+    monkeypatch.setattr(execute, "PATIENCE", 30.0)
+    monkeypatch.setattr(Mqtt, "ready", lambda *_: next(answers))
+    assert bench.execute() is False
+    assert bench.playbooks == 1
 
 
 def test_a_playbook_that_failed_is_tried_again(

@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 import pytest
 
+from continuum.errors import TimedOut
 from continuum.images.recipe import Recipe
 from continuum.machine import Command, Result, run_on_host
 from continuum.software.configure import ROLES
@@ -103,3 +104,14 @@ def test_it_is_ready_when_it_accepts_a_client(
 def test_it_is_not_ready_when_nothing_listens(broker: socket.socket) -> None:
     broker.close()
     assert Mqtt().ready(Here()) is False
+
+
+class Stuck(DeadMachine):
+    """A machine on which no command ends."""
+
+    def run(self, command: Command) -> Result:
+        raise TimedOut(f"`{command}` did not end")
+
+
+def test_it_is_not_ready_when_the_machine_is_stuck() -> None:
+    assert Mqtt().ready(Stuck()) is False

@@ -151,6 +151,8 @@ def test_agreement_is_among_those_that_were_judged() -> None:
     assert (group.judged, group.agreed) == (3, 2)
     assert group.agreement == pytest.approx(2 / 3)
     assert everything([sample(0)]).agreement is None
+    words = pa.schema([pa.field("agrees", pa.string())])
+    assert everything([sample(0, agrees="no")], words).agreement is None
 
 
 def test_total_time_is_summed_over_repetitions() -> None:

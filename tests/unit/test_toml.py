@@ -353,6 +353,10 @@ def test_a_plugins_table_must_be_a_table() -> None:
             "tiers.a.machines = 3000\ntiers.b.machines = 3000",
             "1: tiers: 6000 machines; at most 4000 in all",
         ),
+        (
+            '[tiers.a]\nname = "x"',
+            "2: tiers.a.name: unknown key (it belongs at the top of the file)",
+        ),
         ("a = ", "1: not valid TOML: Invalid value"),
         ("\na = 1\na = 2\n", "3: not valid TOML: Cannot overwrite a value"),
         ('a = "', "1: not valid TOML: Unterminated string"),

@@ -113,11 +113,9 @@ class _Columns:
 
     @classmethod
     def of(cls, samples: pa.Table) -> _Columns:
-        agrees = (
-            samples["agrees"].to_numpy()
-            if "agrees" in samples.column_names
-            else np.full(samples.num_rows, None)
-        )
+        names = samples.schema.names
+        judged = "agrees" in names and str(samples.schema.field("agrees").type) == "bool"
+        agrees = samples["agrees"].to_numpy() if judged else np.full(samples.num_rows, None)
         return cls(
             status=samples["status"].to_numpy(),
             warmup=samples["warmup"].to_numpy().astype(bool),

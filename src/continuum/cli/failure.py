@@ -61,7 +61,7 @@ def show_defect(error: BaseException, arguments: Sequence[str], log_folder: Path
 def write_defect_log(error: BaseException, arguments: Sequence[str], log_folder: Path) -> Path:
     """Everything that helps to find a defect, in a file of its own; returns its path."""
     from continuum import folders  # noqa: PLC0415  slow to import, and seldom needed
-    from continuum.cli.version import version  # noqa: PLC0415
+    from continuum.version import version  # noqa: PLC0415
 
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = log_folder / f"defect-{stamp}-{os.getpid()}.log"

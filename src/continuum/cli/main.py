@@ -114,7 +114,7 @@ class Verbs(click.Group):
 
 def _show_version(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
-        from continuum.cli.version import version  # noqa: PLC0415
+        from continuum.version import version  # noqa: PLC0415
 
         output.write(f"continuum {version()}")
         context.exit()

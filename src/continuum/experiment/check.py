@@ -25,6 +25,9 @@ from continuum.experiment.units import Quantity
 DEPTH_LIMIT = 16
 """Of tables and lists inside each other."""
 
+_MANY = 1000
+"""Problems; with more of them, no one asks for rules over several fields as well."""
+
 _ROUNDS = 5
 """How often what is wrong is taken out, so that rules over several fields see the rest."""
 
@@ -207,11 +210,11 @@ class _Checker:
         hint = nearest(key, known)
         if not hint:
             homes = [
-                "[" + dotted(table) + "]"
+                f"in [{dotted(table)}]" if table else "at the top of the file"
                 for table, model in fields.tables()
                 if key in fields.keys(model) and table != path[:-1]
             ]
-            hint = f"it belongs in {' or '.join(homes)}" if homes else ""
+            hint = f"it belongs {' or '.join(homes)}" if homes else ""
         if not hint and known:
             hint = f"known here: {', '.join(known)}"
         self.blame(path, "unknown key", hint)
@@ -235,6 +238,8 @@ class _Checker:
 
         A rule counts only when it does not speak of what was taken out.
         """
+        if error.error_count() > _MANY:
+            return
         rest = _Rest(self.values)
         for _ in range(_ROUNDS):
             rest.remove([_cleaned(each["loc"]) for each in error.errors(include_url=False)])
@@ -257,7 +262,9 @@ class _Rest:
 
     def __init__(self, values: dict[str, Any]) -> None:
         self._values = values
-        self._removed: list[KeyPath] = []
+        self._removed: set[KeyPath] = set()
+        self._above_removed: set[KeyPath] = set()
+        self._tiers_are_wrong = False
         network = values.get("network")
         links = network.get("links") if isinstance(network, dict) else None
         self._links = list(range(len(links))) if isinstance(links, list) else []
@@ -271,13 +278,8 @@ class _Rest:
 
     def can_judge(self, path: KeyPath) -> bool:
         """Whether a rule that blames this key speaks of nothing that was taken out."""
-        return not any(
-            gone[: len(path)] == path
-            or path[: len(gone)] == gone
-            # Other parts name tiers and their machines.
-            or (gone[0] == "tiers" and (len(gone) < 3 or gone[2] == "machines"))
-            for gone in self._removed
-        )
+        around = any(path[:end] in self._removed for end in range(1, len(path) + 1))
+        return not (around or path in self._above_removed or self._tiers_are_wrong)
 
     def remove(self, paths: list[KeyPath]) -> None:
         """Take out values; where there is none, what should have held it."""
@@ -290,7 +292,12 @@ class _Rest:
         ]
         # From the last link to the first, so that positions stay right on the way.
         for path in sorted(outermost, key=lambda path: [str(part).zfill(9) for part in path])[::-1]:
-            self._removed.append(self.original(path))
+            gone = self.original(path)
+            self._removed.add(gone)
+            self._above_removed.update(gone[:end] for end in range(1, len(gone)))
+            # Other parts of the experiment name tiers and their machines.
+            if gone[0] == "tiers" and (len(gone) < 3 or gone[2] == "machines"):
+                self._tiers_are_wrong = True
             self._remove(path)
 
     def _remove(self, path: KeyPath) -> None:

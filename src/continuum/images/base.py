@@ -11,13 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from continuum.errors import ContinuumError, NotPossibleHere, StepFailed
+from continuum.errors import NotPossibleHere, StepFailed, TimedOut
 from continuum.images import isolated
 from continuum.images.recipe import DATA_FOLDER, PYTHON_FOLDER, RUNTIME_FOLDER, Recipe
 from continuum.images.sources import HostSources
 from continuum.machine import Command, run_on_host, stream_on_host
 
-LAYOUT = 1
+LAYOUT = 2
 """Raise when what this module writes changes for the same inputs."""
 
 BUILD_LIMIT = 1800.0
@@ -98,6 +98,7 @@ _FILES = {
     "etc/fstab": "",
     "etc/hostname": "",
     "etc/machine-id": "",
+    "etc/motd": "",
     # A resolver that does not answer costs programs tens of seconds; no resolver costs none.
     "etc/resolv.conf": "",
     "etc/default/locale": "LANG=C.UTF-8\n",
@@ -113,7 +114,8 @@ _FILES = {
         "MaxStartups 100:30:200\n"
     ),
     "etc/systemd/journald.conf.d/continuum.conf": (
-        "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\nAudit=no\nForwardToSyslog=no\n"
+        # A journal's file takes its whole size in memory from the start.
+        "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\nRuntimeMaxFileSize=512K\nAudit=no\nForwardToSyslog=no\n"
     ),
     "etc/systemd/system.conf.d/continuum.conf": (
         "[Manager]\nDefaultTimeoutStopSec=5s\nStatusUnitFormat=name\n"
@@ -201,13 +203,14 @@ def _mmdebstrap(
         str(source_list),
     )
     try:
-        for line in stream_on_host(Command(isolated.arguments(command, BUILD_LIMIT))):
+        for line in stream_on_host(isolated.in_own_namespaces(command, BUILD_LIMIT)):
             for said, (detail, fraction) in _MILESTONES.items():
                 if said in line:
                     progress(detail, fraction)
-    except ContinuumError as error:
+    except StepFailed as error:
         raise StepFailed(
-            "the machine image could not be built from this host's package sources",
+            "the machine image could not be built from this host's package sources"
+            + (f": no end within {BUILD_LIMIT:g} s" if isinstance(error, TimedOut) else ""),
             where=f"mmdebstrap, sources in {source_list.name}: "
             + ", ".join(f"{entry.address} {entry.suite}" for entry in host.entries),
             output=error.output,

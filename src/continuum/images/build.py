@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from continuum import folders
-from continuum.errors import ContinuumError, StepFailed
+from continuum.errors import StepFailed
 from continuum.events import Events
 from continuum.images import base, isolated, sources, store
 from continuum.images.recipe import PYTHON_FOLDER, Recipe, Tree, fingerprint
 from continuum.images.store import ImagePaths, Layer
-from continuum.machine import Command, run_on_host, stream_on_host
+from continuum.machine import run_on_host, stream_on_host
 
 PIP_LIMIT = 900.0
 COMPILE_LIMIT = 300.0
@@ -142,10 +142,10 @@ def _pip(requirements: tuple[str, ...], target: Path, version: str, progress: Pr
         *requirements,
     )
     try:
-        for line in stream_on_host(Command(isolated.dying_with_us(arguments, PIP_LIMIT))):
+        for line in stream_on_host(isolated.dying_with_us(arguments, PIP_LIMIT)):
             if line.startswith(("Collecting ", "  Downloading ", "Installing ")):
                 progress(" ".join(line.split()[:2]), None)
-    except ContinuumError as error:
+    except StepFailed as error:
         raise StepFailed(
             "Python packages for the machine image could not be installed",
             where=error.where,
@@ -183,9 +183,7 @@ def _compile(root: Path, base_key: str) -> None:
         str(building / "point"),
     )
     compile_all = ("python3", "-m", "compileall", "-q", "-l", *with_code)
-    result = run_on_host(
-        Command(isolated.arguments((*inside, *compile_all), COMPILE_LIMIT), timeout=COMPILE_LIMIT)
-    )
+    result = run_on_host(isolated.in_own_namespaces((*inside, *compile_all), COMPILE_LIMIT))
     # Status 1: some file is not valid for this Python, as test data of packages often is.
     if result.exit_code not in (0, 1) or not any(root.rglob("*.pyc")):
         result.check("Python files of the machine image could not be compiled")

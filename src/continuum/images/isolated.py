@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from continuum.machine import Command
+
 _DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
 _NAMESPACES = (
     "unshare",
@@ -14,12 +16,11 @@ _NAMESPACES = (
 )
 
 
-def dying_with_us(program: tuple[str, ...], limit: float) -> tuple[str, ...]:
-    """`program`, killed after `limit` seconds and when the thread that starts it dies."""
-    bounded = ("timeout", "--signal=KILL", f"{limit:g}", *_DIES_WITH_PARENT, *program)
-    return (*_DIES_WITH_PARENT, *bounded)
+def dying_with_us(program: tuple[str, ...], limit: float) -> Command:
+    """`program`, killed after `limit` seconds, and when the thread that starts it dies."""
+    return Command((*_DIES_WITH_PARENT, *program), timeout=limit)
 
 
-def arguments(program: tuple[str, ...], limit: float) -> tuple[str, ...]:
+def in_own_namespaces(program: tuple[str, ...], limit: float) -> Command:
     """The same in mount and process namespaces of its own: nothing of it outlives it."""
     return dying_with_us((*_NAMESPACES, *program), limit)

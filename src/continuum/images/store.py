@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from continuum import folders
-from continuum.errors import ContinuumError, NotFound, StepFailed, TimedOut
+from continuum.errors import NotFound, StepFailed, TimedOut
 from continuum.experiment.units import show_bytes
 from continuum.machine import Command, run_on_host
 
 LOCK_LIMIT = 1800.0
 """Seconds to wait for another process that builds the same layer."""
+
+_REMOVE_LIMIT = 10.0
 
 ROOM = 256 * 2**20
 """Bytes; a build that fails with less than this left has most likely filled the disk."""
@@ -94,6 +96,23 @@ def record(key: str) -> dict[str, Any]:
     return found
 
 
+WORTH_NAMING = ("mosquitto", "openssh-server", "systemd")
+"""Debian packages whose versions a run's record names; all of them are in the layers' records."""
+
+
+def versions(fingerprint: str) -> dict[str, str]:
+    """Versions of the release, of the packages worth naming, and of all Python packages."""
+    found: dict[str, str] = {}
+    for layer in find(fingerprint).layers:
+        kept = record(layer.parent.name)
+        packages: dict[str, str] = kept.get("packages", {})
+        if "suite" in kept:
+            found["machine image"] = f"{kept['distribution']} {kept['suite']}"
+            packages = {name: packages[name] for name in WORTH_NAMING if name in packages}
+        found |= {f"{name} (in machines)": number for name, number in sorted(packages.items())}
+    return found
+
+
 def ensure(
     layer: Layer,
     progress: Callable[[str, float | None], None],
@@ -136,7 +155,19 @@ def remove(folder: Path) -> None:
         return
     for point in sorted(_mounts_under(folder), reverse=True):
         run_on_host(Command(("umount", "--lazy", str(point)), timeout=30)).check()
-    shutil.rmtree(folder)
+    deadline = time.monotonic() + _REMOVE_LIMIT
+    while folder.exists():
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            # What was killed a moment ago may still write or remove a file.
+            if error.errno not in (errno.ENOTEMPTY, errno.ENOENT, errno.EBUSY):
+                raise
+            if time.monotonic() > deadline:
+                raise StepFailed(
+                    f"cannot remove {folder}: {error.strerror}", where=str(error.filename)
+                ) from error
+            time.sleep(0.02)
 
 
 def _mounts_under(folder: Path) -> list[Path]:
@@ -191,7 +222,7 @@ def telling_disk_full(folder: Path) -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise _disk_full(folder, str(error)) from error
-    except ContinuumError as error:
+    except StepFailed as error:
         if "no space left" in error.output.lower() or free(folder) < ROOM:
             raise _disk_full(folder, error.output) from error
         raise
@@ -205,7 +236,7 @@ def free(folder: Path) -> int:
 
 def _disk_full(folder: Path, output: str) -> StepFailed:
     return StepFailed(
-        f"the disk is full: {show_bytes(free(folder))} free under {folder}",
+        f"the disk is full: {show_bytes(free(folder))} free under {folder} is not enough",
         where=str(folder),
         output=output,
         hint="free about 1 GiB there, or set XDG_CACHE_HOME to a folder on another disk",

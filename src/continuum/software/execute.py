@@ -26,6 +26,9 @@ APPLIED = "/var/lib/continuum/software"
 READY_TIMEOUT = 30.0
 """Seconds for services to answer after their roles have been applied."""
 
+PATIENCE = 3.0
+"""Seconds for a service to answer that ought to run: it may just have been started again."""
+
 _POLL = 0.1
 
 
@@ -58,9 +61,8 @@ def execute(
     ) as step:
         ansible.write_files(deployment, plan.files)
         step.changed = False
-        if all(for_each(lambda machine: _applied(machine, plan), configured)) and all(
-            for_each(_ready, waiting)
-        ):
+        applied = all(for_each(lambda machine: _applied(machine, plan), configured))
+        if applied and not _missing(waiting, PATIENCE, step.progress):
             return False
         step.changed = True
         if plan.plays and ssh:
@@ -81,7 +83,9 @@ def execute(
             events, PHASE, "start services", waits_for=f"{names} to answer"
         ) as step:
             step.changed = changed
-            _wait(waiting, step.progress)
+            missing = _missing(waiting, READY_TIMEOUT, step.progress)
+            if missing:
+                raise _timed_out(missing)
     return changed
 
 
@@ -115,26 +119,24 @@ def _ready(waiting: _Waiting) -> bool:
     return service.ready(machine)
 
 
-def _wait(waiting: list[_Waiting], progress: Callable[[str, float | None], None]) -> None:
-    """Ask until every service answers.
-
-    Raises:
-        TimedOut: at least one did not within `READY_TIMEOUT`; the message names all of them, the
-            output is the end of the first one's log.
-    """
-    until = time.monotonic() + READY_TIMEOUT
+def _missing(
+    waiting: list[_Waiting], seconds: float, progress: Callable[[str, float | None], None]
+) -> list[_Waiting]:
+    """Ask until every service answers, at most so long; returns those that do not."""
+    until = time.monotonic() + seconds
     missing = waiting
     while True:
         answers = for_each(_ready, missing)
         missing = [pair for pair, ready in zip(missing, answers, strict=True) if not ready]
-        if not missing:
-            return
-        if time.monotonic() > until:
-            break
+        if not missing or time.monotonic() > until:
+            return missing
         progress(_named(missing), 1 - len(missing) / len(waiting))
         time.sleep(_POLL)
+
+
+def _timed_out(missing: list[_Waiting]) -> TimedOut:
     service, machine = missing[0]
-    raise TimedOut(
+    return TimedOut(
         f"no answer within {READY_TIMEOUT:g} s from {_named(missing)}",
         where=f"{machine.name}: {', '.join(service.logs)}",
         output=_log(service, machine),

@@ -22,10 +22,11 @@ _INTERFACES = Path("/sys/class/net")
 
 @dataclass(frozen=True)
 class Bridge:
-    """A bridge that is there. `ports` are the interfaces on it."""
+    """A bridge that is there."""
 
     name: str
     label: str
+    mac: str
     up: bool
     addresses: tuple[str, ...]
 
@@ -47,6 +48,7 @@ def all_bridges() -> list[Bridge]:
         Bridge(
             name=each["ifname"],
             label=_alias(each["ifname"]),
+            mac=each.get("address", ""),
             up="UP" in each.get("flags", []),
             addresses=tuple(
                 f"{address['local']}/{address['prefixlen']}"
@@ -93,19 +95,16 @@ def ensure(deployment: Deployment, network: NetworkPlan) -> bool:
     if there is None:
         if _exists(name):
             raise _foreign(name, "another interface")
-        # One process, which ends its work when we are killed: no bridge is left without a label.
-        batch = (
-            f"link add {name} address {_mac(name)} type bridge mcast_snooping 0\n"
-            f"link set {name} alias {_quoted(label(deployment))}\n"
-        )
-        made = run_on_host(Command(("ip", "-batch", "-"), input=batch.encode()))
+        make = ("link", "add", name, "address", _mac(name), "type", "bridge", "mcast_snooping", "0")
+        made = run_on_host(Command(("ip", *make)))
         made.check(f"bridge {name} cannot be made", hint="continuum doctor")
-    elif there.label != label(deployment):
+    elif not _is_ours(there, deployment):
         raise _foreign(name, f'a bridge labelled "{there.label}"' if there.label else "a bridge")
-    elif there.up and there.addresses == (address,):
+    elif there.up and there.label and there.addresses == (address,):
         return False
     _no_ipv6(name)
     for arguments in (
+        ("link", "set", name, "alias", label(deployment)),
         ("address", "flush", "dev", name),
         ("address", "add", address, "dev", name),
         ("link", "set", name, "up"),
@@ -117,7 +116,7 @@ def ensure(deployment: Deployment, network: NetworkPlan) -> bool:
 def remove(deployment: Deployment, name: str) -> bool:
     """Remove the bridge and what is still on it, if it is ours; True when it was there."""
     there = next((each for each in all_bridges() if each.name == name), None)
-    if there is None or there.label != label(deployment):
+    if there is None or not _is_ours(there, deployment):
         return False
     ports = _INTERFACES / name / "brif"
     for port in sorted(ports.iterdir()) if ports.is_dir() else []:
@@ -133,9 +132,11 @@ def _exists(name: str) -> bool:
     return (_INTERFACES / name).exists()
 
 
-def _quoted(text: str) -> str:
-    """As `ip -batch` reads it."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _is_ours(bridge: Bridge, deployment: Deployment) -> bool:
+    """By its label; by its hardware address when we were killed before the label was on it."""
+    if bridge.label:
+        return bridge.label == label(deployment)
+    return bridge.mac == _mac(bridge.name)
 
 
 def _mac(name: str) -> str:

@@ -104,6 +104,11 @@ class Provider(ABC):
     def build_image(self, recipe: Recipe) -> str:
         """Build the machine image unless it is in the cache; returns its fingerprint."""
 
+    def image_versions(self, plan: InfrastructurePlan) -> dict[str, str]:
+        """Versions of the important parts of the plan's machine image, by name."""
+        del plan
+        return {}
+
     @abstractmethod
     def create_network(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
         """Make the bridge, its address, and the rules that close it. True when changed."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from continuum.errors import TimedOut
 from continuum.images.recipe import DebianPackages, InstallStep, Tree, Units
 from continuum.machine import Command
 from continuum.software.configure import ROLES
@@ -89,7 +90,10 @@ class Mqtt(Service):
     def ready(self, machine: Machine) -> bool:
         """Whether the broker accepts a client on the emulated network's address."""
         program = ("python3", "-I", "-S", "-c", _HANDSHAKE, machine.address, str(PORT))
-        return machine.run(Command(program, timeout=10)).exit_code == 0
+        try:
+            return machine.run(Command(program, timeout=10)).exit_code == 0
+        except TimedOut:
+            return False
 
     @property
     def logs(self) -> tuple[str, ...]:

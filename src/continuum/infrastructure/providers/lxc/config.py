@@ -11,13 +11,13 @@ from pathlib import Path
 
 from continuum.images.recipe import fingerprint
 from continuum.infrastructure.host.cgroups import ControlGroups
+from continuum.infrastructure.host.keys import KeyPair
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
 
 LAYOUT = 1
 """Raise when containers made before must be replaced."""
 
 SPEC_MARK = "# continuum-spec: "
-DEPLOYMENT_MARK = "# continuum-deployment: "
 
 PERIOD = 20_000
 """Microseconds over which a quota counts: short, so that a machine that has used its share waits
@@ -119,20 +119,23 @@ def spec_fingerprint(
     )
 
 
+def header(made_of: str) -> str:
+    """The first line of a container's configuration: the label with what it is made of."""
+    return f"{SPEC_MARK}{made_of}\n"
+
+
 def lxc_config(
     plan: InfrastructurePlan,
     spec: MachineSpec,
     container: Container,
     layers: tuple[Path, ...],
     host: Host,
-    made_of: str,
 ) -> str:
     """The container's configuration for LXC 5. `layers` are the image's, the topmost first."""
     stack = ":".join(str(path) for path in (*layers, container.upper))
     machine_group = f"{group(plan.identity)}/{spec.name}"
     lines = [
-        f"{SPEC_MARK}{made_of}",
-        f"{DEPLOYMENT_MARK}{plan.deployment}",
+        f"# continuum-deployment: {plan.deployment}",
         f"lxc.uts.name = {spec.name}",
         f"lxc.arch = {platform.machine()}",
         f"lxc.rootfs.path = overlay:{stack}",
@@ -281,9 +284,7 @@ def hosts_file(plan: InfrastructurePlan) -> str:
 def files(
     plan: InfrastructurePlan,
     spec: MachineSpec,
-    *,
-    host_key: bytes,
-    host_key_public: str,
+    host_key: KeyPair,
     authorized_key: str,
     resolver: str,
 ) -> Mapping[str, tuple[bytes, int]]:
@@ -294,8 +295,8 @@ def files(
         "etc/hosts": (hosts_file(plan).encode(), 0o644),
         "etc/machine-id": (f"{machine_id}\n".encode(), 0o444),
         "etc/resolv.conf": (resolver.encode(), 0o644),
-        "etc/ssh/ssh_host_ed25519_key": (host_key, 0o600),
-        "etc/ssh/ssh_host_ed25519_key.pub": (f"{host_key_public}\n".encode(), 0o644),
+        "etc/ssh/ssh_host_ed25519_key": (host_key.private, 0o600),
+        "etc/ssh/ssh_host_ed25519_key.pub": (f"{host_key.public}\n".encode(), 0o644),
         "root/.ssh/authorized_keys": (f"{authorized_key}\n".encode(), 0o600),
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from continuum.errors import CommandFailed, MachineUnreachable, NotFound, StepFailed
+from continuum.errors import MachineUnreachable, NotFound, StepFailed
 from continuum.infrastructure.plan import MachineSpec
 from continuum.infrastructure.providers.lxc import containers
 from continuum.infrastructure.providers.lxc.config import Container
@@ -33,19 +33,24 @@ class LxcMachine(Machine):
 
     def run(self, command: Command) -> Result:
         """Run a command as root, within the machine's limits, with an environment of its own."""
-        result = run_on_host(self._attached(command), where=self.name)
+        attached = self._attached(command)
+        try:
+            result = run_on_host(attached, where=self.name)
+        except StepFailed as error:
+            raise self._told(error, attached, command) from error
         if result.exit_code != 0 and not self._runs():
             raise self._unreachable()
         return replace(result, command=command)
 
     def stream(self, command: Command) -> Iterator[str]:
         """Run a command and yield its output line by line."""
+        attached = self._attached(command)
         try:
-            yield from stream_on_host(self._attached(command), where=self.name)
-        except CommandFailed as error:
+            yield from stream_on_host(attached, where=self.name)
+        except StepFailed as error:
             if not self._runs():
                 raise self._unreachable() from error
-            raise
+            raise self._told(error, attached, command) from error
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file beside its place, then move it there."""
@@ -81,6 +86,15 @@ class LxcMachine(Machine):
         )
         # Not from our own working directory, which the machine does not have.
         return replace(command, arguments=arguments, environment={}, directory=Path("/"))
+
+    def _told(self, error: StepFailed, attached: Command, command: Command) -> StepFailed:
+        """The same error about the command that was asked for, not about how we got it in."""
+        return type(error)(
+            error.message.replace(str(attached), str(command)),
+            where=f"{self.name}: {command}",
+            output=error.output,
+            hint=error.hint,
+        )
 
     def _runs(self) -> bool:
         path, name = self.container.folder.parent, self.container.name

@@ -93,6 +93,11 @@ class Lxc(Provider):
         """Build the layers that are missing; returns the image's fingerprint."""
         return build.build(recipe, self.events).fingerprint
 
+    def image_versions(self, plan: InfrastructurePlan) -> dict[str, str]:
+        """LXC's version, the image's release, and the packages that an experiment is about."""
+        lxc = run_on_host(Command(("lxc-start", "--version"))).text
+        return {"lxc": lxc, **store.versions(plan.image)}
+
     def create_network(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
         """Make the bridge and the rules that close it; True when changed."""
         _refuse_what_cannot_be(deployment, plan)
@@ -138,7 +143,9 @@ class Lxc(Provider):
             nonlocal started
             container = Container.of(spec.name, folder, plan.identity)
             _prepare(deployment, plan, spec, container, resolver)
-            text = config.lxc_config(plan, spec, container, image.layers, host, wanted[spec.name])
+            text = config.header(wanted[spec.name]) + config.lxc_config(
+                plan, spec, container, image.layers, host
+            )
             # Last: a container counts as made when it has a configuration.
             containers.put_file(container.folder, "config", text.encode(), 0o600)
             containers.start(container)
@@ -349,14 +356,12 @@ def _prepare(
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.chmod(0o755)
     ssh = deployment.folder / "ssh"
-    host_key = keys.ensure(ssh / "host_keys" / spec.name)
     own = config.files(
         plan,
         spec,
-        host_key=host_key.private,
-        host_key_public=host_key.public,
-        authorized_key=keys.ensure(ssh / "key").public,
-        resolver=resolver,
+        keys.ensure(ssh / "host_keys" / spec.name),
+        keys.ensure(ssh / "key").public,
+        resolver,
     )
     for path, (content, mode) in own.items():
         containers.put_file(container.upper, path, content, mode)

@@ -1,0 +1,261 @@
+"""The launcher, with a project that depends on nothing, so that its environment is quick to make."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PROJECT = """\
+[project]
+dependencies = []
+
+[dependency-groups]
+test = []
+"""
+
+MAIN = """\
+import os, sys
+print(sys.prefix, *sys.argv[1:], sep="|")
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder in which the environment of `PROJECT` has been made."""
+    folder = tmp_path_factory.mktemp("made")
+    clone = _clone(folder / "clone")
+    _run(clone, cache=folder / "cache")
+    return folder / "cache"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    return _clone(tmp_path / "clone")
+
+
+def _clone(folder: Path) -> Path:
+    """What the launcher needs of a clone, with a program that tells how it was started."""
+    cli = folder / "src/continuum/cli"
+    cli.mkdir(parents=True)
+    shutil.copy(ROOT / "continuum", folder)
+    for name in ("launch.sh", "bootstrap.py"):
+        shutil.copy(ROOT / "src/continuum/cli" / name, cli)
+    (folder / "src/continuum/__init__.py").write_text("")
+    (folder / "src/continuum/__main__.py").write_text(MAIN)
+    (folder / "pyproject.toml").write_text(PROJECT)
+    return folder
+
+
+def _environment(cache: Path, extra: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    kept.pop("CONTINUUM_PYTHON", None)
+    return {**kept, "XDG_CACHE_HOME": str(cache), **extra}
+
+
+def _run(
+    clone: Path, *arguments: str, cache: Path, program: Path | None = None, **extra: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(program or clone / "continuum"), *arguments],
+        env=_environment(cache, extra),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_first_use_makes_an_environment_and_says_so(clone: Path, tmp_path: Path) -> None:
+    first = _run(clone, "status", "two words", cache=tmp_path / "cache")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.endswith("|status|two words\n")
+    assert first.stdout.startswith(str(tmp_path / "cache/continuum/environments"))
+    assert "making Continuum's environment" in first.stderr
+    assert "is ready" in first.stderr
+    second = _run(clone, "status", "two words", cache=tmp_path / "cache")
+    assert second.stdout == first.stdout
+    assert not second.stderr
+
+
+def test_clones_with_the_same_dependencies_share_it(clone: Path, made: Path) -> None:
+    (clone / "pyproject.toml").write_text(PROJECT + '\n[tool.other]\nkey = "value"\n')
+    ending = _run(clone, cache=made)
+    assert ending.returncode == 0
+    assert not ending.stderr
+
+
+def test_other_dependencies_have_one_of_their_own(clone: Path, made: Path) -> None:
+    here = _run(clone, cache=made).stdout
+    (clone / "pyproject.toml").write_text(
+        PROJECT.replace("dependencies = []", 'dependencies = ["pip"]')
+    )
+    ending = _run(clone, cache=made)
+    assert "making Continuum's environment" in ending.stderr
+    assert ending.stdout != here
+
+
+def test_an_environment_that_was_not_finished_is_made_again(
+    clone: Path, made: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(made, cache, symlinks=True)
+    for pointer in (cache / "continuum/environments/for").iterdir():
+        pointer.write_text(pointer.read_text().replace(str(made), str(cache)))
+    (environment,) = (cache / "continuum/environments").glob("*/bin")
+    (environment.parent / "complete").unlink()
+    (environment / "python").unlink()
+    ending = _run(clone, cache=cache)
+    assert ending.returncode == 0, ending.stderr
+    assert "making Continuum's environment" in ending.stderr
+
+
+def test_two_first_uses_at_once_make_it_once(clone: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    processes = [
+        subprocess.Popen(
+            [str(clone / "continuum")],
+            env=_environment(cache, {}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    endings = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert endings[0][0] == endings[1][0]
+    told = "".join(stderr for _, stderr in endings)
+    assert told.count("making Continuum's environment (once") == 1
+    assert told.count("which makes Continuum's environment") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_first_use_is_done_again(
+    clone: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    cache = tmp_path / "cache"
+    process = subprocess.Popen(
+        [str(clone / "continuum")],
+        env=_environment(cache, {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + 60
+        while not list((cache / "continuum/environments").glob("*/bin")):
+            assert time.monotonic() < end
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, number)
+        process.communicate(timeout=60)
+    assert process.returncode != 0
+    ending = _run(clone, cache=cache)
+    assert ending.returncode == 0, ending.stderr
+    assert "making Continuum's environment" in ending.stderr
+
+
+def test_what_pip_cannot_install_is_told_with_its_words(clone: Path, tmp_path: Path) -> None:
+    (clone / "pyproject.toml").write_text(
+        PROJECT.replace("dependencies = []", 'dependencies = ["not a requirement"]', 1)
+    )
+    ending = _run(clone, cache=tmp_path / "cache")
+    assert ending.returncode == 3
+    assert "pip could not install what Continuum needs" in ending.stderr
+    assert "    ERROR: Invalid requirement" in ending.stderr
+    assert "what to do: pip takes packages from" in ending.stderr
+    assert "Traceback" not in ending.stderr
+    assert not list((tmp_path / "cache/continuum/environments").glob("*/"))[1:]
+
+
+def test_a_cache_that_cannot_be_written_is_told(clone: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("in the way")
+    ending = _run(clone, cache=tmp_path / "cache")
+    assert ending.returncode == 3
+    assert "cannot make Continuum's environment" in ending.stderr
+    assert "XDG_CACHE_HOME" in ending.stderr
+
+
+def test_without_a_python_that_is_new_enough_it_says_so(
+    clone: Path, made: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    ending = _run(clone, cache=made, CONTINUUM_PYTHON=str(old))
+    assert ending.returncode == 3
+    assert "is not a Python 3.11 or newer" in ending.stderr
+
+
+def test_another_python_can_be_asked_for(clone: Path, made: Path) -> None:
+    ending = _run(clone, cache=made, CONTINUUM_PYTHON=os.path.realpath(sys.executable))
+    assert ending.returncode == 0, ending.stderr
+
+
+def test_it_can_be_called_by_a_link_and_from_anywhere(
+    clone: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = tmp_path / "bin" / "continuum"
+    link.parent.mkdir()
+    link.symlink_to(clone / "continuum")
+    monkeypatch.chdir("/")
+    assert _run(clone, "status", cache=made, program=link).stdout.endswith("|status\n")
+    monkeypatch.chdir(clone)
+    ending = subprocess.run(
+        ["sh", "continuum", "status"],
+        env=_environment(made, {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ending.stdout.endswith("|status\n")
+
+
+def test_the_folders_are_the_callers_after_sudo(clone: Path, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can stand behind sudo")
+    (clone / "src/continuum/__main__.py").write_text("import os\nprint(os.environ['HOME'])\n")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    # Whatever the caller is called here, this is what the host knows of him.
+    (programs / "getent").write_text(f"#!/bin/sh\necho 'someone:x:65534:65534::{home}:/bin/sh'\n")
+    (programs / "getent").chmod(0o755)
+    os.chown(home, 65534, 65534)
+    for folder in (clone, *clone.rglob("*"), *tmp_path.parents):
+        if folder.is_relative_to(Path("/tmp")) and folder != Path("/tmp"):  # noqa: S108  pytest's own
+            folder.chmod(folder.stat().st_mode | 0o055)
+    environment = _environment(tmp_path, {"SUDO_USER": "someone", "HOME": "/root"})
+    environment |= {"SUDO_UID": "65534", "SUDO_GID": "65534"}
+    environment["PATH"] = f"{programs}:{environment['PATH']}"
+    del environment["XDG_CACHE_HOME"]
+    ending = subprocess.run(
+        [str(clone / "continuum")],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ending.stdout == f"{home}\n", ending.stderr
+    (environments,) = home.glob(".cache/continuum/environments")
+    assert {path.stat().st_uid for path in environments.rglob("*") if not path.is_symlink()} == {
+        65534
+    }
