@@ -195,7 +195,7 @@ def schedule(pairs: Sequence[Pair]) -> list[Task]:
             PROBE_FRAME, settings
         )
         if settings.loss_percent < MOST_LOSS:
-            interval = max(10.0, 4 * settings.jitter_ms, 3 * own_ms)
+            interval = max(10.0, 5 * settings.jitter_ms, 3 * own_ms)
             count = min(max(round(PROBING_SECONDS * 1e3 / interval), FEWEST_PROBES), MOST_PROBES)
             delays.append(Task(next(numbers), pair, "delay", 0, count, interval, PROBE_PAYLOAD))
             if settings.rate_mbit is not None:
@@ -209,9 +209,7 @@ def schedule(pairs: Sequence[Pair]) -> list[Task]:
     placed += _in_batches(
         losses, _end(placed, 0), lambda task: 1e3 / task.interval_ms, PROBES_PER_SECOND
     )
-    placed += _in_batches(
-        trains, _end(placed, 0) + GAP_MS, lambda task: _rate(task), WAVE_RATE, once=True
-    )
+    placed += _in_batches(trains, _end(placed, 0) + GAP_MS, _rate, WAVE_RATE, once=True)
     return placed
 
 
@@ -485,7 +483,7 @@ def _loss(pair: Pair, count: int, received: int) -> LinkMeasurement:
     )
 
 
-def _measured_rate(pair: Pair, arrivals: Sequence[Sequence[int]], frame: int) -> LinkMeasurement:
+def _measured_rate(pair: Pair, arrivals: Sequence[tuple[int, int]], frame: int) -> LinkMeasurement:
     """Frames per time at the receiver, after the ones that the sender's bucket let pass."""
     asked = pair.link.settings.rate_mbit
     assert asked is not None

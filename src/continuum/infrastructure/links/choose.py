@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from continuum import plugins
+from continuum.errors import NotPossibleHere
 from continuum.infrastructure.links.contract import LinkEmulator
-from continuum.infrastructure.links.nfqueue import Nfqueue
+
+ORDER = ("netem", "nfqueue")
+"""What `auto` tries: the kernel's own first, which costs no processor time in user space."""
 
 
 def choose(name: str) -> LinkEmulator:
-    """The emulator of that name."""
-    del name
-    return Nfqueue()
+    """The emulator of that name, or for `auto` the first that this host can carry.
+
+    Raises:
+        NotPossibleHere: this host cannot carry it; says why, for each one tried.
+        UsageError: there is no such emulator.
+    """
+    reasons = []
+    for each in ORDER if name == "auto" else (name,):
+        emulator: LinkEmulator = plugins.load("emulators", each)()
+        reason = emulator.probe()
+        if reason is None:
+            return emulator
+        reasons.append(f"{each}: {reason}")
+    raise NotPossibleHere(
+        "this host cannot emulate links",
+        where="a network namespace made to try it",
+        output="\n".join(reasons),
+        hint="run as root, on a kernel with sch_netem (`modprobe sch_netem`) or with packet "
+        "queues (`modprobe nfnetlink_queue xt_NFQUEUE`), with the Debian packages iproute2 and "
+        "iptables",
+    )

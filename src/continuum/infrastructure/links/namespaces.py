@@ -101,6 +101,18 @@ def write_rules(interface: Interface, table: str, *, jumps: bool) -> None:
     )
 
 
+def clear_rules(interface: Interface) -> bool:
+    """Take our chain and the jump to it away; True when they were there."""
+    if read_rules(interface) is None:
+        return False
+    leave = jump(interface.device).replace("-A ", "-D ", 1)
+    lines = f"*raw\n{leave}\n-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n"
+    inside(interface, "iptables-restore", "--noflush", lines=lines).check(
+        f"cannot remove the packet rules of {interface.machine.name}"
+    )
+    return True
+
+
 def scratch(
     *arguments: str, lines: str | None = None, environment: Mapping[str, str] | None = None
 ) -> str | None:

@@ -1,2 +1,162 @@
-"""Placeholder while the emulator is written."""
-from continuum.infrastructure.links.nfqueue import Nfqueue as Netem  # noqa: F401
+"""Links by the kernel's own emulator: everything on the sending machine's interface.
+
+Each link has a class of its own, with netem in it. netem sends a packet at
+
+    max(when the packet before it was sent, now + delay + jitter) + length / rate
+
+as long as it has a rate: without one it lets packets overtake one another when there is jitter,
+and a queue below it does not help, because it sees them only when their time has come. A link
+without a rate gets one that nothing here reaches, for that reason alone.
+
+netem takes the large packets of segmentation offload for one, so that a slow link would deliver
+64 kB at once. A token bucket above it cuts them into frames; its own rate never holds them back.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from continuum.deployment import Deployment
+from continuum.errors import ContinuumError
+from continuum.infrastructure.links import namespaces, process, shaping
+from continuum.infrastructure.links.contract import Interface, LinkEmulator
+from continuum.infrastructure.links.rules import (
+    LARGEST_PACKET,
+    beginning,
+    burst,
+    bytes_per_second,
+    outgoing,
+    queue_packets,
+    same_rate,
+    waits,
+)
+from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, MachineSpec
+from continuum.parallel import for_each
+
+DEVICE = "eth0"
+
+CUTTING_RATE = 1_250_000_000
+"""Bytes per second of the bucket that cuts packets: 20 times the fastest link that needs it."""
+
+CUT_QUEUE = 2**20
+
+
+class Netem(LinkEmulator):
+    """Traffic control per machine; nothing runs outside of the kernel."""
+
+    name: ClassVar[str] = "netem"
+
+    def probe(self) -> str | None:
+        """Set up a link with everything, in a network namespace of its own."""
+        sample = _class(ipaddress.IPv4Network("10.0.0.0/8"), LinkSettings(10.0, 1.0, 1.0, 10.0))
+        try:
+            said = namespaces.scratch(
+                "tc", "-batch", "-", lines=shaping.batch("lo", "127.0.0.1", (sample,))
+            )
+        except ContinuumError as error:
+            return error.message
+        if said is None:
+            return None
+        return f"no queueing discipline netem: {said.strip().splitlines()[0]}"
+
+    def configure(self, plan: InfrastructurePlan) -> Mapping[str, str]:
+        """Per machine a batch for tc."""
+        return {
+            f"{machine.name}.tc": shaping.batch(
+                DEVICE, plan.network.host_address, traffic_classes(plan, machine)
+            )
+            for machine in plan.machines
+        }
+
+    def apply(
+        self, deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
+    ) -> bool:
+        """Also ends what the other emulator left, when the deployment was changed to this one."""
+
+        def apply_one(interface: Interface) -> bool:
+            namespaces.tune(interface)
+            ruled = namespaces.clear_rules(interface)
+            shaped = namespaces.apply_shaping(
+                interface, plan.network.host_address, traffic_classes(plan, interface.machine)
+            )
+            return ruled or shaped
+
+        changed = for_each(apply_one, interfaces)
+        return any([process.stop(deployment), *changed])
+
+    def in_force(
+        self,
+        deployment: Deployment,  # noqa: ARG002  nothing of it is in its folder
+        plan: InfrastructurePlan,
+        interfaces: Sequence[Interface],
+    ) -> list[Link]:
+        """From the senders' traffic control."""
+        kernel = {
+            each.machine.name: {carried.destination: carried for carried in shaped.classes or ()}
+            for each, shaped in zip(
+                interfaces, for_each(namespaces.read_shaping, interfaces), strict=True
+            )
+        }
+        nothing = LinkSettings()
+        found = []
+        for link in plan.network.links:
+            carried = {
+                settings_of(kernel[source.name].get(link.destination_block), link.settings)
+                for source in beginning(link, [each.machine for each in interfaces])
+            } or {link.settings}
+            settings = carried.pop()
+            if not carried and (settings != nothing or link.settings == nothing):
+                found.append(replace(link, settings=settings))
+        return found
+
+    def remove(self, deployment: Deployment) -> None:
+        """Nothing runs outside the machines."""
+        process.stop(deployment)
+
+
+def traffic_classes(
+    plan: InfrastructurePlan, machine: MachineSpec
+) -> tuple[shaping.TrafficClass, ...]:
+    """What happens to packets that a machine sends; nothing when none of its links does a thing."""
+    classes = tuple(
+        _class(link.destination_block, link.settings)
+        for _, link in outgoing(plan.network.links, machine)
+    )
+    return () if all(each.direct for each in classes) else classes
+
+
+def _class(destination: ipaddress.IPv4Network, settings: LinkSettings) -> shaping.TrafficClass:
+    rate = settings.rate_mbit
+    if rate is None and not waits(settings):
+        return shaping.TrafficClass(destination)
+    netem = shaping.Netem(
+        delay=round(settings.delay_ms * 1e3),
+        jitter=round(settings.jitter_ms * 1e3),
+        loss=settings.loss_percent,
+        rate=shaping.UNLIMITED_BYTES if rate is None else bytes_per_second(rate),
+        limit=queue_packets(settings),
+    )
+    cut = None
+    if rate is not None and burst(rate) < LARGEST_PACKET:
+        cut = shaping.Bucket(CUTTING_RATE, burst(rate), CUT_QUEUE)
+    return shaping.TrafficClass(destination, cut, netem)
+
+
+def settings_of(found: shaping.TrafficClass | None, asked: LinkSettings) -> LinkSettings:
+    """What a class that is in force does; numbers as asked for when the kernel rounded them."""
+    if found is None or found.netem is None:
+        return LinkSettings()
+    limited = found.netem.rate < shaping.UNLIMITED_BYTES
+    return LinkSettings(
+        delay_ms=_rounded(found.netem.delay / 1e3, asked.delay_ms, 2e-3),
+        jitter_ms=_rounded(found.netem.jitter / 1e3, asked.jitter_ms, 2e-3),
+        loss_percent=_rounded(found.netem.loss, asked.loss_percent, 1e-4),
+        rate_mbit=same_rate(found.netem.rate / 125_000 if limited else None, asked.rate_mbit),
+    )
+
+
+def _rounded(found: float, asked: float, step: float) -> float:
+    return asked if abs(found - asked) <= step else found

@@ -271,8 +271,10 @@ def _apply_interface(plan: InfrastructurePlan, interface: Interface) -> bool:
     )
     wanted = _rules(plan, interface.machine)
     found = namespaces.read_rules(interface)
-    if [f"-A {namespaces.CHAIN} {rule}" for rule in wanted] == (found or []):
+    if found is not None and found == [f"-A {namespaces.CHAIN} {rule}" for rule in wanted]:
         return changed
+    if not wanted:
+        return namespaces.clear_rules(interface) or changed
     namespaces.write_rules(interface, _table(wanted), jumps=found is not None)
     return True
 

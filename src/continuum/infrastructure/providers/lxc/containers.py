@@ -103,7 +103,7 @@ def start(container: Container) -> None:
         raise StepFailed(
             f"machine {container.machine} could not be started",
             where=f"container {container.name}",
-            output=last_lines(log) or error.output,
+            output=last_lines(log) or error.output or error.message,
             hint="continuum doctor",
         ) from error
 

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from continuum.errors import StepFailed
+from continuum.infrastructure.host import (
+    addresses,
+    cgroups,
+    disks,
+    firewall,
+    keys,
+    limits,
+    routing,
+    ssh_config,
+    ssh_wait,
+)
+from continuum.infrastructure.plan import MachineSpec, NetworkPlan
+from continuum.testing import host_state
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "lxc"
+NETWORK = NetworkPlan(
+    bridge="ctm0badcafe",
+    block=ipaddress.IPv4Network("10.1.0.0/23"),
+    host_address="10.1.0.1",
+    tiers={},
+)
+MACHINES = tuple(
+    MachineSpec(f"edge-{number}", "edge", f"10.1.1.{number}", "", 1, 1.0, 2**30)
+    for number in (2, 3)
+)
+
+
+# -- firewall ------------------------------------------------------------------------------------
+
+
+def shown(network: NetworkPlan) -> str:
+    return "".join(f"{rule.table} {rule.chain} {rule.text}\n" for rule in firewall.rules(network))
+
+
+def test_rules_of_a_closed_network() -> None:
+    assert shown(NETWORK) == (GOLDEN / "rules-closed").read_text()
+
+
+def test_rules_of_a_network_with_a_way_out() -> None:
+    assert shown(replace(NETWORK, internet=True)) == (GOLDEN / "rules-internet").read_text()
+
+
+# -- control groups ------------------------------------------------------------------------------
+
+
+def mounts(tmp_path: Path, *lines: str) -> Path:
+    path = tmp_path / "mountinfo"
+    path.write_text("".join(f"30 20 0:26 / {line}\n" for line in lines))
+    return path
+
+
+def test_control_groups_of_version_1(tmp_path: Path) -> None:
+    memory = tmp_path / "memory"
+    memory.mkdir()
+    (memory / "memory.memsw.limit_in_bytes").touch()
+    unified = tmp_path / "unified"
+    unified.mkdir()
+    (unified / "cgroup.controllers").write_text("hugetlb\n")
+    found = cgroups.detect(
+        mounts(
+            tmp_path,
+            "/ rw - ext4 /dev/vda rw",
+            f"{memory} rw - cgroup cgroup rw,memory",
+            f"{tmp_path}/cpu rw - cgroup cgroup rw,cpu,cpuacct",
+            f"{tmp_path}/blkio rw - cgroup cgroup rw,blkio",
+            f"{unified} rw - cgroup2 cgroup2 rw",
+        )
+    )
+    assert found.versions == {"memory": 1, "cpu": 1, "io": 1, "devices": 2}
+    assert found.swap_limit
+    assert memory in found.hierarchies
+
+
+def test_control_groups_of_version_2(tmp_path: Path) -> None:
+    point = tmp_path / "cgroup"
+    (point / "user.slice").mkdir(parents=True)
+    (point / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    line = f"{point} rw - cgroup2 cgroup2 rw"
+    found = cgroups.detect(mounts(tmp_path, line))
+    assert set(found.versions) == {"cpuset", "cpu", "io", "memory", "pids", "devices"}
+    assert set(found.versions.values()) == {2}
+    assert not found.swap_limit
+    (point / "user.slice" / "memory.swap.max").touch()
+    assert cgroups.detect(mounts(tmp_path, line)).swap_limit
+
+
+def test_a_group_is_removed_from_the_inside_out(tmp_path: Path) -> None:
+    (tmp_path / "group" / "a" / "b").mkdir(parents=True)
+    cgroups.remove(tmp_path / "group")
+    assert not (tmp_path / "group").exists()
+    cgroups.remove(tmp_path / "group")
+
+
+def test_a_group_that_stays_is_named(tmp_path: Path) -> None:
+    (tmp_path / "group" / "a").mkdir(parents=True)
+    (tmp_path / "group" / "a" / "file").touch()
+    with pytest.raises(StepFailed) as caught:
+        cgroups.remove(tmp_path / "group", limit=0.1)
+    assert str(tmp_path / "group") in caught.value.where
+
+
+# -- disks ---------------------------------------------------------------------------------------
+
+
+def test_a_partition_counts_as_its_disk(tmp_path: Path) -> None:
+    device = tmp_path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    disk, block = tmp_path / "sda", tmp_path / "block"
+    (disk / "sda1").mkdir(parents=True)
+    block.mkdir()
+    (disk / "dev").write_text("8:0\n")
+    (disk / "sda1" / "partition").write_text("1\n")
+    nothing = mounts(tmp_path)
+    assert disks.disk_of(tmp_path / "not" / "yet", nothing, block) is None
+    (block / number).symlink_to(disk / "sda1")
+    assert disks.disk_of(tmp_path / "not" / "yet", nothing, block) == "8:0"
+    (block / number).unlink()
+    (block / number).symlink_to(disk)
+    assert disks.disk_of(tmp_path, nothing, block) == number
+
+
+# -- addresses and names -------------------------------------------------------------------------
+
+
+def test_blocks_in_use_hold_the_loopback_and_no_default_route() -> None:
+    blocks = [ipaddress.IPv4Network(text) for text in addresses.blocks_in_use()]
+    assert any(block.overlaps(ipaddress.IPv4Network("127.0.0.0/8")) for block in blocks)
+    assert all(block.prefixlen > 0 for block in blocks)
+
+
+def test_resolvers_of_this_host_alone_are_passed_over(tmp_path: Path) -> None:
+    stub, real = tmp_path / "stub", tmp_path / "real"
+    stub.write_text("# local\nnameserver 127.0.0.53\noptions edns0\n")
+    assert routing.resolver((stub, real)) == ""
+    real.write_text("nameserver 192.0.2.1\nnameserver ::1\nsearch example\n")
+    assert routing.resolver((stub, real)) == "nameserver 192.0.2.1\n"
+
+
+# -- SSH -----------------------------------------------------------------------------------------
+
+
+def test_ssh_config() -> None:
+    text = ssh_config.ssh_config(MACHINES, Path("/home/a b/100%/ssh"), "0badcafe")
+    assert text == (GOLDEN / "ssh_config").read_text()
+
+
+def test_ssh_itself_reads_the_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "ssh_config"
+    file.write_text(ssh_config.ssh_config(MACHINES, Path("/home/a b/100%/ssh"), "0badcafe"))
+    read = subprocess.run(
+        ["ssh", "-G", "-F", str(file), "edge-3"], capture_output=True, text=True, check=True
+    )
+    lines = dict(line.split(" ", 1) for line in read.stdout.splitlines())
+    assert lines["hostname"] == "10.1.1.3"
+    assert lines["user"] == "root"
+    assert lines["userknownhostsfile"] == "/home/a b/100%/ssh/known_hosts"
+    assert lines["stricthostkeychecking"] == "true"
+    assert len(lines["controlpath"]) < 80
+
+
+def test_known_hosts() -> None:
+    keys_by_name = {"edge-2": "ssh-ed25519 AAA", "edge-3": "ssh-ed25519 BBB"}
+    assert ssh_config.known_hosts(MACHINES, keys_by_name) == (
+        "edge-2,10.1.1.2 ssh-ed25519 AAA\nedge-3,10.1.1.3 ssh-ed25519 BBB\n"
+    )
+
+
+def test_a_key_is_made_once_and_is_private(tmp_path: Path) -> None:
+    pair = keys.ensure(tmp_path / "ssh" / "key")
+    assert keys.ensure(tmp_path / "ssh" / "key") == pair
+    assert (tmp_path / "ssh" / "key").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "ssh").stat().st_mode & 0o777 == 0o700
+    told = subprocess.run(
+        ["ssh-keygen", "-y", "-f", str(tmp_path / "ssh" / "key")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == pair.public
+    # Killed between the two files: the half that is there is not trusted.
+    (tmp_path / "ssh" / "key.pub").unlink()
+    assert keys.ensure(tmp_path / "ssh" / "key") != pair
+
+
+def test_waiting_for_ssh_tells_who_answers_and_who_never_will(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(ssh_wait, "_PORT", server.getsockname()[1])
+
+        def serve() -> None:
+            # The first caller gets nothing, as from a server that is just starting.
+            for greeting in (b"", b"SSH-2.0-test\r\n"):
+                connection, _ = server.accept()
+                connection.sendall(greeting)
+                connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        counts: list[int] = []
+        silent = ssh_wait.wait_for_banners(
+            {"there": "127.0.0.1", "gone": "127.0.0.2"},
+            30,
+            progress=counts.append,
+            give_up=lambda names: names & {"gone"},
+        )
+        thread.join(30)
+    assert silent == {"gone"}
+    assert counts == [1]
+
+
+def test_waiting_for_ssh_has_an_end() -> None:
+    assert ssh_wait.wait_for_banners({"nobody": "127.0.0.3"}, 0.2) == {"nobody"}
+
+
+# -- limits --------------------------------------------------------------------------------------
+
+
+def test_limits_are_raised_when_too_low_and_only_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def path(name: str) -> Path:
+        return tmp_path / name
+
+    monkeypatch.setattr(limits, "_path", path)
+    path(limits.INOTIFY_INSTANCES).write_text("128\n")
+    assert limits.raise_for(0) == []
+    assert limits.raise_for(100) == [f"{limits.INOTIFY_INSTANCES} from 128 to 1024"]
+    assert limits.read(limits.INOTIFY_INSTANCES) == 1024
+    assert limits.raise_for(100) == []
+    assert limits.read("no.such.parameter") == 0
+
+
+# -- what is left behind -------------------------------------------------------------------------
+
+
+def test_what_is_new_and_what_is_gone_is_told() -> None:
+    before = {"mounts": frozenset({"/a", "/b"}), "processes": frozenset({"1 old"})}
+    after = {"mounts": frozenset({"/b", "/c"}), "processes": frozenset({"2 new"})}
+    assert host_state.difference(before, after) == {
+        "mounts": {"added": ["/c"], "gone": ["/a"]},
+        "processes": {"added": ["2 new"], "gone": []},
+    }
+    assert host_state.difference(after, after) == {}

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import ipaddress
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from continuum.errors import StepFailed
+from continuum.infrastructure.host.cgroups import ControlGroups
+from continuum.infrastructure.host.keys import KeyPair
+from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
+from continuum.infrastructure.providers.lxc import config, containers
+from continuum.infrastructure.providers.lxc.config import Container, Host
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "lxc"
+ALL = ("cpu", "cpuset", "memory", "io", "pids", "devices")
+VERSION_1 = Host(
+    ControlGroups(dict.fromkeys(ALL, 1), swap_limit=True),
+    disk="8:0",
+    system_calls=Path("/usr/share/lxc/config/common.seccomp"),
+)
+VERSION_2 = Host(ControlGroups(dict.fromkeys(ALL, 2), swap_limit=True), disk="259:0", ipv6=False)
+
+EDGE = MachineSpec(
+    name="edge-1",
+    tier="edge",
+    address="10.1.1.2",
+    mac="02:01:02:01:01:02",
+    cores=2,
+    quota=0.75,
+    memory=2**30,
+    disk_read=50_000_000,
+    disk_write=20_000_000,
+    pinned_cores=(3, 1),
+)
+CLOUD = MachineSpec(
+    name="cloud-1",
+    tier="cloud",
+    address="10.1.0.2",
+    mac="02:01:02:01:00:02",
+    cores=4,
+    quota=1.0,
+    memory=2**31,
+    nested=True,
+)
+PLAN = InfrastructurePlan(
+    deployment="offload",
+    identity="0badcafe",
+    provider="lxc",
+    image="0123456789abcdef",
+    machines=(CLOUD, EDGE),
+    network=NetworkPlan(
+        bridge="ctm0badcafe",
+        block=ipaddress.IPv4Network("10.1.0.0/23"),
+        host_address="10.1.0.1",
+        tiers={
+            "cloud": ipaddress.IPv4Network("10.1.0.0/24"),
+            "edge": ipaddress.IPv4Network("10.1.1.0/24"),
+        },
+    ),
+)
+LAYERS = (Path("/cache/images/tree-1/root"), Path("/cache/images/base-1/root"))
+
+
+@pytest.fixture(autouse=True)
+def _architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+
+
+def configured(spec: MachineSpec, host: Host, plan: InfrastructurePlan = PLAN) -> str:
+    container = Container.of(spec.name, Path("/state/offload/machines"), plan.identity)
+    made_of = config.spec_fingerprint(plan, spec, (1, 2))
+    return config.header(made_of) + config.lxc_config(plan, spec, container, LAYERS, host)
+
+
+@pytest.mark.parametrize(
+    ("file", "spec", "host", "internet"),
+    [
+        ("groups-1.conf", EDGE, VERSION_1, False),
+        ("groups-2.conf", EDGE, VERSION_2, False),
+        ("nested.conf", CLOUD, VERSION_1, False),
+        ("internet.conf", EDGE, VERSION_2, True),
+    ],
+)
+def test_configuration(file: str, spec: MachineSpec, host: Host, internet: bool) -> None:
+    plan = replace(PLAN, network=replace(PLAN.network, internet=internet))
+    assert configured(spec, host, plan) == (GOLDEN / file).read_text()
+
+
+def test_hosts_file() -> None:
+    assert config.hosts_file(PLAN) == (GOLDEN / "hosts").read_text()
+
+
+def test_the_quota_covers_all_cores_together() -> None:
+    assert "lxc.cgroup2.cpu.max = 30000 20000" in config.limits(EDGE, VERSION_2)
+
+
+def test_limits_that_the_host_lacks_are_named_and_left_out() -> None:
+    nothing = Host(ControlGroups({}))
+    assert config.limits(EDGE, nothing) == []
+    missing = " ".join(config.missing_controllers(PLAN, nothing))
+    assert all(word in missing for word in ("cpu", "memory", "cpuset", "io"))
+    assert config.missing_controllers(PLAN, VERSION_1) == []
+    no_disk = replace(VERSION_1, disk=None)
+    assert "disk rates" in " ".join(config.missing_controllers(PLAN, no_disk))
+
+
+def test_a_machine_is_replaced_exactly_when_what_it_is_made_of_differs() -> None:
+    same = config.spec_fingerprint(PLAN, EDGE, (1, 2))
+    assert same == config.spec_fingerprint(replace(PLAN, machines=(EDGE,)), EDGE, (1, 2))
+    others = {
+        config.spec_fingerprint(PLAN, replace(EDGE, memory=2**29), (1, 2)),
+        config.spec_fingerprint(replace(PLAN, image="f" * 16), EDGE, (1, 2)),
+        config.spec_fingerprint(PLAN, EDGE, (1, 3)),
+        config.spec_fingerprint(
+            replace(PLAN, network=replace(PLAN.network, internet=True)), EDGE, (1, 2)
+        ),
+    }
+    assert len(others | {same}) == 5
+
+
+def test_interfaces_have_short_names_of_their_own() -> None:
+    network = replace(PLAN.network, block=ipaddress.IPv4Network("10.0.0.0/12"))
+    specs = [replace(EDGE, address=str(network.block[offset])) for offset in (2, 17, 2**20 - 2)]
+    names = {config.interface_name(network, spec, PLAN.identity) for spec in specs}
+    assert len(names) == 3
+    assert max(map(len, names)) <= 15
+
+
+def test_private_files_are_private() -> None:
+    files = config.files(PLAN, EDGE, KeyPair(b"secret", "ssh-ed25519 AAA"), "ssh-ed25519 BBB", "")
+    assert files["etc/ssh/ssh_host_ed25519_key"] == (b"secret", 0o600)
+    assert files["root/.ssh/authorized_keys"] == (b"ssh-ed25519 BBB\n", 0o600)
+    assert files["etc/resolv.conf"] == (b"", 0o644)
+    assert files["etc/hostname"][0] == b"edge-1\n"
+
+
+def test_what_a_container_is_made_of_is_read_back(tmp_path: Path) -> None:
+    assert containers.made_of(tmp_path) is None
+    (tmp_path / "config").write_text("lxc.uts.name = x\n")
+    assert containers.made_of(tmp_path) is None
+    (tmp_path / "config").write_text(configured(EDGE, VERSION_1))
+    assert containers.made_of(tmp_path) == config.spec_fingerprint(PLAN, EDGE, (1, 2))
+
+
+def test_files_are_never_put_through_a_link_of_the_machine(tmp_path: Path) -> None:
+    outside, upper = tmp_path / "outside", tmp_path / "upper"
+    outside.mkdir()
+    (outside / "hosts").write_text("the host's own")
+    upper.mkdir()
+    (upper / "etc").symlink_to(outside)
+    containers.put_file(upper, "etc/hosts", b"names", 0o644)
+    assert (outside / "hosts").read_text() == "the host's own"
+    assert (upper / "etc" / "hosts").read_bytes() == b"names"
+
+    (upper / "etc" / "hosts").unlink()
+    (upper / "etc" / "hosts").symlink_to(outside / "hosts")
+    containers.put_file(upper, "etc/hosts", b"more", 0o600)
+    assert (outside / "hosts").read_text() == "the host's own"
+    assert containers.read_file(upper, "etc/hosts") == b"more"
+    assert (upper / "etc" / "hosts").stat().st_mode & 0o777 == 0o600
+    assert containers.read_file(upper, "etc/none") is None
+
+
+def test_no_container_of_a_name_that_does_not_run() -> None:
+    assert containers.running(Path("/nonexistent/machines")) == []
+
+
+def test_colours_are_taken_off_the_console(tmp_path: Path) -> None:
+    log = tmp_path / "console.log"
+    log.write_bytes(b"one\r\n\x1b[0;32m  OK  \x1b[0m two\r\n\n")
+    assert containers.last_lines(log) == "one\n  OK   two"
+    assert containers.last_lines(tmp_path / "none") == ""
+
+
+def test_a_container_that_cannot_start_says_why(tmp_path: Path) -> None:
+    container = Container.of("edge-1", tmp_path, PLAN.identity)
+    container.folder.mkdir()
+    (container.folder / "config").write_text("lxc.no.such.key = 1\n")
+    with pytest.raises(StepFailed, match="edge-1") as caught:
+        containers.start(container)
+    assert caught.value.where == "container ctm-0badcafe-edge-1"
+    assert caught.value.output
