@@ -8,8 +8,8 @@ Needs root. One worker, one endpoint with half a core, photos of about 68 kB at 
 from __future__ import annotations
 
 import json
+import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -53,10 +53,8 @@ def main() -> None:
             sys.exit(ended.stderr)
         run = json.loads((Path(folder) / "out" / "run.json").read_text())
     table = {each["quantity"]: each for each in run["table"][0]["statistics"]}
-    latency, processing = (
-        table[name]["p50"]["value"] for name in ("latency_ms", "processing_ms")
-    )
-    parts = statistics.fsum(
+    latency, processing = (table[name]["p50"]["value"] for name in ("latency_ms", "processing_ms"))
+    parts = math.fsum(
         table[name]["p50"]["value"]
         for name in ("late_ms", "preparation_ms", "forward_ms", "queue_ms", "return_ms")
     )

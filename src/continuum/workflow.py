@@ -8,7 +8,7 @@ Every verb of the command line is one function here. Nothing here prints.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from continuum.events import Events
     from continuum.experiment.load import Loaded
     from continuum.experiment.model import Experiment
+    from continuum.images.recipe import InstallStep
     from continuum.infrastructure.links.check import LinkMeasurement
     from continuum.infrastructure.plan import InfrastructurePlan
     from continuum.infrastructure.providers.contract import Check, Provider
-    from continuum.images.recipe import InstallStep
     from continuum.machine import Machine
     from continuum.recorder import Recorder
     from continuum.software.configure import SoftwarePlan
@@ -200,7 +200,7 @@ def _services_needed(
     """Names of the machines that need each service for the application's sake."""
     if application is None:
         return {}
-    return {name: experiment.worker_machines for name in application.services(experiment)}
+    return dict.fromkeys(application.services(experiment), experiment.worker_machines)
 
 
 def _recipe(
@@ -223,9 +223,7 @@ def _foreign_blocks(provider: Provider, before: InfrastructurePlan | None) -> li
     if before is None:
         return blocks
     own = before.network.block
-    return [
-        text for text in blocks if not ipaddress.IPv4Network(text, strict=False).subnet_of(own)
-    ]
+    return [text for text in blocks if not ipaddress.IPv4Network(text, strict=False).subnet_of(own)]
 
 
 # -- up and down ---------------------------------------------------------------------------------
@@ -310,7 +308,7 @@ def _leftovers(events: Events) -> list[str]:
 # -- run -----------------------------------------------------------------------------------------
 
 
-def run(
+def run(  # noqa: PLR0913  one parameter per option of the command line
     loaded: Loaded,
     events: Events,
     *,
@@ -370,7 +368,7 @@ def run(
 def _results_folder(name: str, asked: Path | None) -> Path:
     """The folder of this run, not made yet."""
     if asked is None:
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+        now = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
         return Path("results").absolute() / f"{name}-{now}"
     folder = asked.absolute()
     if folder.is_dir() and not any(folder.iterdir()):
@@ -497,9 +495,7 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
     )
 
 
-def _links_in_force(
-    deployment: Deployment, plan_: InfrastructurePlan, provider: Provider
-) -> int:
+def _links_in_force(deployment: Deployment, plan_: InfrastructurePlan, provider: Provider) -> int:
     if not plan_.network.links or not provider.may_act():
         return 0
     return len(provider.links_in_force(deployment, plan_))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,9 +31,7 @@ answer_timeout = "2 s"
 """
 
 
-def break_in_mid_run(
-    continuum: Any, write: Any, name: str, breaking: Callable[[], object]
-) -> Any:
+def break_in_mid_run(continuum: Any, write: Any, name: str, breaking: Callable[[], object]) -> Any:
     file = write(EXPERIMENT.format(name=name))
     process = continuum.start("run", file, "--results", "out")
     continuum.until_step(process, name, "repetition 1")
@@ -52,8 +49,16 @@ def test_a_killed_broker_degrades_the_run(continuum: Any, write: Any, results: A
         write,
         "no-broker",
         lambda: continuum(
-            "exec", "no-broker", "edge-1", "--", "systemctl", "kill", "-s", "KILL",
-            "--kill-whom=main", "mosquitto",
+            "exec",
+            "no-broker",
+            "edge-1",
+            "--",
+            "systemctl",
+            "kill",
+            "-s",
+            "KILL",
+            "--kill-whom=main",
+            "mosquitto",
         ),
     )
     run = results()
@@ -69,7 +74,14 @@ def test_a_killed_worker_degrades_the_run(continuum: Any, write: Any, results: A
         write,
         "no-worker",
         lambda: continuum(
-            "exec", "no-worker", "edge-1", "--", "systemctl", "kill", "-s", "KILL",
+            "exec",
+            "no-worker",
+            "edge-1",
+            "--",
+            "systemctl",
+            "kill",
+            "-s",
+            "KILL",
             "continuum-worker-1",
         ),
     )
@@ -87,7 +99,14 @@ def test_a_killed_machine_degrades_the_run_and_up_heals_it(
         write,
         "no-machine",
         lambda: continuum(
-            "exec", "no-machine", "endpoint-2", "--", "systemctl", "halt", "--force", "--force",
+            "exec",
+            "no-machine",
+            "endpoint-2",
+            "--",
+            "systemctl",
+            "halt",
+            "--force",
+            "--force",
             code=None,
         ),
     )
@@ -111,7 +130,7 @@ def test_a_killed_machine_degrades_the_run_and_up_heals_it(
     ],
 )
 def test_killed_at_a_step_it_resumes_and_goes(
-    continuum: Any, write: Any, results: Any, tmp_path: Path, step: str, sent: signal.Signals
+    continuum: Any, write: Any, results: Any, step: str, sent: signal.Signals
 ) -> None:
     file = write(EXPERIMENT.format(name="killed"))
     process = continuum.start("run", file, "--results", "first")

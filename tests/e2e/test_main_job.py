@@ -60,7 +60,7 @@ def test_a_file_of_the_first_continuum_runs_on_containers(continuum: Any, result
     assert {endpoint["worker"] for endpoint in run["endpoints"]} == {"worker-1", "worker-2"}
 
 
-def test_infrastructure_alone_lives_changes_and_goes(continuum: Any, tmp_path: Path) -> None:
+def test_infrastructure_alone_lives_changes_and_goes(continuum: Any) -> None:
     file = EXAMPLES / "infrastructure-only" / "experiment.toml"
     continuum("up", file)
     status = json.loads(continuum("status", "infrastructure-only", "--json").out)
@@ -82,26 +82,20 @@ def test_infrastructure_alone_lives_changes_and_goes(continuum: Any, tmp_path: P
     names = continuum("exec", "infrastructure-only", "edge", "--", "cat", "/etc/hosts").out
     assert names.count("edge-3") == 3
 
-    slower = continuum(
-        "up", file, "--set", "tiers.edge.machines=3", "--set", "network.preset=4g"
-    )
+    slower = continuum("up", file, "--set", "tiers.edge.machines=3", "--set", "network.preset=4g")
     assert "links" in slower.err + slower.out
     continuum("down", "infrastructure-only")
     continuum("status", "infrastructure-only", code=5)
 
 
-def test_two_deployments_side_by_side_do_not_see_each_other(
-    continuum: Any, write: Any
-) -> None:
+def test_two_deployments_side_by_side_do_not_see_each_other(continuum: Any, write: Any) -> None:
     file = write('name = "first"\n[tiers.edge]\nmemory = "256 MiB"\n')
     continuum("up", file)
     continuum("up", write('name = "second"\n[tiers.edge]\nmemory = "256 MiB"\n', "second.toml"))
     first = json.loads(continuum("status", "first", "--json").out)
     text = json.dumps(first)
     address = text.split('"address": "')[1].split('"')[0]
-    ended = continuum(
-        "exec", "second", "edge-1", "--", "ping", "-c1", "-W1", address, code=None
-    )
+    ended = continuum("exec", "second", "edge-1", "--", "ping", "-c1", "-W1", address, code=None)
     assert ended.code != 0
     continuum("down", "first")
     assert "edge-1" in continuum("exec", "second", "edge-1", "--", "hostname").out

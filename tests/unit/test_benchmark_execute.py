@@ -29,7 +29,7 @@ class Memory(Machine):
     """A machine that keeps files; `gone` makes it unreachable."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.tier, self.address = name, name.split("-")[0], "10.0.0.1"
+        self.name, self.tier, self.address = name, name.partition("-")[0], "10.0.0.1"
         self.files: dict[str, bytes] = {}
         self.gone = False
 
@@ -39,7 +39,7 @@ class Memory(Machine):
         return Result(command, 0, b"", b"", 0.0)
 
     def stream(self, command: Command) -> Iterator[str]:
-        yield from ()
+        raise NotImplementedError(str(command))
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         del mode
@@ -128,7 +128,10 @@ def experiment(**benchmark: Any) -> Experiment:
     return Experiment.model_validate(
         {
             "name": "sample",
-            "tiers": {"edge": {"machines": 2, "cores": 2, "quota": 0.5}, "endpoint": {"machines": 4}},
+            "tiers": {
+                "edge": {"machines": 2, "cores": 2, "quota": 0.5},
+                "endpoint": {"machines": 4},
+            },
             "benchmark": {
                 "application": "echo",
                 "frequency": "100 Hz",
@@ -181,7 +184,12 @@ def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_workers_share_their_machine_and_endpoints_are_dealt_out_in_turn() -> None:
     plan = plan_of(experiment(workers_per_machine=2))
-    assert [worker.machine for worker, _ in plan.workers] == ["edge-1", "edge-1", "edge-2", "edge-2"]
+    assert [worker.machine for worker, _ in plan.workers] == [
+        "edge-1",
+        "edge-1",
+        "edge-2",
+        "edge-2",
+    ]
     assert [worker.cpu for worker, _ in plan.workers] == [0.5] * 4
     served = [run.endpoint.worker.name for run in plan.repetitions[0] if run.endpoint.worker]
     assert served == ["worker-1", "worker-2", "worker-3", "worker-4"]
@@ -225,7 +233,7 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_ones(make_run: Any) -> N
     run = make_run()
     for machine in run.machines.values():
         machine.files["/var/lib/continuum/run/endpoint-1-1/start"] = b"1"
-    seen = []
+    seen: list[str] = []
     original = run.endpoint_model.start
 
     def look(machine: Machine, process: ProcessSpec) -> None:
@@ -268,7 +276,7 @@ def test_an_endpoint_that_never_ends_is_given_up_in_time(make_run: Any) -> None:
     original = run.endpoint_model.state
 
     def never(machine: Machine, process: ProcessSpec) -> str:
-        return "ready" if process.name == "endpoint-1-1" else original(machine, process)
+        return "ready" if process.name == "endpoint-1-1" else str(original(machine, process))
 
     run.endpoint_model.state = never
     collected = phase.execute(run)
@@ -285,7 +293,7 @@ def test_a_worker_that_dies_under_load_is_a_reason(make_run: Any) -> None:
         if process.name == "worker-1":
             asked.append(process.name)
             return "ready" if len(asked) == 1 else "failed"
-        return original(machine, process)
+        return str(original(machine, process))
 
     run.worker_model.state = dies
     collected = phase.execute(run)

@@ -140,8 +140,11 @@ def test_changes_name_what_differs_and_nothing_else() -> None:
     found = {(each.action, each.what) for each in changes(before, running, more)}
     assert found == {("create", "edge-3"), ("remove", "endpoint-2")}
 
-    faster = plan(experiment(tiers={"cloud": {"cores": 2}, "edge": {"machines": 2},
-                                    "endpoint": {"machines": 2}}))
+    faster = plan(
+        experiment(
+            tiers={"cloud": {"cores": 2}, "edge": {"machines": 2}, "endpoint": {"machines": 2}}
+        )
+    )
     assert [str(each) for each in changes(before, running, faster)] == [
         "replace cloud-1: cores 1 → 2"
     ]

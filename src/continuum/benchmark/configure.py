@@ -86,9 +86,7 @@ def _workers(experiment: Experiment, specs: dict[str, MachineSpec]) -> tuple[Wor
     if experiment.worker_tier == benchmark.endpoints:
         return ()
     share = benchmark.workers_per_machine
-    placed = [
-        specs[machine] for machine in experiment.worker_machines for _ in range(share)
-    ]
+    placed = [specs[machine] for machine in experiment.worker_machines for _ in range(share)]
     return tuple(
         Worker(
             name=f"worker-{number}",

@@ -132,9 +132,7 @@ def _forget_everything(run: Run) -> None:
 def _empty_run_folders(run: Run) -> None:
     """What an earlier run left would be taken for this one's: its `start` file above all."""
     used = dict.fromkeys(process.machine for _, process in _processes(run))
-    for_each(
-        lambda name: run.machines[name].run(Command(("rm", "-rf", RUN_FOLDER))).check(), used
-    )
+    for_each(lambda name: run.machines[name].run(Command(("rm", "-rf", RUN_FOLDER))).check(), used)
 
 
 def _start(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:

@@ -9,11 +9,13 @@ from continuum import plugins
 from continuum.cli import bootstrap
 
 PROVIDERS = ("lxc",)
+FOR_TESTS = {"mosquitto": "mosquitto"}
+"""Some tests talk to a broker of their own on loopback."""
 
 
 def main() -> int:
     """Install what is missing; without a way to be root, say so and go on without it."""
-    programs: dict[str, str] = {}
+    programs = dict(FOR_TESTS)
     for name in PROVIDERS:
         programs.update(plugins.load("providers", name).programs)
     missing = bootstrap.missing_packages(programs)

@@ -191,7 +191,7 @@ def schedule(pairs: Sequence[Pair]) -> list[Task]:
     for pair in pairs:
         settings = pair.link.settings
         # Small packets must not wait for one another at the sender.
-        own_ms = sharing[pair.source.name, pair.link.destination_block] * _sending_ms(
+        own_ms = sharing[pair.source.name, pair.link.destination_block] * sending_ms(
             PROBE_FRAME, settings
         )
         if settings.loss_percent < MOST_LOSS:
@@ -266,7 +266,7 @@ def _train(number: int, pair: Pair, rate: float) -> Task:
     return Task(number, pair, "train", 0, count, frame / per_second * 1e3, frame - HEADERS)
 
 
-def _sending_ms(frame: int, settings: LinkSettings) -> float:
+def sending_ms(frame: int, settings: LinkSettings) -> float:
     """How long a frame takes at the link's rate."""
     return 0.0 if settings.rate_mbit is None else frame * 8e-3 / settings.rate_mbit
 
@@ -287,7 +287,7 @@ def _measure(
     lead = 0.25 + 0.02 * len(taking_part) + max(map(_start_seconds, taking_part.values()))
     results: Results = {}
     for _ in range(2):
-        results = _carry_out(
+        results = carry_out(
             [machines[name] for name in taking_part], tasks, lead, one_clock=one_clock
         )
         late = max(result["late_ms"] for result in results.values())
@@ -308,7 +308,7 @@ def _start_seconds(machine: MachineSpec) -> float:
     return 0.15 / min(1.0, machine.cores * machine.quota)
 
 
-def _carry_out(
+def carry_out(
     machines: Sequence[Machine], tasks: Sequence[Task], lead: float, *, one_clock: bool
 ) -> Results:
     """Run the program on all machines at once; `lead` seconds until the schedule starts."""
@@ -420,12 +420,12 @@ def _delay_and_jitter(
     """
     settings = pair.link.settings
     returns = LinkSettings() if back is None else back.settings
-    own = _sending_ms(PROBE_FRAME, settings)
+    own = sending_ms(PROBE_FRAME, settings)
     delay = statistics.median(delays) - own if delays else None
     count = max(1, len(delays))
     chance = 1.2533 * settings.jitter_ms
     if trips is not None:
-        both = settings.delay_ms + own + returns.delay_ms + _sending_ms(PROBE_FRAME, returns)
+        both = settings.delay_ms + own + returns.delay_ms + sending_ms(PROBE_FRAME, returns)
         delay = settings.delay_ms + (statistics.median(trips) - both) / 2 if trips else None
         chance = 1.2533 * math.hypot(settings.jitter_ms, returns.jitter_ms) / 2
     expected = rectified_deviation(settings.delay_ms, settings.jitter_ms)
