@@ -26,17 +26,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY / "src"), str(REPOSITORY / "tests")]
-
-from links_lab import SOURCE, Ends, Lab, lab, make_plan  # noqa: E402  needs the path above
-
-from continuum.deployment import Deployment  # noqa: E402  the same
-from continuum.infrastructure.links import check  # noqa: E402  the same
-from continuum.infrastructure.links.choose import choose  # noqa: E402  the same
-from continuum.infrastructure.plan import LinkSettings  # noqa: E402  the same
-from continuum.machine import Command  # noqa: E402  the same
-from continuum.parallel import for_each  # noqa: E402  the same
+from continuum.deployment import Deployment
+from continuum.infrastructure.links import check
+from continuum.infrastructure.links.choose import choose
+from continuum.infrastructure.plan import LinkSettings
+from continuum.machine import Command
+from continuum.parallel import for_each
+from continuum.testing.link_lab import SOURCE, Ends, Lab, lab, make_plan
 
 BACKBONE = LinkSettings(delay_ms=7.5, rate_mbit=1000)
 MOBILE = LinkSettings(delay_ms=7.5, rate_mbit=7.21)
@@ -194,11 +190,16 @@ def main(arguments: Sequence[str]) -> None:
         case ["--send", address]:
             return send(address)
         case [("netem" | "nfqueue") as emulator]:
-            pass
+            measure(emulator)
         case []:
-            emulator = "auto"
+            measure("auto")
         case _:
             sys.exit(__doc__)
+    return None
+
+
+def measure(emulator: str) -> None:
+    """Print the figures of one emulator."""
     print(f"emulator {choose(emulator).name}, {os.cpu_count()} cores")
     with emulated(TIERS, CLASSES, emulator) as running:
         print(f"1. {len(running.machines)} machines, {len(CLASSES)} classes of links, all active")
@@ -217,7 +218,6 @@ def main(arguments: Sequence[str]) -> None:
         with emulated({"cloud": 1, "edge": 1}, links, emulator) as running:
             carried = throughput(running)
         print(f"3. TCP over 10 ms {name:15s}     {carried:8.1f} Mbit/s  (at least 190)")
-    return None
 
 
 if __name__ == "__main__":

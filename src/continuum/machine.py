@@ -247,14 +247,15 @@ def stream_on_host(command: Command, *, where: str = "this host") -> Iterator[st
         limit = threading.Timer(command.timeout, stop)
         limit.daemon = True
         limit.start()
+        assert process.stdout is not None
         try:
-            assert process.stdout is not None
             for line in process.stdout:
                 last = [*last[-19:], line]
                 yield command.masked(line.decode("utf-8", "replace").rstrip("\n"))
             process.wait()
         finally:
             limit.cancel()
+            process.stdout.close()
     if late.is_set():
         raise TimedOut(
             f"`{command}` did not end within {command.timeout:g} s",

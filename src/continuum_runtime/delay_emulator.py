@@ -38,6 +38,7 @@ import json
 import os
 import random
 import re
+import resource
 import select
 import signal
 import socket
@@ -144,17 +145,26 @@ class Gate:
 
 
 class Emulator:
-    """The loop over all machines."""
+    """The loop over all machines. Make it before anything else is opened.
 
-    def __init__(self, gates: list[Gate]) -> None:
+    `select` takes descriptors below 1024 only; ours is the poll's, and that must be one of them.
+    """
+
+    def __init__(self) -> None:
         self._poll = select.epoll()
-        self._gates = {gate.socket.fileno(): gate for gate in gates}
-        self._ends = {gate.process: gate for gate in gates if gate.process is not None}
-        for descriptor in (*self._gates, *self._ends):
-            self._poll.register(descriptor, select.EPOLLIN)
+        self._gates: dict[int, Gate] = {}
+        self._ends: dict[int, Gate] = {}
         self._held: list[tuple[int, int, Gate, bytes]] = []
         self._count = 0
         self._layouts: dict[int, codec.Layout] = {}
+
+    def add(self, gate: Gate) -> None:
+        """Serve this machine too."""
+        self._gates[gate.socket.fileno()] = gate
+        self._poll.register(gate.socket, select.EPOLLIN)
+        if gate.process is not None:
+            self._ends[gate.process] = gate
+            self._poll.register(gate.process, select.EPOLLIN)
 
     def run(self) -> None:
         """Serve until no machine is left."""
@@ -345,12 +355,16 @@ def serve(configuration: Path) -> None:
     content = configuration.read_bytes()
     settings = json.loads(content)
     state = Path(settings["state"])
+    emulator = Emulator()
+    # Two descriptors for each machine, and a few of our own.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with stamp_arrivals():
         home = os.open("/proc/self/ns/net", os.O_RDONLY)
-        gates = [open_gate(each, settings["seed"]) for each in settings["machines"]]
+        for each in settings["machines"]:
+            emulator.add(open_gate(each, settings["seed"]))
         enter(home)
         os.close(home)
-        emulator = Emulator(gates)
         prefer_this_process()
         ready = {"process": os.getpid(), "configuration": hashlib.sha256(content).hexdigest()}
         temporary = state.with_name(f".{state.name}.{os.getpid()}")

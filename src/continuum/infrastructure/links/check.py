@@ -157,8 +157,8 @@ def choose_pairs(plan: InfrastructurePlan, *, all_pairs: bool) -> list[Pair]:
     for link in links:
         candidates = (
             Pair(link, source, destination)
-            for source in beginning(link, plan.machines)
-            for destination in ending(link, plan.machines)
+            for source in beginning(links, link, plan.machines)
+            for destination in ending(links, link, plan.machines)
             if source != destination and link_between(links, source, destination) == link
         )
         found += list(itertools.islice(candidates, 1))

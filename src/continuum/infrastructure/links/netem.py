@@ -105,7 +105,9 @@ class Netem(LinkEmulator):
         for link in plan.network.links:
             carried = {
                 settings_of(kernel[source.name].get(link.destination_block), link.settings)
-                for source in beginning(link, [each.machine for each in interfaces])
+                for source in beginning(
+                    plan.network.links, link, [each.machine for each in interfaces]
+                )
             } or {link.settings}
             settings = carried.pop()
             if not carried and (settings != nothing or link.settings == nothing):

@@ -130,8 +130,14 @@ class Nfqueue(LinkEmulator):
         sends = {name: each for name, each, _ in kernel}
         receives = {name: each for name, _, each in kernel}
         found = []
-        for link in plan.network.links:
-            settings = _settings(link, [each.machine for each in interfaces], sends, receives)
+        links = plan.network.links
+        machines = [each.machine for each in interfaces]
+        for link in links:
+            settings = _settings(
+                link,
+                [sends[each.name] for each in beginning(links, link, machines)],
+                [receives[each.name] for each in ending(links, link, machines)],
+            )
             if settings is not None:
                 found.append(replace(link, settings=settings))
         return found
@@ -179,22 +185,15 @@ def _receives(
 
 
 def _settings(
-    link: Link,
-    machines: Sequence[MachineSpec],
-    sends: Mapping[str, Sends],
-    receives: Mapping[str, Receives],
+    link: Link, sends: Sequence[Sends], receives: Sequence[Receives]
 ) -> LinkSettings | None:
     """What the machines at both ends carry of a link; None when they carry nothing, or differ."""
     asked = link.settings
-    rates = {sends[each.name].get(link.destination_block) for each in beginning(link, machines)}
-    waits = {
-        receives[each.name].get(link.source_block, LinkSettings())
-        for each in ending(link, machines)
-    }
-    if len(rates) > 1 or len(waits) > 1 or None in waits:
+    rates = {each.get(link.destination_block) for each in sends} or {asked.rate_mbit}
+    arrivals = {each.get(link.source_block, LinkSettings()) for each in receives} or {asked}
+    rate, arriving = rates.pop(), arrivals.pop()
+    if rates or arrivals or arriving is None:
         return None
-    rate = rates.pop() if rates else asked.rate_mbit
-    arriving = (waits.pop() if waits else None) or asked
     settings = replace(arriving, rate_mbit=same_rate(rate, asked.rate_mbit))
     return None if settings == LinkSettings() != asked else settings
 

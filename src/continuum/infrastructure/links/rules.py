@@ -22,25 +22,50 @@ LONGEST_QUEUE = 64 * 2**20
 
 
 def outgoing(links: Sequence[Link], machine: MachineSpec) -> list[tuple[int, Link]]:
-    """The links that begin at a machine, with their place in the plan, most specific first."""
-    return [(place, link) for place, link in enumerate(links) if _in(machine, link.source_block)]
+    """The links that a machine sends over, with their place in the plan, most specific first.
+
+    Without those that a more specific one leaves no packets.
+    """
+    found: list[tuple[int, Link]] = []
+    for place, link in enumerate(links):
+        hidden = any(
+            link.destination_block.subnet_of(other.destination_block) for _, other in found
+        )
+        if _in(machine, link.source_block) and not hidden:
+            found.append((place, link))
+    return found
 
 
 def incoming(links: Sequence[Link], machine: MachineSpec) -> list[tuple[int, Link]]:
-    """The links that end at a machine, with their place in the plan, most specific first."""
+    """The links that a machine receives over, with their place in the plan, likewise."""
+    found: list[tuple[int, Link]] = []
+    for place, link in enumerate(links):
+        hidden = any(link.source_block.subnet_of(other.source_block) for _, other in found)
+        if _in(machine, link.destination_block) and not hidden:
+            found.append((place, link))
+    return found
+
+
+def beginning(
+    links: Sequence[Link], link: Link, machines: Iterable[MachineSpec]
+) -> list[MachineSpec]:
+    """The machines that send over one of the links."""
     return [
-        (place, link) for place, link in enumerate(links) if _in(machine, link.destination_block)
+        machine
+        for machine in machines
+        if _in(machine, link.source_block)
+        and any(each == link for _, each in outgoing(links, machine))
     ]
 
 
-def beginning(link: Link, machines: Iterable[MachineSpec]) -> list[MachineSpec]:
-    """The machines at which a link begins."""
-    return [machine for machine in machines if _in(machine, link.source_block)]
-
-
-def ending(link: Link, machines: Iterable[MachineSpec]) -> list[MachineSpec]:
-    """The machines at which a link ends."""
-    return [machine for machine in machines if _in(machine, link.destination_block)]
+def ending(links: Sequence[Link], link: Link, machines: Iterable[MachineSpec]) -> list[MachineSpec]:
+    """The machines that receive over one of the links."""
+    return [
+        machine
+        for machine in machines
+        if _in(machine, link.destination_block)
+        and any(each == link for _, each in incoming(links, machine))
+    ]
 
 
 def _in(machine: MachineSpec, block: Block) -> bool:

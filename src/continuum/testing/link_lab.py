@@ -1,5 +1,7 @@
 """Machines that are only network namespaces, joined by a bridge in a namespace of its own.
 
+For the contract test of emulators, and for measuring them. Needs root.
+
 Nothing of it is in the host's own namespace; deleting the namespaces removes all of it.
 """
 
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum.errors import NotFound
+from continuum.images.recipe import RUNTIME_FOLDER
 from continuum.infrastructure.links.contract import Interface
 from continuum.infrastructure.plan import (
     Block,
@@ -24,7 +27,7 @@ from continuum.infrastructure.plan import (
 )
 from continuum.machine import Command, Machine, Result, run_on_host, stream_on_host
 
-SOURCE = str(Path(__file__).resolve().parents[1] / "src")
+SOURCE = str(Path(__file__).resolve().parents[2])
 WHOLE = ipaddress.IPv4Network("10.213.0.0/16")
 HOST = "10.213.255.254"
 
@@ -89,7 +92,7 @@ class NamespaceMachine(Machine):
     def _inside(self, command: Command) -> Command:
         # What the image has at its fixed place comes from the source here.
         environment = {
-            name: SOURCE if value == "/opt/continuum/runtime" else value
+            name: SOURCE if value == RUNTIME_FOLDER else value
             for name, value in command.environment.items()
         }
         return Command(
@@ -100,16 +103,20 @@ class NamespaceMachine(Machine):
         )
 
     def run(self, command: Command) -> Result:
+        """Run it in the namespace; nothing else is apart from this host."""
         return run_on_host(self._inside(command), where=self.name)
 
     def stream(self, command: Command) -> Iterator[str]:
+        """The same, line by line."""
         return stream_on_host(self._inside(command), where=self.name)
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
+        """Write a file of this host."""
         Path(path).write_bytes(content)
         Path(path).chmod(mode)
 
     def get(self, path: str) -> bytes:
+        """Read a file of this host."""
         try:
             return Path(path).read_bytes()
         except FileNotFoundError as error:
@@ -118,12 +125,15 @@ class NamespaceMachine(Machine):
 
 @dataclass(frozen=True)
 class Lab:
-    """Running namespaces; `interfaces` and `machines` in the plan's order."""
+    """Running namespaces; `interfaces` and `machines` in the plan's order.
+
+    `host` is a machine at the host's address on the bridge.
+    """
 
     plan: InfrastructurePlan
     interfaces: list[Interface]
     machines: list[NamespaceMachine]
-    host: str
+    host: NamespaceMachine
 
 
 @contextmanager
@@ -150,7 +160,7 @@ def lab(plan: InfrastructurePlan) -> Iterator[Lab]:
             plan,
             [Interface(machine, path) for path, machine in pairs],
             [NamespaceMachine(each.name, each.tier, each.address, path) for path, each in pairs],
-            f"/run/netns/{bridge}",
+            NamespaceMachine("host", "", HOST, f"/run/netns/{bridge}"),
         )
     finally:
         for name in (bridge, *names):

@@ -1,0 +1,239 @@
+"""Contract test of link emulators.
+
+Inherit it in a test module, and pytest runs the rest:
+
+    class TestMine(EmulatorContract):
+        emulator_type = MyEmulator
+
+The machines are network namespaces on this host, so it needs root; mark the class accordingly.
+Where the emulator's own probe says that this host cannot carry it, all but the first test are
+skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from abc import ABC
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+
+from continuum import folders
+from continuum.deployment import Deployment
+from continuum.infrastructure.links import check
+from continuum.infrastructure.links.contract import LinkEmulator
+from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, MachineSpec
+from continuum.machine import Command, Machine
+from continuum.parallel import for_each
+from continuum.testing.link_lab import HOST, Ends, Lab, lab, make_plan
+
+THERE = LinkSettings(delay_ms=20.0, rate_mbit=10.0)
+BACK = LinkSettings(delay_ms=5.0, jitter_ms=1.0, loss_percent=2.0)
+LINKS: Ends = {("edge", "endpoint"): THERE, ("endpoint", "edge"): BACK}
+TIERS = {"edge": 1, "endpoint": 2}
+OTHER = LinkSettings(delay_ms=60.0)
+
+Laboratory = Callable[[InfrastructurePlan], AbstractContextManager[Lab]]
+
+ORDER_PACKETS = 300
+
+_RECEIVE = """
+import json, socket
+opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+opened.bind(("", 47012))
+opened.settimeout(10)
+seen = []
+print("ready", flush=True)
+try:
+    while len(seen) < COUNT:
+        seen.append(int(opened.recv(100)))
+        opened.settimeout(2)
+except TimeoutError:
+    pass
+print(json.dumps(seen))
+"""
+
+_SEND = """
+import socket, sys, time
+opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+time.sleep(0.5)
+for number in range(COUNT):
+    opened.sendto(str(number).encode(), (sys.argv[1], 47012))
+    time.sleep(0.001)
+"""
+
+
+class EmulatorContract(ABC):
+    """What every emulator must hold."""
+
+    emulator_type: ClassVar[type[LinkEmulator]]
+
+    @pytest.fixture
+    def emulator(self) -> LinkEmulator:
+        """An instance that this host can carry."""
+        emulator = self.emulator_type()
+        reason = emulator.probe()
+        if reason is not None:
+            pytest.skip(f"{emulator.name}: {reason}")
+        return emulator
+
+    @pytest.fixture
+    def deployment(self) -> Deployment:
+        """A deployment without a folder yet."""
+        return Deployment("lab", folders.state_folder())
+
+    @pytest.fixture
+    def laboratory(self, emulator: LinkEmulator, deployment: Deployment) -> Laboratory:
+        """Machines for a plan; what the emulator runs is stopped before they go."""
+
+        @contextmanager
+        def running(plan: InfrastructurePlan) -> Iterator[Lab]:
+            with lab(plan) as made:
+                try:
+                    yield made
+                finally:
+                    emulator.remove(deployment)
+
+        return running
+
+    def test_configure_is_pure(self) -> None:
+        """The same plan gives the same files, whatever this host can do."""
+        plan = make_plan(TIERS, LINKS)
+        files = self.emulator_type().configure(plan)
+        assert files == self.emulator_type().configure(plan)
+        assert files
+        assert all(isinstance(content, str) for content in files.values())
+
+    def test_in_force_is_what_was_asked_for(
+        self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
+    ) -> None:
+        """Nothing before, everything after; a second time changes nothing; then other links."""
+        plan = make_plan(TIERS, LINKS)
+        with laboratory(plan) as running:
+            assert emulator.in_force(deployment, plan, running.interfaces) == []
+            assert emulator.apply(deployment, plan, running.interfaces)
+            assert emulator.in_force(deployment, plan, running.interfaces) == _links(plan)
+            assert not emulator.apply(deployment, plan, running.interfaces)
+
+            other = make_plan(TIERS, {**LINKS, ("edge", "endpoint"): OTHER})
+            assert emulator.apply(deployment, other, running.interfaces)
+            assert emulator.in_force(deployment, other, running.interfaces) == _links(other)
+            now = emulator.in_force(deployment, plan, running.interfaces)
+            assert {link.settings for link in now} == {OTHER, BACK}
+
+            none = make_plan(TIERS, {})
+            assert emulator.apply(deployment, none, running.interfaces)
+            assert emulator.in_force(deployment, plan, running.interfaces) == []
+            assert not emulator.apply(deployment, none, running.interfaces)
+
+    def test_links_are_as_asked_for(
+        self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
+    ) -> None:
+        """Delay, jitter, loss and rate, each direction on its own."""
+        plan = make_plan(TIERS, LINKS)
+        with laboratory(plan) as running:
+            emulator.apply(deployment, plan, running.interfaces)
+            found = check.check(running.machines, plan)
+        assert check.outside(found) == []
+        assert [(each.quantity, each.asked) for each in found] == [
+            ("delay_ms", 20.0),
+            ("jitter_ms", 0.0),
+            ("rate_mbit", 10.0),
+            ("delay_ms", 5.0),
+            ("jitter_ms", 1.0),
+            ("loss_percent", 2.0),
+        ]
+
+    def test_the_most_specific_link_counts(
+        self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
+    ) -> None:
+        """Machine to machine, before machine to tier, before tier to tier."""
+        plan = make_plan(
+            TIERS,
+            {
+                ("edge-1", "endpoint-1"): OTHER,
+                ("edge", "endpoint-2"): LinkSettings(delay_ms=30.0),
+                **LINKS,
+            },
+        )
+        with laboratory(plan) as running:
+            emulator.apply(deployment, plan, running.interfaces)
+            assert emulator.in_force(deployment, plan, running.interfaces) == _links(plan)
+            found = check.check(running.machines, plan, all_pairs=True)
+        delays = {
+            (each.from_machine, each.to_machine): each.measured
+            for each in found
+            if each.quantity == "delay_ms"
+        }
+        assert delays["edge-1", "endpoint-1"] == pytest.approx(60.0, abs=5)
+        assert delays["edge-1", "endpoint-2"] == pytest.approx(30.0, abs=5)
+        assert delays["endpoint-2", "edge-1"] == pytest.approx(5.0, abs=4)
+
+    def test_the_host_and_other_tiers_are_not_delayed(
+        self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
+    ) -> None:
+        """Only what a link speaks of is emulated."""
+        slow = LinkSettings(delay_ms=300.0)
+        plan = make_plan({"edge": 1, "endpoint": 2}, {("edge", "endpoint"): slow})
+        with laboratory(plan) as running:
+            emulator.apply(deployment, plan, running.interfaces)
+            edge, first, second = plan.machines
+            host = replace(edge, name="host", tier="", address=HOST)
+            for source, destination in (
+                (host, first),
+                (first, host),
+                (first, edge),
+                (first, second),
+            ):
+                assert _delay(running, source, destination) < 150
+            assert _delay(running, edge, first) > 290
+
+    def test_packets_keep_their_order(
+        self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
+    ) -> None:
+        """Jitter five times as large as the packets' distance overtakes nothing."""
+        jittery = LinkSettings(delay_ms=20.0, jitter_ms=5.0)
+        plan = make_plan({"edge": 1, "endpoint": 1}, {("edge", "endpoint"): jittery})
+        with laboratory(plan) as running:
+            emulator.apply(deployment, plan, running.interfaces)
+            edge, endpoint = running.machines
+            programs = [
+                (endpoint, ("python3", "-c", _RECEIVE.replace("COUNT", str(ORDER_PACKETS)))),
+                (
+                    edge,
+                    ("python3", "-c", _SEND.replace("COUNT", str(ORDER_PACKETS)), endpoint.address),
+                ),
+            ]
+
+            def run(program: tuple[Machine, tuple[str, ...]]) -> str:
+                return program[0].run(Command(program[1])).check().text
+
+            seen: list[int] = json.loads(for_each(run, programs)[0].splitlines()[-1])
+        assert seen == list(range(ORDER_PACKETS))
+
+    def test_remove_may_be_repeated(self, emulator: LinkEmulator, deployment: Deployment) -> None:
+        """Also for a deployment that never had links."""
+        emulator.remove(deployment)
+        emulator.remove(deployment)
+
+
+def _links(plan: InfrastructurePlan) -> list[Link]:
+    return list(plan.network.links)
+
+
+def _delay(running: Lab, source: MachineSpec, destination: MachineSpec) -> float:
+    """Median of a few packets' one-way delay, in ms."""
+    pair = check.Pair(running.plan.network.links[0], source, destination)
+    task = check.Task(0, pair, "delay", 0.0, 20, 20.0, check.PROBE_PAYLOAD)
+    ends = [
+        each
+        for each in (*running.machines, running.host)
+        if each.name in (source.name, destination.name)
+    ]
+    results = check.carry_out(ends, [task], 0.5, one_clock=True)
+    delays = results[destination.name]["received"]["0"]["delays_ns"]
+    return statistics.median(delays) / 1e6

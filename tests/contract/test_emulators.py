@@ -1,0 +1,19 @@
+"""Our own emulators hold their contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from continuum.infrastructure.links.netem import Netem
+from continuum.infrastructure.links.nfqueue import Nfqueue
+from continuum.testing.emulator import EmulatorContract
+
+
+@pytest.mark.e2e
+class TestNetem(EmulatorContract):
+    emulator_type = Netem
+
+
+@pytest.mark.e2e
+class TestNfqueue(EmulatorContract):
+    emulator_type = Nfqueue
