@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from continuum.benchmark.configure import BenchmarkPlan
     from continuum.benchmark.contract import Application
     from continuum.benchmark.execute import Collected
-    from continuum.benchmark.results import Expectation
+    from continuum.benchmark.results import Expectation, Group
     from continuum.deployment import Deployment
     from continuum.errors import ContinuumError
     from continuum.experiment.load import Loaded
@@ -86,8 +86,9 @@ class Recorder:
         self._failure = ("failed", f"{error.message} ({error.where})".removesuffix(" ()"))
 
     def interrupted(self) -> None:
-        """The run was stopped by a signal."""
-        self._failure = ("interrupted", "interrupted")
+        """The run was stopped by a signal: the deployment stays, so that it can go on."""
+        self._failure = ("interrupted", "stopped by a signal")
+        self.removed = False
 
     def write(self) -> Run:
         """Write all files of the results folder; returns what `run.json` holds."""
@@ -110,22 +111,23 @@ class Recorder:
             return None
         return samples.table(self.collected.rows, self.application.columns())
 
-    def _status(self, table: pa.Table | None) -> tuple[Status, tuple[str, ...]]:
+    def _status(
+        self, table: pa.Table | None, groups: tuple[Group, ...]
+    ) -> tuple[Status, tuple[str, ...]]:
         if self._failure is not None:
             return self._failure[0], (self._failure[1],)
         if self.collected is None:
             return "done", ()
-        reasons = [*self.collected.reasons, *_unanswered(table)]
-        if self.collected.interrupted:
-            return "interrupted", tuple(reasons)
+        reasons = [*self.collected.reasons, *_unanswered(table), *_wrong(groups)]
         return ("degraded" if reasons else "done"), tuple(reasons)
 
     def _record(self, table: pa.Table | None) -> Run:
-        status, reasons = self._status(table)
         experiment = self.loaded.experiment
         resolved = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
         benchmark = experiment.benchmark
         seed = benchmark.seed if benchmark else 1
+        groups = statistics.aggregate(table, seed=seed) if table is not None else ()
+        status, reasons = self._status(table, groups)
         return Run(
             run=self.folder.name,
             deployment=self.deployment.name,
@@ -170,7 +172,7 @@ class Recorder:
                 )
                 for link in self.plan.network.links
             ),
-            table=statistics.aggregate(table, seed=seed) if table is not None else (),
+            table=groups,
             expectation=self._expectation(table, seed),
             experiment=resolved,
             experiment_text=self.loaded.source_text,
@@ -250,6 +252,14 @@ def _unanswered(table: pa.Table | None) -> list[str]:
         if rows.count(status)
     ]
     return found if rows else ["no request was made"]
+
+
+def _wrong(groups: tuple[Group, ...]) -> list[str]:
+    """A sentence about results that are not the right ones."""
+    whole = next((group for group in groups if group.kind == "all"), None)
+    if whole is None or whole.agreed == whole.judged:
+        return []
+    return [f"{whole.judged - whole.agreed} of {whole.judged} results are not the right ones"]
 
 
 def _versions(image: dict[str, str]) -> dict[str, str]:

@@ -329,7 +329,6 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
 
     folder = _results_folder(loaded.experiment.name, results)
     deployment = Deployment.named(loaded.experiment.name)
-    remove = down or loaded.experiment.infrastructure.delete
     with deployment.journal.locked():
         todo = plan(loaded, events)
         ready = _up(todo, events, recreate=False)
@@ -342,27 +341,41 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
             application=todo.application,
             capabilities=todo.provider.capabilities,
             emulator=todo.provider.emulator_in_use(deployment, todo.infrastructure),
-            removed=remove,
+            removed=down or loaded.experiment.infrastructure.delete,
             image_versions=todo.provider.image_versions(todo.infrastructure),
         )
         try:
-            links = _check_links(ready, events, all_pairs=all_pairs)
-            recorder.links = links
-            _judge_links(links, recorder, events, accept_links=accept_links)
-            if todo.benchmark is not None:
-                recorder.collected = _benchmark(ready, folder.name, events)
-        except KeyboardInterrupt:
-            recorder.interrupted()
-            raise
+            _measure(ready, recorder, events, accept_links=accept_links, all_pairs=all_pairs)
         except ContinuumError as error:
             recorder.failed(error)
+            _finish(recorder, events)
             raise
-        finally:
-            with deployment.journal.step(events, "report", "results", waits_for="the report"):
-                record = recorder.write()
-        if remove:
-            _down(deployment, events)
-    return Outcome(folder, record, deployment, remove)
+        except KeyboardInterrupt:
+            recorder.interrupted()
+            _finish(recorder, events)
+            raise
+        record = _finish(recorder, events)
+    return Outcome(folder, record, deployment, recorder.removed)
+
+
+def _measure(
+    ready: Up, recorder: Recorder, events: Events, *, accept_links: bool, all_pairs: bool
+) -> None:
+    recorder.links = _check_links(ready, events, all_pairs=all_pairs)
+    _judge_links(recorder.links, recorder, events, accept_links=accept_links)
+    if ready.plan.benchmark is not None:
+        recorder.collected = _benchmark(ready, recorder.folder.name, events)
+        if recorder.collected.interrupted:
+            recorder.interrupted()
+
+
+def _finish(recorder: Recorder, events: Events) -> Run:
+    """Write the results whatever happened; then remove the deployment if that was asked for."""
+    with recorder.deployment.journal.step(events, "report", "results", waits_for="the report"):
+        record = recorder.write()
+    if recorder.removed:
+        _down(recorder.deployment, events)
+    return record
 
 
 def _results_folder(name: str, asked: Path | None) -> Path:

@@ -235,5 +235,5 @@ def _delay(running: Lab, source: MachineSpec, destination: MachineSpec) -> float
         if each.name in (source.name, destination.name)
     ]
     results = check.carry_out(ends, [task], 0.5, one_clock=True)
-    delays = results[destination.name]["received"]["0"]["delays_ns"]
+    delays: list[int] = results[destination.name]["received"]["0"]["delays_ns"]
     return statistics.median(delays) / 1e6
