@@ -1,6 +1,6 @@
 """Times that a person waits for: the launcher, `validate`, a second `up`, and the example's `run`.
 
-    python3 benchmarks/command_line.py
+    benchmarks/run command_line
 
 Needs root and a warm cache: run the example once before. Each figure is printed beside its floor:
 an empty Python for the launcher and `validate`, the declared load for `run`.

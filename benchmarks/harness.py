@@ -1,6 +1,6 @@
 """What the harness itself adds to a request: latency minus processing, with no emulated delay.
 
-    python3 benchmarks/harness.py
+    benchmarks/run harness
 
 Needs root. One worker, one endpoint with half a core, photos of about 68 kB at 5 Hz.
 """

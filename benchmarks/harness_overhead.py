@@ -1,6 +1,6 @@
 """What `image_classification` costs by itself: latency minus processing, without any network.
 
-    python benchmarks/harness_overhead.py [--seconds 20]
+    benchmarks/run harness_overhead [--seconds 20]
 
 An endpoint, a worker and Debian's mosquitto on the loopback interface; 5 Hz, photos of 68 kB on
 average. The floor beside it is what a message of that size costs through the same broker between

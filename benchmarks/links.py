@@ -1,6 +1,6 @@
 """How exact the links are, and what they carry.
 
-    python3 benchmarks/links.py [netem|nfqueue]
+    benchmarks/run links [netem|nfqueue]
 
 Needs root. The machines are network namespaces, made for this and removed at the end; everything
 but the machines themselves is as in a deployment. Printed beside each figure is what it must

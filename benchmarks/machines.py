@@ -1,6 +1,6 @@
 """How long machines take from nothing until SSH answers on all, beside a plain loop of lxc-start.
 
-    python3 benchmarks/machines.py [MACHINES]
+    benchmarks/run machines [MACHINES]
 
 Needs root. Both sides are measured in this run, on the same machine image: `continuum up` of an
 experiment of MACHINES machines (100 when left out), and a loop that does nothing but start the

@@ -118,6 +118,15 @@ def test_an_entry_about_a_machine_comes_first_and_starts_from_its_tier() -> None
     assert links[0].source_block.prefixlen == 32
 
 
+def test_an_entry_about_a_machine_can_take_off_what_its_tier_has() -> None:
+    links = [
+        {"between": ["edge", "endpoint"], "delay": "10 ms"},
+        {"from": "edge-1", "to": "endpoint", "delay": "0 ms"},
+    ]
+    first = plan(experiment(network={"links": links})).network.links[0]
+    assert (first.source, first.settings) == ("edge-1", LinkSettings())
+
+
 def test_pinning_gives_each_core_its_own_and_refuses_when_there_are_not_enough() -> None:
     asked = experiment(infrastructure={"cpu_pin": True})
     pinned = [machine.pinned_cores for machine in plan(asked, cores=5).machines]

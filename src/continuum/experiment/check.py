@@ -31,8 +31,12 @@ _MANY = 1000
 _ROUNDS = 5
 """How often what is wrong is taken out, so that rules over several fields see the rest."""
 
+AUTOMATIC = "auto"
+"""As `network.emulator`: the first one that the host can carry."""
+
 _NAMED_PLUGINS: tuple[tuple[KeyPath, str], ...] = (
     (("infrastructure", "provider"), "providers"),
+    (("network", "emulator"), "emulators"),
     (("software", "manager"), "managers"),
     (("software", "execution_model"), "execution_models"),
     (("benchmark", "application"), "applications"),
@@ -135,7 +139,7 @@ class _Checker:
                 for index, name in enumerate(services)
             ]
         for path, kind, name in named:
-            if isinstance(name, str):
+            if isinstance(name, str) and (kind, name) != ("emulators", AUTOMATIC):
                 problem = plugins.problem_with(kind, name)
                 if problem is not None:
                     message, _, hint = problem.partition("; ")

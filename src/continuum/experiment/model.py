@@ -167,7 +167,7 @@ class Network(Part):
         description="Links between tiers named cloud, edge and endpoint; what is written in links "
         "overrides it.",
     )
-    emulator: Literal["auto", "netem", "nfqueue"] = Field(
+    emulator: str = Field(
         default="auto",
         description="What enforces the links; `auto` takes netem where the kernel has it.",
     )

@@ -251,7 +251,10 @@ def resolve_links(experiment: Experiment, tiers: dict[str, Block]) -> tuple[Link
     links = [
         Link(source, destination, blocks[source], blocks[destination], values)
         for (source, destination), values in settings.items()
-        if _can_carry(experiment, source, destination) and values != LinkSettings()
+        if _can_carry(experiment, source, destination)
+        # A path between tiers without any property needs no link; one of a machine may have to
+        # take off what its tier's link has.
+        and (values != LinkSettings() or source in addresses or destination in addresses)
     ]
     return tuple(
         sorted(
