@@ -119,6 +119,12 @@ def lab(tmp_path: Path) -> Iterator[Callable[[str], Lab]]:
     assert host_state.difference(before, host_state.snapshot()) == {}
 
 
+def environment() -> dict[str, str]:
+    """For a Python of our own, on this source tree."""
+    paths = [str(SRC), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 def text(machine: Machine, *arguments: str) -> str:
     return machine.run(Command(arguments)).check().text
 
@@ -503,7 +509,7 @@ def test_killed_while_it_creates(
         [sys.executable, "-c", CREATE, *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(SRC)},
+        env=environment(),
     )
     assert process.stdout is not None
     assert any(line.startswith(said) for line in process.stdout)
@@ -532,7 +538,7 @@ def building() -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(SRC)},
+        env=environment(),
     )
 
 
