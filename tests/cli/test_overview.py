@@ -85,3 +85,8 @@ def test_quiet_and_verbose_stand_before_or_after_the_verb(cli: Cli, write: Cli) 
     loud, quiet = cli("up", "-v", path), cli("-q", "up", path)
     assert "start   infrastructure: machines" in loud.stderr
     assert (quiet.code, quiet.stdout, quiet.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_no_formatting_marks_reach_the_reader(cli: Cli, verb: str) -> None:
+    assert "\\" not in cli(verb, "--help").stdout

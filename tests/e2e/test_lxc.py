@@ -274,6 +274,13 @@ def test_limits_are_in_force(lab: Callable[..., Lab]) -> None:
     assert groups_inside.text == ""
 
 
+def test_the_smallest_machine_boots(lab: Callable[..., Lab]) -> None:
+    here = lab()
+    plan = here.plan({"edge": Tier.model_validate({"quota": 0.1, "memory": "64 MiB"})})
+    assert here.up(plan) == ["edge-1"]
+    assert here.ssh("edge-1", "hostname").stdout == "edge-1\n"
+
+
 def test_a_unit_in_a_machine_can_be_limited_further(lab: Callable[..., Lab]) -> None:
     here = lab()
     plan = here.plan({"edge": SMALL})
@@ -585,6 +592,21 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(
         assert [each.name[-5:] for each in store.images_folder().iterdir()] == [".lock"]
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_a_full_disk_under_the_machines_is_named(lab: Callable[..., Lab]) -> None:
+    here = lab()
+    plan = here.plan({"edge": SMALL.model_copy(update={"machines": 3})})
+    state = here.deployment.root
+    state.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", state], check=True)
+    try:
+        with pytest.raises(StepFailed, match="disk is full") as caught:
+            here.up(plan)
+        assert "XDG_STATE_HOME" in caught.value.hint
+    finally:
+        here.provider.destroy(here.deployment)
+        subprocess.run(["umount", state], check=True)
 
 
 def test_package_sources_that_do_not_answer_are_named(

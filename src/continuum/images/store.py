@@ -214,17 +214,21 @@ def _locked(
 
 
 @contextmanager
-def telling_disk_full(folder: Path) -> Iterator[None]:
-    """Turn any failure that comes from a full disk into one that says so."""
+def telling_disk_full(folder: Path, variable: str = "XDG_CACHE_HOME") -> Iterator[None]:
+    """Turn any failure that comes from a full disk into one that says so.
+
+    `variable` is the one that puts the folder elsewhere.
+    """
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _disk_full(folder, str(error)) from error
+        raise _disk_full(folder, str(error), variable) from error
     except StepFailed as error:
-        if "no space left" in error.output.lower() or free(folder) < ROOM:
-            raise _disk_full(folder, error.output) from error
+        little = free(folder) < ROOM and not isinstance(error, TimedOut)
+        if little or "no space left" in error.output.lower():
+            raise _disk_full(folder, error.output, variable) from error
         raise
 
 
@@ -234,10 +238,10 @@ def free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _disk_full(folder: Path, output: str) -> StepFailed:
+def _disk_full(folder: Path, output: str, variable: str) -> StepFailed:
     return StepFailed(
         f"the disk is full: {show_bytes(free(folder))} free under {folder} is not enough",
         where=str(folder),
         output=output,
-        hint="free about 1 GiB there, or set XDG_CACHE_HOME to a folder on another disk",
+        hint=f"free about 1 GiB there, or set {variable} to a folder on another disk",
     )

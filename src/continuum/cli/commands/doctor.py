@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 @json_option
 @common
 def command(file: Path | None, provider: str | None, fix: bool, as_json: bool) -> int:
-    r"""Try everything that this host must have, and say how to mend what is missing.
+    """Try everything that this host must have, and say how to mend what is missing.
 
     Nothing is changed, unless --fix is given. As root, or through sudo, more can be tried.
 
-    \b
     Exit codes: 0 all that is needed is there; 3 something is missing.
     """
     session = current()

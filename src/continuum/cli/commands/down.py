@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 @json_option
 @common
 def command(names: tuple[str, ...], all_: bool, as_json: bool) -> int:
-    r"""Remove deployments with all that belongs to them: machines, network, folder.
+    """Remove deployments with all that belongs to them: machines, network, folder.
 
     Results folders stay. What is not a deployment's own is never touched.
 
-    \b
     Exit codes: 0 removed; 1 a step failed; 2 usage; 3 no way to be root; 5 no such deployment.
     """
     session = current()

@@ -30,13 +30,12 @@ ALL = "all"
 @common
 @click.pass_context
 def command(context: click.Context, words: tuple[str, ...], timeout: float, as_json: bool) -> int:
-    r"""Run a command on machines, all at once.
+    """Run a command on machines, all at once.
 
     MACHINE is a machine, a tier, or `all`; NAME may be left out when there is one deployment. The
     command is a program and its arguments, no line for a shell. With several machines every line
     of output begins with the machine's name.
 
-    \b
     Exit codes: 0 the command succeeded everywhere; 1 it failed on a machine; 4 a machine cannot
     be reached; 5 no such deployment or machine.
     """

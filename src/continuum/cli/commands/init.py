@@ -90,11 +90,10 @@ repetitions = 1
 def command(
     *, file: Path | None, source: Path | None, provider: str | None, force: bool, as_json: bool
 ) -> int:
-    r"""Write an experiment to start from: experiment.toml, or FILE.
+    """Write an experiment to start from: experiment.toml, or FILE.
 
     With --from an experiment of Continuum 1.x is written down as TOML, with the same meaning.
 
-    \b
     Exit codes: 0 written; 2 the file is there already, or the experiment to convert is invalid.
     """
     session = current()

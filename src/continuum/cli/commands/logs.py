@@ -37,12 +37,11 @@ FOLLOW_TIMEOUT = 86400.0
 def command(
     *, words: tuple[str, ...], unit: str | None, lines: int, follow: bool, as_json: bool
 ) -> int:
-    r"""Show the log of a machine, or what was done with a deployment.
+    """Show the log of a machine, or what was done with a deployment.
 
     Without MACHINE this is the log of the last command that changed the deployment, step by step.
     NAME may be left out when there is one deployment.
 
-    \b
     Exit codes: 0 shown; 4 the machine cannot be reached; 5 no such deployment, machine or log.
     """
     session = current()

@@ -11,6 +11,7 @@ import click
 from continuum.cli import output
 from continuum.cli.experiments import experiment_arguments, read
 from continuum.cli.session import common, current, json_option
+from continuum.experiment import fields
 from continuum.experiment.units import show_bytes
 
 if TYPE_CHECKING:
@@ -38,9 +39,8 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     whole: bool,
     as_json: bool,
 ) -> int:
-    r"""Show what `up` and `run` would do, and where each value is from. Touches nothing.
+    """Show what `up` and `run` would do, and where each value is from. Touches nothing.
 
-    \b
     Exit codes: 0 shown; 2 invalid experiment; 3 valid, but not on this host;
     6 with --detailed-exitcode: changes are pending.
     """
@@ -182,7 +182,7 @@ def _values(plan: Plan, *, whole: bool) -> Iterator[str]:
     origins = plan.loaded.origins
     values = output.plain(plan.experiment)
     rows = [
-        (key, _text(_at(values, key)), origin)
+        (key, _text(_quantity(key, _at(values, key))), origin)
         for key, origin in origins.items()
         if whole or origin != "default"
     ]
@@ -199,6 +199,15 @@ def _at(values: object, key: str) -> object:
         elif isinstance(values, dict):
             values = values[part] if part in values else values.get("settings")
     return values
+
+
+def _quantity(key: str, value: object) -> object:
+    """The value as a person writes it: with its unit, where it has one."""
+    path = key.replace("[", ".").replace("]", "").split(".")
+    spot = fields.spot(tuple(int(part) if part.isdigit() else part for part in path))
+    if spot is None or spot.quantity is None or not isinstance(value, (int, float)):
+        return value
+    return spot.quantity.write(value)
 
 
 def _text(value: object) -> str:

@@ -15,9 +15,8 @@ from continuum.cli.session import common, current, json_option
 @json_option
 @common
 def command(folder: Path, as_json: bool) -> int:
-    r"""Make the report of a results folder again, from its run.json and its tables.
+    """Make the report of a results folder again, from its run.json and its tables.
 
-    \b
     Exit codes: 0 made; 1 the folder's files cannot be read; 5 there is no run in the folder.
     """
     session = current()

@@ -45,12 +45,11 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     all_pairs: bool,
     as_json: bool,
 ) -> int:
-    r"""Bring an experiment up, check its links, run its benchmark, and write the report.
+    """Bring an experiment up, check its links, run its benchmark, and write the report.
 
     The machines stay up, so that the next run starts at once; --down, or `delete = true` in the
     file, removes them.
 
-    \b
     Exit codes: 0 done; 1 a step or a link check failed, or the run is degraded; 2 invalid
     experiment; 3 not on this host; 4 a machine cannot be reached; 130 interrupted.
     """

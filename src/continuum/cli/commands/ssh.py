@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 @common
 @click.pass_context
 def command(context: click.Context, words: tuple[str, ...]) -> int:
-    r"""Log in to a machine, or run a command on it, by SSH.
+    """Log in to a machine, or run a command on it, by SSH.
 
     NAME may be left out when there is one deployment. One word after -- is a line for the
     machine's shell, as in `ssh`; several are a program and its arguments, taken as they are.
 
-    \b
     Exit codes: those of ssh: the command's own, or 255 when the machine cannot be reached;
     2 usage; 3 the provider's machines have no SSH; 5 no such deployment or machine.
     """

@@ -16,11 +16,10 @@ from continuum.errors import NotFound
 @json_option
 @common
 def command(name: str | None, as_json: bool) -> int:
-    r"""Write a deployment's configuration for `ssh -F` to standard output.
+    """Write a deployment's configuration for `ssh -F` to standard output.
 
     NAME may be left out when there is one deployment.
 
-    \b
     Exit codes: 0 written; 5 no such deployment, or it has no SSH.
     """
     deployment = Deployment.existing(name) if name is not None else only_one(current())

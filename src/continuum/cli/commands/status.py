@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 @json_option
 @common
 def command(name: str | None, as_json: bool) -> int:
-    r"""Show deployments, with their machines and links, as they are now.
+    """Show deployments, with their machines and links, as they are now.
 
-    \b
     Exit codes: 0 shown; 5 no such deployment.
     """
     session = current()

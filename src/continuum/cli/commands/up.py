@@ -21,11 +21,10 @@ from continuum.cli.session import common, current, json_option, yes_option
 def command(
     file: Path, settings: tuple[str, ...], provider: str | None, recreate: bool, as_json: bool
 ) -> int:
-    r"""Bring the machines of an experiment up, with their software and their network.
+    """Bring the machines of an experiment up, with their software and their network.
 
     What is right already stays as it is; on a changed file only the differences are carried out.
 
-    \b
     Exit codes: 0 up; 1 a step failed; 2 invalid experiment; 3 not on this host;
     4 a machine cannot be reached; 130 interrupted: the same command again goes on.
     """

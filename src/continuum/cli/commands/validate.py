@@ -23,12 +23,11 @@ from continuum.experiment.load import load
 def command(
     files: tuple[Path, ...], settings: tuple[str, ...], provider: str | None, as_json: bool
 ) -> int:
-    r"""Check experiment files, and tell all problems at once.
+    """Check experiment files, and tell all problems at once.
 
     A valid file that cannot run here is accepted, with a note that says why. Nothing is made or
     changed, and no privileges are needed.
 
-    \b
     Exit codes: 0 all files are valid; 2 at least one is not.
     """
     verdicts = [_verdict(path, settings, provider) for path in files]

@@ -42,8 +42,10 @@ from continuum.parallel import for_each
 BOOT_LIMIT = 60.0
 """Seconds from the start of the last machine until SSH must answer on all; more for many."""
 
-START_THREADS = 4
-"""Machines that are started at once: more of them only take turns on the host's cores."""
+START_THREADS = min(16, max(1, (os.cpu_count() or 1) // 2))
+"""Machines that are started at once. The cores are busy with those that boot already: on 2 cores,
+100 machines took 10.0 s one after the other, 11.1 s two at a time, 12.3 s four at a time.
+"""
 
 _SYSTEM_CALLS = Path("/usr/share/lxc/config/common.seccomp")
 _LXC_LOCKS = Path("/run/lxc/lock")
@@ -119,6 +121,12 @@ class Lxc(Provider):
     ) -> list[str]:
         """Make, replace, start and remove machines until they are the plan's."""
         _refuse_what_cannot_be(deployment, plan)
+        with store.telling_disk_full(_machines_folder(deployment), "XDG_STATE_HOME"):
+            return self._create(deployment, plan, progress)
+
+    def _create(
+        self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]
+    ) -> list[str]:
         image = store.find(plan.image)
         folder = _machines_folder(deployment)
         inodes = tuple(layer.stat().st_ino for layer in image.layers)
