@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from continuum.benchmark import samples
+from continuum.benchmark import sample_lines, samples
 from continuum.benchmark.statistics import QUANTITIES, Bootstrap, aggregate, summarise
 
 TIME = st.one_of(st.none(), st.integers(0, 2**62))
@@ -20,8 +20,8 @@ ROWS = st.lists(
             "warmup": st.booleans(),
             "endpoint": st.sampled_from(["endpoint-1", "endpoint-2", "<b>"]),
             "worker": st.sampled_from([None, "worker-1"]),
-            "status": st.sampled_from(samples.STATUSES),
-            **dict.fromkeys((*samples.TIMES, "request_bytes"), TIME),
+            "status": st.sampled_from(sample_lines.STATUSES),
+            **dict.fromkeys((*sample_lines.TIMES, "request_bytes"), TIME),
         }
     ),
     max_size=20,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from continuum.benchmark.sample_lines import RESERVED, SIZES, STATUSES, TIMES, parse_lines
+from continuum.benchmark.sample_lines import SIZES, TIMES, parse_lines
 
 
 def test_a_line_with_a_sequence_alone_is_a_sample() -> None:
@@ -74,9 +74,8 @@ def test_nothing_is_no_samples() -> None:
     assert parse_lines(b"\n\n") == ([], [])
 
 
-def test_statuses_and_times_are_those_of_the_table() -> None:
+def test_what_lines_hold_are_columns_of_the_table() -> None:
     from continuum.benchmark import samples
 
     assert sorted(RESERVED) == sorted(samples.SCHEMA.names)
-    assert STATUSES == samples.STATUSES
-    assert TIMES == samples.TIMES
+    assert set(TIMES) < set(samples.SCHEMA.names)

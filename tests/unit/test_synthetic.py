@@ -8,8 +8,7 @@ import statistics
 from typing import Any
 
 from continuum.benchmark.contract import Load
-from continuum.benchmark.sample_lines import parse_lines
-from continuum.benchmark.samples import TIMES
+from continuum.benchmark.sample_lines import TIMES, parse_lines
 from continuum.infrastructure.plan import LinkSettings
 from continuum.testing.synthetic import (
     Behaviour,

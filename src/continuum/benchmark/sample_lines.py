@@ -10,6 +10,9 @@ import json
 from typing import Any
 
 STATUSES = ("ok", "lost", "timeout", "error")
+"""`lost`: no answer ever came; `timeout`: it came after `answer_timeout`; `error`: an answer that
+says that the worker failed, or a request that could not be sent."""
+
 TIMES = (
     "intended_ns",
     "prepare_started_ns",
@@ -20,6 +23,8 @@ TIMES = (
     "finished_ns",
     "answered_ns",
 )
+"""In the order in which they come to pass."""
+
 SIZES = ("request_bytes", "answer_bytes")
 RESERVED = (
     *("run", "repetition", "endpoint", "worker"),

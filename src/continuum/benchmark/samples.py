@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from continuum import folders
+from continuum.benchmark.sample_lines import STATUSES
 from continuum.errors import NotFound, StepFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA_VERSION = "1"
-
-STATUSES = ("ok", "lost", "timeout", "error")
-"""`lost`: no answer ever came; `timeout`: it came after `answer_timeout`; `error`: an answer that
-says that the worker failed, or a request that could not be sent."""
 
 SCHEMA = pa.schema(
     [
@@ -63,18 +60,6 @@ LINK_SCHEMA = pa.schema(
 )
 
 QUANTITIES = ("delay_ms", "jitter_ms", "loss_percent", "rate_mbit")
-
-TIMES = (
-    "intended_ns",
-    "prepare_started_ns",
-    "prepare_finished_ns",
-    "sent_ns",
-    "received_ns",
-    "started_ns",
-    "finished_ns",
-    "answered_ns",
-)
-"""In the order in which they come to pass."""
 
 _VERSION_KEY = b"continuum.schema_version"
 _KIND_KEY = b"continuum.kind"
