@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from continuum.benchmark.sample_lines import SIZES, TIMES, parse_lines
+from continuum.benchmark.sample_lines import RESERVED, SIZES, TIMES, parse_lines
 
 
 def test_a_line_with_a_sequence_alone_is_a_sample() -> None:
