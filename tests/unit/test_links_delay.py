@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import statistics
 import struct
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -153,6 +155,16 @@ def test_answers_hold_the_error() -> None:
     assert codec.acknowledgement(packet()) is None
 
 
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """What the program does with signals ends with the test."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
 def test_wrong_arguments_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert delay_emulator.main([]) == 2
     assert "usage" in capsys.readouterr().err

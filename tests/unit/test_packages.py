@@ -56,7 +56,8 @@ def _apt(host: Path, install: str = "echo Unpacking lxc") -> Path:
     return log
 
 
-def test_what_is_missing_is_found_by_looking_for_the_programs(host: Path) -> None:
+@pytest.mark.usefixtures("host")
+def test_what_is_missing_is_found_by_looking_for_the_programs() -> None:
     programs = {"lxc-start": "lxc", "lxc-attach": "lxc", "ip": "iproute2", "sh": "dash"}
     assert bootstrap.missing_packages(programs) == ["iproute2", "lxc"]
 
@@ -108,7 +109,8 @@ def test_without_a_terminal_nobody_is_asked(host: Path) -> None:
     assert log.exists()
 
 
-def test_without_apt_it_says_what_is_missing(host: Path) -> None:
+@pytest.mark.usefixtures("host")
+def test_without_apt_it_says_what_is_missing() -> None:
     with pytest.raises(bootstrap.CannotPrepare, match="lxc") as raised:
         bootstrap.install_packages(["lxc"], yes=True, tell=lambda _: None)
     assert "no apt-get" in raised.value.hint
@@ -145,15 +147,15 @@ def test_what_a_provider_needs_is_installed(host: Path) -> None:
     assert {"lxc", "mmdebstrap", "iproute2", "openssh-client"} <= set(installed)
 
 
-def test_what_cannot_be_installed_is_exit_3(host: Path) -> None:
+@pytest.mark.usefixtures("host")
+def test_what_cannot_be_installed_is_exit_3() -> None:
     with pytest.raises(NotPossibleHere) as raised:
         privileges.prepare_host(Session([], yes=True), Lxc)
     assert raised.value.exit_code == 3
 
 
-def test_without_root_and_sudo_no_machine_is_made(
-    host: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("host")
+def test_without_root_and_sudo_no_machine_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(NotPossibleHere, match='provider "lxc" needs root'):
         privileges.prepare_host(Session([]), Lxc)

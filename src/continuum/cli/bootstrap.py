@@ -71,7 +71,8 @@ def follow(
     told when that changed and, at the latest, every `HEARTBEAT` seconds.
 
     Returns:
-        The exit code, and the last lines of the output. The code is `TOO_LATE` when it was stopped after `timeout` seconds.
+        The exit code, and the last lines of the output. The code is `TOO_LATE` when it was
+        stopped after `timeout` seconds.
     """
     process = subprocess.Popen(
         arguments,
@@ -88,11 +89,13 @@ def follow(
     output = process.stdout
 
     def read() -> None:
-        for line in output:
-            lines.put(line.rstrip())
+        with output:
+            for line in output:
+                lines.put(line.rstrip())
         lines.put(None)
 
-    threading.Thread(target=read, daemon=True).start()
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     last: deque[str] = deque(maxlen=20)
     began = told = time.monotonic()
     now_at = said = ""
@@ -119,6 +122,8 @@ def follow(
         if process.poll() is None:
             process.kill()
             process.wait()
+        # What it started may outlive it and hold the pipe: then the thread ends with us.
+        reader.join(timeout=1.0)
 
 
 # ── Debian packages ──────────────────────────────────────────────────────────────────────────────

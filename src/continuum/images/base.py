@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum.errors import NotPossibleHere, StepFailed, TimedOut
-from continuum.images import isolated
+from continuum.images import isolated, store
 from continuum.images.recipe import DATA_FOLDER, PYTHON_FOLDER, RUNTIME_FOLDER, Recipe
 from continuum.images.sources import HostSources
 from continuum.machine import Command, run_on_host, stream_on_host
@@ -203,7 +203,9 @@ def _mmdebstrap(
         str(source_list),
     )
     try:
-        for line in stream_on_host(isolated.in_own_namespaces(command, BUILD_LIMIT)):
+        for line in stream_on_host(
+            isolated.in_own_namespaces(command, BUILD_LIMIT, store.temporary_files(root))
+        ):
             for said, (detail, fraction) in _MILESTONES.items():
                 if said in line:
                     progress(detail, fraction)

@@ -112,7 +112,7 @@ def _python(recipe: Recipe, base_key: str) -> Callable[[Path, Progress], dict[st
         target = root / PYTHON_FOLDER.lstrip("/")
         target.mkdir(parents=True)
         version = store.record(base_key)["python"]
-        _pip(recipe.python, target, version, progress)
+        _pip(recipe.python, target, version, store.temporary_files(root), progress)
         progress("compiling", 0.8)
         _compile(root, base_key)
         _like_the_base(root, base_key)
@@ -123,7 +123,13 @@ def _python(recipe: Recipe, base_key: str) -> Callable[[Path, Progress], dict[st
     return make
 
 
-def _pip(requirements: tuple[str, ...], target: Path, version: str, progress: Progress) -> None:
+def _pip(
+    requirements: tuple[str, ...],
+    target: Path,
+    version: str,
+    temporary: Path,
+    progress: Progress,
+) -> None:
     arguments = (
         sys.executable,
         "-m",
@@ -142,7 +148,7 @@ def _pip(requirements: tuple[str, ...], target: Path, version: str, progress: Pr
         *requirements,
     )
     try:
-        for line in stream_on_host(isolated.dying_with_us(arguments, PIP_LIMIT)):
+        for line in stream_on_host(isolated.dying_with_us(arguments, PIP_LIMIT, temporary)):
             if line.startswith(("Collecting ", "  Downloading ", "Installing ")):
                 progress(" ".join(line.split()[:2]), None)
     except StepFailed as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from continuum.machine import Command
 
 _DIES_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
@@ -16,11 +18,17 @@ _NAMESPACES = (
 )
 
 
-def dying_with_us(program: tuple[str, ...], limit: float) -> Command:
-    """`program`, killed after `limit` seconds, and when the thread that starts it dies."""
-    return Command((*_DIES_WITH_PARENT, *program), timeout=limit)
+def dying_with_us(program: tuple[str, ...], limit: float, temporary: Path | None = None) -> Command:
+    """`program`, killed after `limit` seconds, and when the thread that starts it dies.
+
+    `temporary` is where it puts its temporary files: what is killed leaves them there.
+    """
+    environment = {} if temporary is None else {"TMPDIR": str(temporary)}
+    return Command((*_DIES_WITH_PARENT, *program), timeout=limit, environment=environment)
 
 
-def in_own_namespaces(program: tuple[str, ...], limit: float) -> Command:
+def in_own_namespaces(
+    program: tuple[str, ...], limit: float, temporary: Path | None = None
+) -> Command:
     """The same in mount and process namespaces of its own: nothing of it outlives it."""
-    return dying_with_us((*_NAMESPACES, *program), limit)
+    return dying_with_us((*_NAMESPACES, *program), limit, temporary)

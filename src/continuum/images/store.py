@@ -138,8 +138,10 @@ def ensure(
         root = temporary / "root"
         root.mkdir(parents=True)
         root.chmod(0o755)
+        temporary_files(root).mkdir()
         try:
             came_out = layer.make(root, progress)
+            remove(temporary_files(root))
             came_out |= {"title": layer.title, "seconds": round(time.monotonic() - began, 1)}
             folders.write_file(temporary / "record.json", json.dumps(came_out, indent=2) + "\n")
             temporary.replace(final)
@@ -147,6 +149,11 @@ def ensure(
             remove(temporary)
             raise
     return True
+
+
+def temporary_files(root: Path) -> Path:
+    """Where programs that build the layer of that root put temporary files; gone afterwards."""
+    return root.parent / "tmp"
 
 
 def remove(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from continuum.machine import Command, run_on_host
 State = Mapping[str, frozenset[str]]
 
 _WORDS = ("continuum", "lxc", "ctm-")
-_MAY_END = ("processes", "network namespaces")
+_TEMPORARY = ("ansible", "continuum", "mmdebstrap", "pip-")
+_MAY_END = ("processes", "network namespaces", "temporary files")
 """What others on the host end by themselves: only what is new counts."""
 
 
 def snapshot() -> State:
-    """Interfaces, mounts, firewall rules, control groups, processes and network namespaces."""
+    """Interfaces, mounts, firewall rules, control groups, processes, namespaces, and temporary files."""
     return {
         "interfaces": frozenset(_interfaces()),
         "mounts": frozenset(_mounts()),
@@ -27,6 +29,7 @@ def snapshot() -> State:
         "control groups": frozenset(_groups()),
         "processes": frozenset(_processes()),
         "network namespaces": frozenset(_namespaces()),
+        "temporary files": frozenset(_temporary_files()),
         "forwarding": frozenset({Path("/proc/sys/net/ipv4/ip_forward").read_text().strip()}),
     }
 
@@ -64,6 +67,13 @@ def _rules() -> Iterator[str]:
         for line in result.text.splitlines():
             if line.startswith("-A ") or (line.startswith(":") and " - " in line):
                 yield f"{table} {line.partition(' [')[0]}"
+
+
+def _temporary_files() -> Iterator[str]:
+    """What programs that we start leave there when they are killed."""
+    for entry in Path(tempfile.gettempdir()).iterdir():
+        if entry.name.lstrip(".").startswith(_TEMPORARY):
+            yield str(entry)
 
 
 def _groups() -> Iterator[str]:

@@ -83,11 +83,13 @@ def _download(packages: list[Package], folder: Path) -> None:
                     *(package.requirement for package in packages),
                 ),
                 timeout=_DOWNLOAD_SECONDS,
+                environment={"TMPDIR": temporary},
             )
         ).check("Python packages cannot be downloaded", hint="is there a network, and a mirror?")
         found = {
             hashlib.sha256(path.read_bytes()).hexdigest(): path
             for path in Path(temporary).iterdir()
+            if path.is_file()
         }
         for package in packages:
             path = found.get(package.sha256)
