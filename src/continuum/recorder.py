@@ -146,6 +146,7 @@ class Recorder:
             clock=Clock(one_clock=self.capabilities.one_clock),
             provider=self.plan.provider,
             emulator=self.emulator,
+            made_up=self.capabilities.made_up,
             quota_covers=self.capabilities.quota_covers,
             machines=tuple(
                 MachineRecord(

@@ -20,7 +20,7 @@ from continuum.infrastructure.plan import LinkSettings
 from continuum.report import format as show
 from continuum.report import plots, terminal, topology
 from continuum.report.page import write_report
-from continuum.report.table import link_rows, summary_table
+from continuum.report.table import MADE_UP, link_rows, summary_table
 from continuum.testing.synthetic import Behaviour, MadeUpLoad
 from made_up_runs import CLOUD_4G, EDGE_4G, MadeUp, Measurement
 
@@ -437,3 +437,9 @@ def replace_name(group: Any, name: str) -> Any:
 
 def test_made_up_runs_differ_by_their_behaviour() -> None:
     assert replace(MadeUp(), endpoints=0).run(None).all is None
+
+
+@pytest.mark.parametrize("made_up", [True, False])
+def test_made_up_figures_are_called_so(tmp_path: Path, made_up: bool) -> None:
+    page = report(MadeUp(changes={"made_up": made_up}), tmp_path)
+    assert (MADE_UP in " ".join(page.words)) is made_up

@@ -222,6 +222,7 @@ class Run(Record):
         hashes: of the `experiment`, the `plan`, the `image`.
         seeds: the benchmark's own, and each endpoint's in each repetition.
         emulator: what enforced the links; empty when nothing is emulated.
+        made_up: whether machines and figures exist on paper only, as those of the provider `fake`.
         quota_covers: `machine` when a quota caps the sum over a machine's cores, `core` when each.
         table: first the group of all samples, then every endpoint, then every worker.
         experiment: as resolved; `experiment_text`: as written, in `experiment_file`.
@@ -242,6 +243,7 @@ class Run(Record):
     clock: Clock = Clock()
     provider: str = ""
     emulator: str = ""
+    made_up: bool = False
     quota_covers: str = ""
     machines: tuple[MachineRecord, ...] = ()
     workers: tuple[WorkerRecord, ...] = ()

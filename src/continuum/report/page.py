@@ -89,6 +89,7 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         run=run,
         title=_title(run),
         meaning=_MEANINGS[run.status],
+        made_up=table.MADE_UP,
         when=show.moment(run.started),
         lasted=show.lasted(run.started, run.finished),
         place=_place(run),

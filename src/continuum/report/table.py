@@ -11,6 +11,8 @@ from continuum.report import format as show
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MADE_UP = "These machines exist on paper only: every figure here is made up."
+
 LINK_LABELS = {
     "delay_ms": ("delay", "ms"),
     "jitter_ms": ("jitter", "ms"),

@@ -36,6 +36,8 @@ def summary(run: Run, folder: Path, *, removed: bool = False) -> RenderableType:
         )
     ]
     parts += [_plain(f"  {reason}") for reason in run.reasons]
+    if run.made_up:
+        parts.append(_plain(f"  {rows_of.MADE_UP}"))
     if run.all is not None:
         parts += _benchmark(run)
     parts += [Text(""), _ways_in(run, folder, removed=removed)]

@@ -52,6 +52,7 @@ class Capabilities:
         disk_limits: whether disk rates are enforced, and how far, in words.
         needs_root: whether its verbs need root.
         ssh: whether its machines are reached by SSH, and so by Ansible.
+        made_up: whether its machines exist on paper only, and so every figure is made up.
     """
 
     one_clock: bool
@@ -59,6 +60,7 @@ class Capabilities:
     disk_limits: str
     needs_root: bool
     ssh: bool = True
+    made_up: bool = False
 
 
 @dataclass(frozen=True)

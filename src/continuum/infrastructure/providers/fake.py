@@ -63,6 +63,7 @@ class Fake(Provider):
         disk_limits="none: no data is written",
         needs_root=False,
         ssh=False,
+        made_up=True,
     )
 
     def __init__(self, settings: PluginSettings, events: Events) -> None:
