@@ -21,7 +21,6 @@ from pathlib import Path
 from continuum import folders
 from continuum.errors import NotFound
 from continuum.experiment.model import NAME, Experiment
-from continuum.experiment.units import trusted_numbers
 from continuum.journal import Journal
 
 
@@ -95,19 +94,3 @@ class Deployment:
             "experiment.json",
             json.dumps(experiment.model_dump(mode="json", by_alias=True), indent=2) + "\n",
         )
-
-    def experiment(self) -> Experiment:
-        """The resolved experiment that was last brought up.
-
-        Raises:
-            NotFound: the deployment has none: it never got that far.
-        """
-        path = self.folder / "experiment.json"
-        if not path.exists():
-            raise NotFound(
-                f'deployment "{self.name}" has no experiment yet',
-                where=str(path),
-                hint=f"continuum down {self.name}",
-            )
-        with trusted_numbers():
-            return Experiment.model_validate_json(path.read_bytes())

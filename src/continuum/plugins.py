@@ -14,15 +14,6 @@ from typing import Any
 
 from continuum.errors import NotPossibleHere, UsageError
 
-KINDS = (
-    "providers",
-    "emulators",
-    "services",
-    "managers",
-    "execution_models",
-    "applications",
-)
-
 _BUILT_IN: dict[str, dict[str, str]] = {
     "providers": {
         "lxc": "continuum.infrastructure.providers.lxc:Lxc",

@@ -68,6 +68,7 @@ class Plan:
     software: SoftwarePlan | None
     benchmark: BenchmarkPlan | None
     changes: tuple[Change, ...]
+    remarks: tuple[str, ...]
     first: bool
 
     @property
@@ -177,6 +178,11 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             else None
         ),
         changes=tuple(infrastructure_configure.changes(before, states, infrastructure)),
+        remarks=tuple(
+            infrastructure_configure.remarks(
+                infrastructure, os.cpu_count() or 1, provider.capabilities.disk_limits
+            )
+        ),
         first=before is None,
     )
 
@@ -238,6 +244,8 @@ def up(loaded: Loaded, events: Events, *, recreate: bool = False) -> Up:
 
 def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     deployment, provider = todo.deployment, todo.provider
+    for remark in todo.remarks if todo.changes else ():
+        events.note(remark)
     for change in () if todo.first else todo.changes:
         events.note(str(change))
     deployment.save_experiment(todo.experiment)
@@ -267,13 +275,12 @@ def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[st
         NotFound: there is no such deployment, or none at all.
     """
     known = [deployment.name for deployment in Deployment.all()]
-    wanted = list(dict.fromkeys([*known, *_leftovers(events)])) if all_ else list(names)
+    leftovers = _leftovers(events)
+    wanted = list(dict.fromkeys([*known, *leftovers])) if all_ else list(names)
     if not wanted and not all_:
         raise NotFound("no deployment named", hint=f"there are: {', '.join(known) or 'none'}")
     for name in wanted:
-        deployment = (
-            Deployment.named(name) if name in _leftovers(events) else Deployment.existing(name)
-        )
+        deployment = Deployment.named(name) if name in leftovers else Deployment.existing(name)
         with deployment.journal.locked():
             _down(deployment, events)
     return wanted

@@ -12,6 +12,7 @@ from continuum.infrastructure.configure import (
     changes,
     configure,
     from_json,
+    remarks,
     to_json,
 )
 from continuum.infrastructure.plan import InfrastructurePlan, LinkSettings
@@ -138,6 +139,14 @@ def test_pinning_gives_each_core_its_own_and_refuses_when_there_are_not_enough()
 def test_a_plan_survives_being_written_down() -> None:
     made = plan(experiment(network={"preset": "5g"}))
     assert from_json(to_json(made)) == made
+
+
+def test_what_the_host_cannot_give_is_remarked() -> None:
+    assert remarks(plan(experiment()), 2, "all of it") == []
+    large = plan(experiment(tiers={"edge": {"cores": 8, "disk_read": "5 MB/s"}}))
+    cores, disk = remarks(large, 2, "direct reads")
+    assert "up to 8 cores and this host has 2" in cores
+    assert disk == "disk limits hold for direct reads"
 
 
 def test_changes_name_what_differs_and_nothing_else() -> None:

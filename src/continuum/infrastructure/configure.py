@@ -282,6 +282,20 @@ def _can_carry(experiment: Experiment, source: str, destination: str) -> bool:
     return not (source == destination and (ends[0] is None or ends[0].machines < 2))
 
 
+def remarks(plan: InfrastructurePlan, host_cores: int, disk_limits: str) -> list[str]:
+    """What a person should know of a plan that can be carried out, but has a limit."""
+    found = []
+    most = max(spec.cores for spec in plan.machines)
+    if most > host_cores:
+        found.append(
+            f"machines have up to {most} cores and this host has {host_cores}: "
+            "what they compute at once takes longer than it would on as many"
+        )
+    if any(spec.disk_read or spec.disk_write for spec in plan.machines):
+        found.append(f"disk limits hold for {disk_limits}")
+    return found
+
+
 @dataclass(frozen=True)
 class Change:
     """One difference between what is and what the plan wants.

@@ -66,6 +66,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
         "origins": plan.loaded.origins,
         "notes": plan.loaded.notes,
         "changes": plan.changes,
+        "remarks": plan.remarks,
         "infrastructure": plan.infrastructure,
         "software": None
         if plan.software is None
@@ -98,6 +99,8 @@ def _lines(plan: Plan, *, whole: bool) -> Iterator[str]:
     yield f"{title}: {len(infrastructure.machines)} machines of provider {infrastructure.provider}"
     yield ""
     yield from _machines(plan, whole=whole)
+    for remark in plan.remarks:
+        yield f"  note: {remark}"
     yield from _links(plan, whole=whole)
     yield from _software(plan)
     yield from _benchmark(plan)
