@@ -203,5 +203,7 @@ def same(wanted: Iterable[TrafficClass], found: Iterable[TrafficClass] | None) -
 def _near(one: Bucket | Netem | None, other: Bucket | Netem | None) -> bool:
     if one is None or other is None or type(one) is not type(other):
         return one is other
+    # The kernel tells a bucket's size as the time that it lasts, to the microsecond.
+    coarse = one.rate / 1e6 if isinstance(one, Bucket) else 0.0
     pairs = zip(vars(one).values(), vars(other).values(), strict=True)
-    return all(abs(left - right) <= max(2, 0.002 * abs(left)) for left, right in pairs)
+    return all(abs(left - right) <= max(2, 0.002 * abs(left), coarse) for left, right in pairs)
