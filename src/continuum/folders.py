@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import platformdirs
@@ -51,10 +52,10 @@ def make_folder(path: Path, mode: int = 0o755) -> Path:
 
 
 def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
-    """Write a file whole or not at all, owned by the caller."""
+    """Write a file whole or not at all, owned by the caller; several threads may write the same."""
     make_folder(path.parent)
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:

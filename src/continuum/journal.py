@@ -48,26 +48,43 @@ class Journal:
         """Keep every other process from changing this deployment.
 
         Raises:
-            StepFailed: another process holds the lock; the message names it.
+            StepFailed: another process holds the lock; the message names it. Or it held it until
+                now, and has removed the deployment.
         """
-        folders.make_folder(self._lock_path.parent, folders.PRIVATE_FOLDER)
-        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, folders.PRIVATE_FILE)
+        descriptor = self._open_lock()
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                gone = not self._is_lock(descriptor)
             except BlockingIOError as error:
                 holder = os.read(descriptor, 32).decode() or "unknown"
-                raise StepFailed(
-                    f'deployment "{self.path.parent.name}" is being changed by process {holder}',
-                    where=str(self._lock_path),
-                    hint="wait until it is done, or stop it, then try again",
-                ) from error
+                raise self._refusal(f"is being changed by process {holder}") from error
+            if gone:
+                raise self._refusal("has just been removed by another process")
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, str(os.getpid()).encode(), 0)
             folders.give_to_caller(self._lock_path)
             yield
         finally:
             os.close(descriptor)
+
+    def _open_lock(self) -> int:
+        folders.make_folder(self._lock_path.parent, folders.PRIVATE_FOLDER)
+        return os.open(self._lock_path, os.O_RDWR | os.O_CREAT, folders.PRIVATE_FILE)
+
+    def _is_lock(self, descriptor: int) -> bool:
+        """Whether the open file is still the folder's; `down` removes it while it holds it."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), self._lock_path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _refusal(self, why: str) -> StepFailed:
+        return StepFailed(
+            f'deployment "{self.path.parent.name}" {why}',
+            where=str(self._lock_path),
+            hint="wait until it is done, or stop it, then try again",
+        )
 
     def append(self, phase: str, step: str, state: str, fingerprint: str = "") -> None:
         """Write one line, on disk when this returns."""
@@ -81,9 +98,11 @@ class Journal:
                 "process": os.getpid(),
             }
         )
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(descriptor, line.encode() + b"\n")
+            size = os.fstat(descriptor).st_size
+            cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, (b"\n" if cut else b"") + line.encode() + b"\n")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -91,10 +110,12 @@ class Journal:
 
     def entries(self) -> list[Entry]:
         """All whole lines, oldest first."""
-        if not self.path.exists():
+        try:
+            text = self.path.read_text(errors="replace")
+        except FileNotFoundError:
             return []
         found = []
-        for line in self.path.read_text(errors="replace").splitlines():
+        for line in text.splitlines():
             try:
                 fields: dict[str, Any] = json.loads(line)
                 found.append(Entry(**fields))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_TIMEOUT = 60.0
+_LEFT_LIMIT = 5.0
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def run_on_host(command: Command, *, where: str = "this host") -> Result:
             stdout, stderr = process.communicate(command.input, timeout=command.timeout)
         except subprocess.TimeoutExpired as error:
             _kill(process)
-            stdout, stderr = process.communicate()
+            stdout, stderr = _what_is_left(process)
             partial = Result(command, -1, stdout, stderr, time.monotonic() - began, where)
             raise TimedOut(
                 f"`{command}` did not end within {command.timeout:g} s",
@@ -226,6 +227,20 @@ def run_on_host(command: Command, *, where: str = "this host") -> Result:
             ) from error
     _commands.refuse(command, where)
     return Result(command, process.returncode, stdout, stderr, time.monotonic() - began, where)
+
+
+def _what_is_left(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Output of a process that was killed.
+
+    A program that it started in a process group of its own may hold the pipes open for ever.
+    """
+    try:
+        return process.communicate(timeout=_LEFT_LIMIT)
+    except subprocess.TimeoutExpired as error:
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+        return error.stdout or b"", error.stderr or b""
 
 
 def stream_on_host(command: Command, *, where: str = "this host") -> Iterator[str]:

@@ -107,7 +107,8 @@ def load(kind: str, name: str) -> Any:  # noqa: ANN401  a class of any kind
     """The class of a plug-in.
 
     Raises:
-        NotPossibleHere: the name is valid, but not carried out by this version.
+        NotPossibleHere: the name is valid, but not carried out by this version, or its package
+            is broken.
         UsageError: there is no such plug-in.
     """
     target = _BUILT_IN[kind].get(name)
@@ -116,7 +117,14 @@ def load(kind: str, name: str) -> Any:  # noqa: ANN401  a class of any kind
         return getattr(import_module(module), attribute)
     point = _external(kind).get(name)
     if point is not None:
-        return point.load()
+        try:
+            return point.load()
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise NotPossibleHere(
+                f'the plug-in "{name}" cannot be loaded: {error}',
+                where=f"continuum.{kind}: {point.value}",
+                hint="mend the package that brings it, or remove it",
+            ) from error
     meaning = foreseen(kind, name)
     if meaning is not None:
         raise NotPossibleHere(

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +25,7 @@ from continuum.errors import (
     LinksOutOfTolerance,
     NotFound,
     NotPossibleHere,
+    StepFailed,
     UsageError,
 )
 from continuum.images.recipe import Recipe
@@ -114,13 +117,17 @@ class MachineStatus:
 
 @dataclass(frozen=True)
 class DeploymentStatus:
-    """A deployment as it is now. `leftover`: found by its labels alone, its folder is gone."""
+    """A deployment as it is now.
+
+    `links_in_force` is None when only root can see them. `leftover`: found by its labels alone,
+    its folder is gone.
+    """
 
     name: str
     provider: str
     machines: tuple[MachineStatus, ...]
     links_asked: int
-    links_in_force: int
+    links_in_force: int | None
     last_step: str
     leftover: bool = False
 
@@ -147,6 +154,8 @@ def plan(loaded: Loaded, events: Events) -> Plan:
     services = _services_needed(experiment, application)
     recipe = _recipe(experiment, application, services)
     before = infrastructure_execute.stored_plan(deployment)
+    if before is not None and before.provider != provider.name:
+        before = None  # `up` removes what the other provider made; nothing of it is kept.
     infrastructure = infrastructure_configure.configure(
         experiment,
         Surroundings(
@@ -159,7 +168,11 @@ def plan(loaded: Loaded, events: Events) -> Plan:
         ),
         provider.settings.model_dump(mode="json"),
     )
+    provider.refuse(deployment, infrastructure)
     states = {state.name: state.state for state in provider.states(deployment)} if before else {}
+    changes = infrastructure_configure.changes(before, states, infrastructure)
+    if not changes and not infrastructure_execute.is_whole(deployment):
+        changes.append(Change("update", deployment.name, "the last `up` did not get to its end"))
     return Plan(
         loaded=loaded,
         deployment=deployment,
@@ -177,7 +190,7 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             if application is not None
             else None
         ),
-        changes=tuple(infrastructure_configure.changes(before, states, infrastructure)),
+        changes=tuple(changes),
         remarks=tuple(
             infrastructure_configure.remarks(
                 infrastructure, os.cpu_count() or 1, provider.capabilities.disk_limits
@@ -238,8 +251,19 @@ def _foreign_blocks(provider: Provider, before: InfrastructurePlan | None) -> li
 def up(loaded: Loaded, events: Events, *, recreate: bool = False) -> Up:
     """Bring the experiment's machines, software and links up; what is right already stays."""
     deployment = Deployment.named(loaded.experiment.name)
-    with deployment.journal.locked():
+    with _changing(deployment):
         return _up(plan(loaded, events), events, recreate=recreate)
+
+
+@contextmanager
+def _changing(deployment: Deployment) -> Iterator[None]:
+    """Hold the deployment's lock; what was refused before it began leaves no folder."""
+    with deployment.journal.locked():
+        try:
+            yield
+        finally:
+            if {entry.name for entry in deployment.folder.glob("*")} <= {"lock", "logs"}:
+                folders.remove_tree(deployment.folder)
 
 
 def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
@@ -248,6 +272,7 @@ def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
         events.note(remark)
     for change in () if todo.first else todo.changes:
         events.note(str(change))
+    _remove_of_another_provider(todo, events)
     deployment.save_experiment(todo.experiment)
     if recreate:
         provider.destroy(deployment)
@@ -264,8 +289,28 @@ def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     ):
         named = ", ".join(dict.fromkeys(play.role for play in todo.software.plays))
         changes.append(Change("update", f"software ({named})", "the machines did not have it"))
-    infrastructure_execute.execute_links(deployment, todo.infrastructure, provider, events)
+    changed = infrastructure_execute.execute_links(
+        deployment, todo.infrastructure, provider, events
+    )
+    if changed and not changes:
+        changes.append(Change("update", "links", "they were not in force"))
     return Up(todo, tuple(machines), tuple(changes))
+
+
+def _remove_of_another_provider(todo: Plan, events: Events) -> None:
+    """Remove what the experiment's former provider made, before the plan that names it is gone."""
+    before = infrastructure_execute.stored_plan(todo.deployment)
+    if before is None or before.provider == todo.provider.name:
+        return
+    (former,) = _providers_of(todo.deployment, events)
+    if not former.may_act():
+        raise NotPossibleHere(
+            f'deployment "{todo.deployment.name}" was made by provider {former.name}, '
+            "whose machines only root can remove",
+            hint=f"continuum down {todo.deployment.name}, then the same command again",
+        )
+    with events.step("infrastructure", f"remove machines of provider {former.name}"):
+        former.destroy(todo.deployment)
 
 
 def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[str]:
@@ -279,8 +324,10 @@ def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[st
     wanted = list(dict.fromkeys([*known, *leftovers])) if all_ else list(names)
     if not wanted and not all_:
         raise NotFound("no deployment named", hint=f"there are: {', '.join(known) or 'none'}")
-    for name in wanted:
-        deployment = Deployment.named(name) if name in leftovers else Deployment.existing(name)
+    for deployment in [
+        Deployment.named(name) if name in leftovers else Deployment.existing(name)
+        for name in dict.fromkeys(wanted)
+    ]:
         with deployment.journal.locked():
             _down(deployment, events)
     return wanted
@@ -330,14 +377,15 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
 
     Raises:
         LinksOutOfTolerance: unless `accept_links`; what was measured is in the results folder.
-        UsageError: the results folder is not empty.
+        UsageError: the results folder is not empty, or nothing can be written there.
     """
     from continuum.recorder import Recorder  # noqa: PLC0415  slow to import
 
     folder = _results_folder(loaded.experiment.name, results)
     deployment = Deployment.named(loaded.experiment.name)
-    with deployment.journal.locked():
+    with _changing(deployment):
         todo = plan(loaded, events)
+        _try_to_write(folder)
         ready = _up(todo, events, recreate=False)
         recorder = Recorder(
             folder=folder,
@@ -353,8 +401,12 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
         )
         try:
             _measure(ready, recorder, events, accept_links=accept_links, all_pairs=all_pairs)
-        except ContinuumError as error:
-            recorder.failed(error)
+        except Exception as error:
+            recorder.failed(
+                error
+                if isinstance(error, ContinuumError)
+                else StepFailed(f"{type(error).__name__}: {error}")
+            )
             _finish(recorder, events)
             raise
         except KeyboardInterrupt:
@@ -371,9 +423,7 @@ def _measure(
     recorder.links = _check_links(ready, events, all_pairs=all_pairs)
     _judge_links(recorder.links, recorder, events, accept_links=accept_links)
     if ready.plan.benchmark is not None:
-        recorder.collected = _benchmark(ready, recorder.folder.name, events)
-        if recorder.collected.interrupted:
-            recorder.interrupted()
+        _benchmark(ready, recorder, events)
 
 
 def _finish(recorder: Recorder, events: Events) -> Run:
@@ -398,6 +448,24 @@ def _results_folder(name: str, asked: Path | None) -> Path:
             f"{asked} is there already and is not an empty folder", hint="name another --results"
         )
     return folder
+
+
+def _try_to_write(folder: Path) -> None:
+    """Find out before the run, not after it, whether there is a place for its results."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folders.make_folder(folder)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"results cannot be written to {folder}: {error.strerror}",
+            hint="name another --results",
+        ) from error
+    finally:
+        for each in made:
+            with suppress(OSError):
+                each.rmdir()
 
 
 def _check_links(ready: Up, events: Events, *, all_pairs: bool) -> list[LinkMeasurement]:
@@ -446,7 +514,22 @@ def _judge_links(
     events.note(f"{error.message}; going on, as asked\n{error.output}", "warning")
 
 
-def _benchmark(ready: Up, name: str, events: Events) -> Collected:
+def _benchmark(ready: Up, recorder: Recorder, events: Events) -> None:
+    """Hand the recorder what was collected, also what came before an error."""
+    from continuum.benchmark import execute  # noqa: PLC0415  slow to import
+
+    collected = execute.Collected()
+    try:
+        _repetitions(ready, recorder.folder.name, collected, events)
+        recorder.collected = collected
+    finally:
+        if collected.rows:
+            recorder.collected = collected
+    if collected.interrupted:
+        recorder.interrupted()
+
+
+def _repetitions(ready: Up, name: str, collected: Collected, events: Events) -> None:
     from continuum.benchmark import execute  # noqa: PLC0415  slow to import
 
     todo = ready.plan
@@ -457,7 +540,7 @@ def _benchmark(ready: Up, name: str, events: Events) -> Collected:
         "execution_models", software.execution_model if software else "process"
     )
     endpoint_model: type[ExecutionModel] = plugins.load("execution_models", "process")
-    return execute.execute(
+    execute.execute(
         execute.Run(
             deployment=todo.deployment,
             plan=todo.benchmark,
@@ -467,7 +550,8 @@ def _benchmark(ready: Up, name: str, events: Events) -> Collected:
             endpoint_model=endpoint_model(),
             events=events,
             name=name,
-        )
+        ),
+        collected,
     )
 
 
@@ -515,9 +599,13 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
     )
 
 
-def _links_in_force(deployment: Deployment, plan_: InfrastructurePlan, provider: Provider) -> int:
-    if not plan_.network.links or not provider.may_act():
+def _links_in_force(
+    deployment: Deployment, plan_: InfrastructurePlan, provider: Provider
+) -> int | None:
+    if not plan_.network.links:
         return 0
+    if not provider.may_act():
+        return None
     return len(provider.links_in_force(deployment, plan_))
 
 

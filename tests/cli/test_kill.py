@@ -146,7 +146,9 @@ def test_ctrl_c_under_load_keeps_the_samples_so_far(cli: Cli, write: Write, tmp_
                 iter(_deployment(tmp_path).glob("machines/endpoint-1/files/**/start")), None
             )
         process.signal(signal.SIGINT)
-        assert process.ends().code == main.INTERRUPTED
+        ending = process.ends()
+    assert ending.code == main.INTERRUPTED
+    assert "last step: benchmark: repetition 1 of 1, not finished" in ending.stderr
     record = json.loads((tmp_path / "stopped" / "run.json").read_text())
     assert record["status"] == "interrupted"
     assert (tmp_path / "stopped" / "samples.parquet").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import Cli, Write
+from command_line import BENCHMARK, Cli, Write
 
 MACHINES = ["edge-1", "endpoint-1", "endpoint-2"]
 
@@ -305,6 +305,18 @@ def test_a_deployment_whose_files_are_damaged_can_be_removed(cli: Cli, tmp_path:
     assert cli("down", "paper").code == 0
 
 
+def test_a_machine_that_does_not_run_hides_nothing_of_the_others(cli: Cli, write: Write) -> None:
+    cli("up", write())
+    cli("exec", "endpoint-1", "--", "poweroff")
+    ending = cli("exec", "all", "--", "hostname")
+    assert ending.code == 4
+    assert ending.stdout.split() == ["edge-1", "|", "edge-1", "endpoint-2", "|", "endpoint-2"]
+    assert "endpoint-1" in ending.stderr
+    ending = cli("exec", "--json", "all", "--", "hostname")
+    assert ending.code == 4
+    assert [each["machine"] for each in ending.json] == ["edge-1", "endpoint-2"]
+
+
 @pytest.mark.usefixtures("up")
 def test_every_event_is_in_the_deployments_log(tmp_path: Path) -> None:
     (log,) = (tmp_path / ".state/continuum/deployments/paper/logs").glob("*-up-*.log")
@@ -312,3 +324,14 @@ def test_every_event_is_in_the_deployments_log(tmp_path: Path) -> None:
     journal = (tmp_path / ".state/continuum/deployments/paper/journal.jsonl").read_text()
     steps = {json.loads(line)["step"] for line in journal.splitlines()}
     assert all(step in log.read_text() for step in steps)
+
+
+@pytest.mark.parametrize("place", ["file/below", "/proc/below"])
+def test_results_that_cannot_be_written_are_told_before_anything_is_done(
+    cli: Cli, write: Write, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    ending = cli("run", write(rest=BENCHMARK), "--results", tmp_path / place)
+    assert ending.code == 2
+    assert "results cannot be written to" in ending.stderr
+    assert "infrastructure" not in ending.stderr

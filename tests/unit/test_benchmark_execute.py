@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ def plan_of(asked: Experiment) -> BenchmarkPlan:
 @pytest.fixture
 def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(phase, "START_DELAY", 0.0)
+    monkeypatch.setattr(phase, "START_DELAY_EACH", 0.0)
     monkeypatch.setattr(phase, "GRACE", 0.3)
     monkeypatch.setattr(phase, "READY_LIMIT", 0.3)
 
@@ -314,3 +316,44 @@ def test_a_line_that_is_no_sample_is_a_reason(make_run: Any) -> None:
     run.endpoint_model.answers["endpoint-1-1"].append({"status": "ok"})
     collected = phase.execute(run)
     assert any("endpoint-1 wrote a line that is no sample" in each for each in collected.reasons)
+
+
+def test_a_later_repetition_that_cannot_begin_is_a_reason_and_the_last(make_run: Any) -> None:
+    run = make_run(repetitions=3)
+    run.endpoint_model.states["endpoint-1-2"] = "failed"
+    collected = phase.execute(run)
+    (reason,) = collected.reasons
+    assert reason.startswith("repetition 2 of 3 could not begin, and was the last: endpoint-1-2")
+    assert "what endpoint-1-2 said" in collected.logs["repetition-2"]
+    assert {row["repetition"] for row in collected.rows} == {1}
+    assert len(collected.rows) == 8
+    assert run.worker_model.running == set()
+
+
+def test_samples_outlive_a_second_interruption(make_run: Any) -> None:
+    run = make_run()
+
+    def interrupted(machine: Machine, process: ProcessSpec) -> None:
+        del machine, process
+        if collected.rows:
+            raise KeyboardInterrupt
+
+    collected = phase.Collected()
+    run.endpoint_model.stop = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        phase.execute(run, collected)
+    assert len(collected.rows) == 8
+
+
+def test_a_load_that_is_longer_than_its_duration_is_waited_for(make_run: Any) -> None:
+    run = make_run(frequency="1 Hz", warmup="0.6 s", duration="10 ms")
+    assert run.plan.repetitions[0][0].load.requests == (1, 1)
+    began = time.time()
+    original = run.endpoint_model.state
+
+    def sends(machine: Machine, process: ProcessSpec) -> str:
+        # The last request is due after a second, the last answer 10 ms later.
+        return "ready" if time.time() < began + 1.1 else str(original(machine, process))
+
+    run.endpoint_model.state = sends
+    assert phase.execute(run).reasons == []

@@ -167,6 +167,19 @@ def test_what_crosses_the_network_is_known_when_the_settings_say_it() -> None:
     assert application(protocol_bytes=7).transport() == Transport(protocol_bytes=7)
 
 
+def test_results_of_earlier_runs_are_not_copied(tmp_path: Path) -> None:
+    results = tmp_path / "results" / "first"
+    (results / "plots").mkdir(parents=True)
+    for path in ("run.json", "report.html", "plots/a.svg"):
+        (results / path).write_text("{}")
+    (tmp_path / ".git").mkdir()
+    for path in (".git/config", "run.json", "endpoint.py", "results/kept"):
+        (tmp_path / path).write_text("")
+    files = application(files=str(tmp_path)).endpoint(ENDPOINT, LOAD).files
+    copied = {path.removeprefix("/opt/continuum/command/") for path in files if "/opt/" in path}
+    assert copied == {"run.json", "endpoint.py", "results/kept"}
+
+
 def test_packages_are_installed() -> None:
     steps = application(debian_packages=["curl"], python_packages=["flask>=3"]).install()
     assert DebianPackages(("python3", "curl")) in steps
@@ -191,5 +204,7 @@ def test_own_columns_hold_their_types_or_nothing() -> None:
     }
     assert app.complete({"b": True})["b"] is None
     assert app.complete({"b": 2**63})["b"] is None
+    assert app.complete({"c": 10**400})["c"] is None
+    assert app.complete({"a": "\ud800"})["a"] == "?"
     assert app.agreement(right) is False
     assert app.agreement(wrong) is None

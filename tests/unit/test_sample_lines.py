@@ -24,6 +24,14 @@ def test_the_first_requests_are_the_warm_up_when_the_line_does_not_say() -> None
     assert [sample["warmup"] for sample in samples] == [True, True, False, True]
 
 
+def test_null_is_the_same_as_missing() -> None:
+    names = ("status", "warmup", *TIMES, *SIZES, "result")
+    nothing = "".join(f', "{name}": null' for name in names)
+    samples, problems = parse_lines(f'{{"sequence": 0{nothing}}}\n'.encode(), warmup=1)
+    assert not problems
+    assert samples == parse_lines(b'{"sequence": 0}\n', warmup=1)[0]
+
+
 def test_own_fields_stay() -> None:
     samples, _ = parse_lines(b'{"sequence": 0, "colour": "red", "result": [1]}\n')
     assert samples[0]["colour"] == "red"

@@ -36,7 +36,9 @@ PHASE = "benchmark"
 READY_LIMIT = 120.0
 """Seconds until a worker or an endpoint must be able to take requests."""
 START_DELAY = 0.5
-"""Seconds between "start" and the first request, so that every endpoint has read it."""
+START_DELAY_EACH = 0.05
+"""Seconds between "start" and the first request, and what each endpoint adds to them, so that
+every endpoint has read it."""
 LONGEST_SPREAD = 1.0
 """Seconds over which the first requests of the endpoints are spread, at most."""
 GRACE = 15.0
@@ -78,14 +80,19 @@ class Run:
     name: str
 
 
-def execute(run: Run) -> Collected:
+def execute(run: Run, collected: Collected | None = None) -> Collected:
     """Carry out all repetitions.
+
+    What is known is put into `collected` as it comes, so that nothing is lost when this is
+    interrupted a second time. A repetition after the first that cannot begin is a reason, and the
+    last: what took a machine or a broker away took it from those that would follow, too.
 
     Raises:
         TimedOut: a worker or an endpoint never became ready.
         StepFailed: one ended before it was ready.
+        MachineUnreachable: a machine was gone before the first repetition began.
     """
-    collected = Collected()
+    collected = Collected() if collected is None else collected
     journal = run.deployment.journal
     workers = [process for _, process in run.plan.workers]
     try:
@@ -99,9 +106,17 @@ def execute(run: Run) -> Collected:
                 _await_ready(run, run.worker_model, workers)
         for number, endpoints in enumerate(run.plan.repetitions, start=1):
             name = f"repetition {number} of {len(run.plan.repetitions)}"
-            with journal.step(run.events, PHASE, name, waits_for="endpoints to end") as step:
-                _repetition(run, endpoints, collected, step)
+            try:
+                with journal.step(run.events, PHASE, name, waits_for="endpoints to end") as step:
+                    _repetition(run, endpoints, collected, step)
+            except ContinuumError as error:
+                if number == 1:
+                    raise
+                collected.because(f"{name} could not begin, and was the last: {error.message}")
+                collected.logs[f"repetition-{number}"] = f"{error.where}\n{error.output}\n"
             _look_at_workers(run, workers, collected)
+            if f"repetition-{number}" in collected.logs:
+                break
     except KeyboardInterrupt:
         collected.interrupted = True
         collected.because("interrupted")
@@ -187,7 +202,7 @@ def _repetition(
     step.progress(f"starting {len(processes)} endpoints")
     _start(run, run.endpoint_model, processes)
     _await_ready(run, run.endpoint_model, processes)
-    start = time.time() + START_DELAY
+    start = time.time() + START_DELAY + START_DELAY_EACH * len(endpoints)
     interval = min(1 / endpoints[0].load.frequency, LONGEST_SPREAD)
 
     def begin(item: tuple[int, EndpointRun]) -> None:
@@ -214,7 +229,8 @@ def _await_end(
     collected: Collected,
 ) -> None:
     load = endpoints[0].load
-    expected = start + load.warmup + load.duration
+    # Rounded to whole requests, of which there is at least one, the load may be the longer one.
+    expected = start + max(load.warmup + load.duration, (sum(load.requests) - 1) / load.frequency)
     limit = expected + max(each.load.answer_timeout for each in endpoints) + GRACE
     waiting = list(endpoints)
     next_look = start + LOOK_INTERVAL

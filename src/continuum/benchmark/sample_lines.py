@@ -86,7 +86,8 @@ def _sample(text: bytes, warmup: int) -> dict[str, Any]:
         raise _NotWhole("not a JSON object") from None
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
-    sample: dict[str, Any] = dict(found)
+    # Null says the same as a field that is missing.
+    sample: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
     sequence = _whole(sample, "sequence")
     if sequence is None:
         raise ValueError('"sequence" is missing')

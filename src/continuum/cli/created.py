@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from continuum.cli import output
 from continuum.deployment import Deployment
 from continuum.errors import ContinuumError
 from continuum.events import Events
+from continuum.journal import Entry
 
 
 def name_what_was_created(name: str) -> None:
@@ -19,14 +22,18 @@ def name_what_was_created(name: str) -> None:
     machines = _machines(deployment)
     if machines:
         output.say(f"  machines: {', '.join(machines)}")
-    last = next(
-        (entry for entry in reversed(deployment.journal.entries()) if entry.state != "finished"),
-        None,
-    )
-    if last is not None:
-        output.say(f"  last step: {last.phase}: {last.step}, not finished")
+    step = _unfinished(deployment.journal.entries())
+    if step:
+        output.say(f"  last step: {step}, not finished")
     output.say("  what to do: the same command again goes on from here")
     output.say(f"              continuum down {name} removes it")
+
+
+def _unfinished(entries: list[Entry]) -> str:
+    """The last step of this call that did not finish; the report after it may have."""
+    ends = {(each.phase, each.step): each.state for each in entries if each.process == os.getpid()}
+    open_ = [f"{phase}: {step}" for (phase, step), state in ends.items() if state != "finished"]
+    return open_[-1] if open_ else ""
 
 
 def _machines(deployment: Deployment) -> list[str]:

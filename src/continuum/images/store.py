@@ -13,6 +13,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -180,8 +181,10 @@ def remove(folder: Path) -> None:
 def _mounts_under(folder: Path) -> list[Path]:
     prefix = f"{folder.resolve()}/"
     points = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = line.split(" ")[4].encode().decode("unicode_escape")
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        # The kernel writes white space and backslashes as octal numbers.
+        written = re.sub(rb"\\([0-7]{3})", lambda each: bytes([int(each[1], 8)]), line.split()[4])
+        point = os.fsdecode(written)
         if point.startswith(prefix):
             points.append(Path(point))
     return points

@@ -16,12 +16,29 @@ if TYPE_CHECKING:
 
 PHASE = "infrastructure"
 PLAN_FILE = "plan/infrastructure.json"
+FIRST_STEP = "machine image"
+LAST_STEP = "links"
 
 
 def stored_plan(deployment: Deployment) -> InfrastructurePlan | None:
-    """The plan that was last carried out or begun; None when there is none."""
-    path = deployment.folder / PLAN_FILE
-    return configure.from_json(path.read_bytes()) if path.exists() else None
+    """The plan that was last carried out or begun; None when there is none that can be read.
+
+    What a plan made is found by its labels too, so that a damaged one hinders nobody.
+    """
+    try:
+        return configure.from_json((deployment.folder / PLAN_FILE).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def is_whole(deployment: Deployment) -> bool:
+    """Whether the last `up` got to its end, as far as this phase goes."""
+    for entry in reversed(deployment.journal.entries()):
+        if (entry.phase, entry.step, entry.state) == (PHASE, LAST_STEP, "finished"):
+            return True
+        if (entry.phase, entry.step) == (PHASE, FIRST_STEP):
+            return False
+    return False
 
 
 def execute(
@@ -35,7 +52,7 @@ def execute(
     journal = deployment.journal
     deployment.write(PLAN_FILE, configure.to_json(plan))
     with journal.step(
-        events, PHASE, "machine image", waits_for="the image to be built", fingerprint=plan.image
+        events, PHASE, FIRST_STEP, waits_for="the image to be built", fingerprint=plan.image
     ):
         provider.build_image(recipe)
     with journal.step(
@@ -51,9 +68,10 @@ def execute(
 
 def execute_links(
     deployment: Deployment, plan: InfrastructurePlan, provider: Provider, events: Events
-) -> None:
-    """Put the plan's links in force on the machines' own interfaces."""
+) -> bool:
+    """Put the plan's links in force on the machines' own interfaces; True when changed."""
     with deployment.journal.step(
-        events, PHASE, "links", waits_for=f"{len(plan.network.links)} directed links"
+        events, PHASE, LAST_STEP, waits_for=f"{len(plan.network.links)} directed links"
     ) as step:
         step.changed = provider.apply_links(deployment, plan)
+    return step.changed

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -43,6 +44,7 @@ _DEBIAN_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OUR_PREFIX = "CONTINUUM_"
 _PROGRAMS = (b"\x7fELF", b"#!")
+_NOT_COPIED = frozenset({"__pycache__", ".git"})
 
 
 def _arguments(value: object) -> object:
@@ -293,7 +295,9 @@ class CommandApplication(Application):
         size = 0
         for path in paths:
             relative = path.relative_to(base)
-            if not path.is_file() or "__pycache__" in relative.parts:
+            if not path.is_file() or not _NOT_COPIED.isdisjoint(relative.parts):
+                continue
+            if any(_is_results(base / folder) for folder in list(relative.parents)[:-1]):
                 continue
             size += path.stat().st_size
             if size > FILES_LIMIT:
@@ -358,16 +362,23 @@ class CommandApplication(Application):
         )
 
 
+def _is_results(folder: Path) -> bool:
+    """Whether a run left this folder: `results/` may lie beside the programs."""
+    return (folder / "run.json").is_file() and (folder / "report.html").is_file()
+
+
 def _typed(value: object, kind: str) -> object:
     """The value when it is of that kind; a text of anything else when a text is wanted."""
     if value is None:
         return None
     if kind == "text":
-        return value if isinstance(value, str) else json.dumps(value)
+        text = value if isinstance(value, str) else json.dumps(value)
+        return text.encode("utf-8", "replace").decode()
     if isinstance(value, bool):
         return value if kind == "boolean" else None
     if kind == "integer":
         return value if isinstance(value, int) and -(2**63) <= value < 2**63 else None
-    if kind == "number":
-        return float(value) if isinstance(value, int | float) else None
+    if kind == "number" and isinstance(value, int | float):
+        with suppress(OverflowError):
+            return float(value)
     return None

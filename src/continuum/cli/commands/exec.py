@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import click
 
@@ -50,14 +50,20 @@ def command(context: click.Context, words: tuple[str, ...], timeout: float, as_j
 
     names = [] if ALL in selected else selected
     machines = workflow.machines(deployment.name, names, session.events)
-    results = for_each(lambda each: each.run(Command(arguments, timeout=timeout)), machines)
-    if as_json:
-        output.write_json([_as_json(*pair) for pair in zip(machines, results, strict=True)])
-    else:
-        _show(machines, results)
+    found: dict[str, Result] = {}
+
+    def work(machine: Machine) -> None:
+        found[machine.name] = machine.run(Command(arguments, timeout=timeout))
+
+    try:
+        for_each(work, machines)
+    finally:
+        # A machine that cannot be reached must not hide what the others said.
+        results = {each.name: found[each.name] for each in machines if each.name in found}
+        _write(results, several=len(machines) > 1, as_json=as_json)
     failed = [
-        f"{machine.name}: status {result.exit_code}"
-        for machine, result in zip(machines, results, strict=True)
+        f"{name}: status {result.exit_code}"
+        for name, result in results.items()
         if result.exit_code != 0
     ]
     if failed:
@@ -65,22 +71,24 @@ def command(context: click.Context, words: tuple[str, ...], timeout: float, as_j
     return 0
 
 
-def _as_json(machine: Machine, result: Result) -> dict[str, object]:
+def _write(results: Mapping[str, Result], *, several: bool, as_json: bool) -> None:
+    if as_json:
+        output.write_json([_as_json(name, result) for name, result in results.items()])
+        return
+    width = max(map(len, results), default=0)
+    for name, result in results.items():
+        prefix = f"{name:<{width}} | " if several else ""
+        for line in result.stdout.decode("utf-8", "replace").splitlines():
+            output.write(f"{prefix}{line}")
+        for line in result.stderr.decode("utf-8", "replace").splitlines():
+            output.say(f"{prefix}{line}")
+
+
+def _as_json(name: str, result: Result) -> dict[str, object]:
     return {
-        "machine": machine.name,
+        "machine": name,
         "exit_code": result.exit_code,
         "stdout": result.stdout,
         "stderr": result.stderr,
         "seconds": round(result.seconds, 3),
     }
-
-
-def _show(machines: Sequence[Machine], results: Sequence[Result]) -> None:
-    several = len(machines) > 1
-    width = max(len(machine.name) for machine in machines)
-    for machine, result in zip(machines, results, strict=True):
-        prefix = f"{machine.name:<{width}} | " if several else ""
-        for line in result.stdout.decode("utf-8", "replace").splitlines():
-            output.write(f"{prefix}{line}")
-        for line in result.stderr.decode("utf-8", "replace").splitlines():
-            output.say(f"{prefix}{line}")

@@ -122,12 +122,12 @@ def _example(target: Path) -> str:
 
 
 def _converted(session: Session, source: Path, provider: str | None) -> str:
-    from continuum.cli import experiment_text  # noqa: PLC0415  slow to import
-    from continuum.experiment.load import load  # noqa: PLC0415
+    from continuum.experiment.load import load  # noqa: PLC0415  slow to import
+    from continuum.experiment.write import to_toml  # noqa: PLC0415
 
     loaded = load(source, provider=provider, environment=os.environ)
     for note in (*loaded.notes, *(f"not runnable here: {why}" for why in loaded.not_runnable)):
         session.events.note(note)
     head = f"# Converted from {source.name}.\n"
     remarks = "".join(f"# {note}\n" for note in loaded.notes)
-    return f"{head}{remarks}\n{experiment_text.write(loaded.experiment)}"
+    return f"{head}{remarks}\n{to_toml(loaded.experiment)}"

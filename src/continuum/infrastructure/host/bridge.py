@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ PORT_LIMIT = 1023
 """Interfaces that the kernel allows on one bridge."""
 
 _ALIAS_LIMIT = 255
+_MARK = "continuum "
 _INTERFACES = Path("/sys/class/net")
 
 
@@ -37,7 +39,7 @@ def label(deployment: Deployment) -> str:
 
 
 def _label(name: str, state_folder: Path) -> str:
-    return f"continuum {name} {state_folder.absolute()}"[:_ALIAS_LIMIT]
+    return f"{_MARK}{name} {state_folder.absolute()}"[:_ALIAS_LIMIT]
 
 
 def all_bridges() -> list[Bridge]:
@@ -71,23 +73,29 @@ def _alias(name: str) -> str:
 def deployments(state_folder: Path) -> list[str]:
     """Names of the deployments in that state folder whose bridges are on this host."""
     names = []
-    for bridge in all_bridges():
-        words = bridge.label.split(" ", 2)
-        if len(words) == 3 and bridge.label == _label(words[1], state_folder):
+    for found in _labels():
+        words = found.split(" ", 2)
+        if len(words) == 3 and found == _label(words[1], state_folder):
             names.append(words[1])
     return names
 
 
+def _labels() -> list[str]:
+    """Aliases of all bridges, read without `ip`: who has no machines here may not have it."""
+    return [_alias(path.parent.name) for path in _INTERFACES.glob("*/bridge")]
+
+
 def any_of_ours() -> bool:
     """Whether any deployment, of whichever state folder, has a bridge on this host."""
-    return any(each.label.startswith("continuum ") for each in all_bridges())
+    return any(each.startswith(_MARK) for each in _labels())
 
 
 def ensure(deployment: Deployment, network: NetworkPlan) -> bool:
     """Make the bridge with its label and address; True when anything was changed.
 
     Raises:
-        StepFailed: an interface of that name is there and is not ours.
+        StepFailed: an interface of that name is there and is not ours, or another deployment has
+            taken the addresses since this one was planned.
     """
     address = f"{network.host_address}/{network.block.prefixlen}"
     name = network.bridge
@@ -110,7 +118,27 @@ def ensure(deployment: Deployment, network: NetworkPlan) -> bool:
         ("link", "set", name, "up"),
     ):
         run_on_host(Command(("ip", *arguments))).check(hint="continuum doctor")
+    # Looked for only now: of two that come at once at least one sees the other.
+    other = next((each for each in all_bridges() if _clashes(each, network)), None)
+    if other is not None:
+        remove(deployment, name)
+        raise StepFailed(
+            f"the addresses {network.block} were just taken by another deployment",
+            where=f"interface {other.name}: {other.label}",
+            hint="the same command again takes others, unless the file says which",
+        )
     return True
+
+
+def _clashes(bridge: Bridge, network: NetworkPlan) -> bool:
+    return (
+        bridge.name != network.bridge
+        and bridge.label.startswith(_MARK)
+        and any(
+            ipaddress.IPv4Network(each, strict=False).overlaps(network.block)
+            for each in bridge.addresses
+        )
+    )
 
 
 def remove(deployment: Deployment, name: str) -> bool:

@@ -35,7 +35,7 @@ def detect(mounts: Path = MOUNTS) -> ControlGroups:
     """What this host has, read from its mounts."""
     versions: dict[str, int] = {}
     hierarchies: list[Path] = []
-    for line in mounts.read_text().splitlines():
+    for line in mounts.read_text(errors="replace").splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ")[:3]
         if kind not in ("cgroup", "cgroup2"):

@@ -29,7 +29,7 @@ def disk_of(folder: Path, mounts: Path = _MOUNTS, block: Path = _BLOCK) -> str |
 
 
 def _source_of(number: str, mounts: Path) -> str | None:
-    for line in mounts.read_text().splitlines():
+    for line in mounts.read_text(errors="replace").splitlines():
         before, _, after = line.partition(" - ")
         source = Path(after.split(" ")[1])
         if before.split(" ")[2] == number and source.is_block_device():

@@ -16,17 +16,23 @@ _RESOLVERS = (
 )
 
 
-def switch_on() -> bool:
-    """Let the host forward packets; True when it did not before."""
-    if _FORWARD.read_text().strip() == "1":
+def switch_on(mark: Path, switch: Path = _FORWARD) -> bool:
+    """Let the host forward packets; True when it did not before, which the file `mark` tells."""
+    if switch.read_text().strip() == "1":
         return False
-    _FORWARD.write_text("1")
+    mark.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    mark.touch()
+    switch.write_text("1")
     return True
 
 
-def switch_off() -> None:
-    """Stop forwarding: only after `switch_on` returned True, when nobody needs it any more."""
-    _FORWARD.write_text("0")
+def switch_off(mark: Path, switch: Path = _FORWARD) -> bool:
+    """Stop forwarding if it was switched on here; call it when nobody needs it any more."""
+    if not mark.exists():
+        return False
+    switch.write_text("0")
+    mark.unlink()
+    return True
 
 
 def resolver(files: tuple[Path, ...] = _RESOLVERS) -> str:

@@ -98,6 +98,14 @@ class Provider(ABC):
     def blocks_in_use(self) -> list[str]:
         """IPv4 blocks, as `10.0.0.0/24`, that a new deployment must keep away from."""
 
+    def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
+        """Raise when this host cannot carry the plan; changes nothing, and needs no privileges.
+
+        Raises:
+            NotPossibleHere: with the reason and what can be done.
+        """
+        del deployment, plan
+
     def image_fingerprint(self, recipe: Recipe) -> str:
         """The fingerprint that `build_image` returns here; builds nothing."""
         return recipe.fingerprint

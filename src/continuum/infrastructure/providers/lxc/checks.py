@@ -56,6 +56,8 @@ def _safely(check: Callable[[], Check]) -> Check:
     except (ContinuumError, OSError) as error:
         name = check.__name__.strip("_").replace("_", " ")
         mend = error.hint if isinstance(error, ContinuumError) else ""
+        if mend == "continuum doctor":
+            mend = "install the program first"
         return Check(name, ok=False, detail=str(error), mend=mend)
 
 
@@ -67,6 +69,7 @@ def _programs() -> Iterator[Check]:
         ("ip", "iproute2", ("-V",)),
         ("ssh", "openssh-client", ("-V",)),
         ("setpriv", "util-linux", ("--version",)),
+        ("sysctl", "procps", ("--version",)),
     ):
         mend = f"apt-get install -y {package}"
         if shutil.which(program) is None:

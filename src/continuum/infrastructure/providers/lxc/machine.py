@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,8 @@ class LxcMachine(Machine):
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file beside its place, then move it there."""
         folder, name = posixpath.split(path)
-        temporary = f"{folder}/.{name}.{os.getpid()}"
+        # Two workers that start at once on one machine may bring the same file.
+        temporary = f"{folder}/.{name}.{os.getpid()}-{threading.get_native_id()}"
         arguments = ("install", "-D", f"--mode={mode:o}", "/dev/stdin", temporary)
         written = self.run(Command(arguments, input=content))
         if written.exit_code != 0:

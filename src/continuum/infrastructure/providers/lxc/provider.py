@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 from continuum import folders, plugins
 from continuum.deployment import Deployment
 from continuum.errors import NotPossibleHere, TimedOut
+from continuum.events import Events
+from continuum.experiment.model import NAME
 from continuum.images import build, store
 from continuum.images.recipe import Recipe
 from continuum.infrastructure.host import (
@@ -31,6 +35,7 @@ from continuum.infrastructure.providers.contract import (
     Capabilities,
     Check,
     MachineState,
+    PluginSettings,
     Provider,
 )
 from continuum.infrastructure.providers.lxc import config, containers
@@ -50,7 +55,8 @@ START_THREADS = min(16, max(1, (os.cpu_count() or 1) // 2))
 _SYSTEM_CALLS = Path("/usr/share/lxc/config/common.seccomp")
 _LXC_LOCKS = Path("/run/lxc/lock")
 _BLOCK = "machines/block"
-_FORWARDING = "machines/switched-forwarding-on"
+_FORWARDING = ssh_config.CONTROL_FOLDER / "switched-forwarding-on"
+"""Of no deployment: the last one that goes takes forwarding back, whichever switched it on."""
 
 
 class Lxc(Provider):
@@ -72,7 +78,12 @@ class Lxc(Provider):
         "mmdebstrap": "mmdebstrap",
         "setpriv": "util-linux",
         "ssh": "openssh-client",
+        "sysctl": "procps",
     }
+
+    def __init__(self, settings: PluginSettings, events: Events) -> None:
+        super().__init__(settings, events)
+        self._emulators: dict[str, LinkEmulator] = {}
 
     def check(self) -> list[Check]:
         """Try every prerequisite on this host."""
@@ -84,8 +95,21 @@ class Lxc(Provider):
 
     def blocks_in_use(self) -> list[str]:
         """Blocks of the host's routes, and those that deployments keep over a reboot."""
-        kept = {path.read_text().strip() for path in folders.state_folder().glob(f"*/{_BLOCK}")}
+        if shutil.which("ip") is None:
+            raise NotPossibleHere(
+                "there is no program `ip` on this host", hint="apt-get install -y iproute2"
+            )
+        kept = set()
+        for path in folders.state_folder().glob(f"*/{_BLOCK}"):
+            with suppress(FileNotFoundError):  # Another `down` may remove it meanwhile.
+                kept.add(path.read_text().strip())
         return sorted({*addresses.blocks_in_use(), *kept})
+
+    def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
+        """Raise when this host cannot carry the plan; only root can try the emulators."""
+        _refuse_what_cannot_be(deployment, plan)
+        if plan.network.links and self.may_act():
+            self._emulator(plan)
 
     def image_fingerprint(self, recipe: Recipe) -> str:
         """The fingerprint that `build_image` returns here; builds nothing."""
@@ -102,6 +126,7 @@ class Lxc(Provider):
 
     def create_network(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
         """Make the bridge and the rules that close it; True when changed."""
+        _need_root()
         _refuse_what_cannot_be(deployment, plan)
         folder = _machines_folder(deployment)
         folders.make_folder(folder, folders.PRIVATE_FOLDER)
@@ -111,8 +136,8 @@ class Lxc(Provider):
             self.events.note(f"raised the kernel's limit {raised}, for this many machines")
         # Closed before there is anything to close: a rule may name a bridge that is not there yet.
         changed = firewall.ensure(plan.identity, plan.network)
-        if plan.network.internet and routing.switch_on():
-            deployment.write(_FORWARDING, "")
+        if plan.network.internet:
+            routing.switch_on(_FORWARDING)
         changed |= bridge.ensure(deployment, plan.network)
         return changed
 
@@ -120,6 +145,7 @@ class Lxc(Provider):
         self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]
     ) -> list[str]:
         """Make, replace, start and remove machines until they are the plan's."""
+        _need_root()
         _refuse_what_cannot_be(deployment, plan)
         with store.telling_disk_full(_machines_folder(deployment), "XDG_STATE_HOME"):
             return self._create(deployment, plan, progress)
@@ -193,18 +219,23 @@ class Lxc(Provider):
 
     def apply_links(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
         """Put exactly the plan's links in force."""
-        emulator = _emulator(plan)
+        try:
+            emulator = self._emulator(plan)
+        except NotPossibleHere:
+            if plan.network.links:
+                raise
+            return False  # Where links cannot be emulated there are none to take off.
         return emulator.apply(deployment, plan, _interfaces(deployment, plan))
 
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
         """Read back the links that are in force now."""
-        emulator = _emulator(plan)
+        emulator = self._emulator(plan)
         return emulator.in_force(deployment, plan, _interfaces(deployment, plan))
 
     def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
         """Name of what enforces the links, also where the plan leaves it open."""
         del deployment
-        return _emulator(plan).name if plan.network.links else ""
+        return self._emulator(plan).name if plan.network.links else ""
 
     def destroy(self, deployment: Deployment) -> None:
         """Remove everything that carries the deployment's labels."""
@@ -217,8 +248,8 @@ class Lxc(Provider):
             cgroups.remove(group)
         bridge.remove(deployment, _bridge(deployment))
         firewall.remove(deployment.identity)
-        if (deployment.folder / _FORWARDING).exists() and not bridge.any_of_ours():
-            routing.switch_off()
+        if not bridge.any_of_ours():
+            routing.switch_off(_FORWARDING)
         folder = _machines_folder(deployment)
         store.remove(folder)
         store.remove(deployment.folder / "ssh")
@@ -232,7 +263,19 @@ class Lxc(Provider):
             if each.lxc_path.name == "machines" and each.lxc_path.parent.parent == state_folder:
                 found.add(each.lxc_path.parent.name)
         found.update(path.parent.parent.name for path in state_folder.glob("*/machines/ctm-*"))
-        return sorted(found)
+        # Anybody on the host can give a process a title; down, folders are removed by these names.
+        return sorted(name for name in found if NAME.fullmatch(name))
+
+    def _emulator(self, plan: InfrastructurePlan) -> LinkEmulator:
+        """What carries the plan's links here. The kernel is tried once, which takes a moment."""
+        from continuum.infrastructure.links.choose import (  # noqa: PLC0415  probes the kernel
+            choose,
+        )
+
+        name = plan.network.emulator
+        if name not in self._emulators:
+            self._emulators[name] = choose(name)
+        return self._emulators[name]
 
     def _remove_machines(self, deployment: Deployment, names: list[str]) -> None:
         folder = _machines_folder(deployment)
@@ -321,14 +364,17 @@ def _host(folder: Path) -> Host:
     )
 
 
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        raise NotPossibleHere("machines need root", hint="run the same command with sudo")
+
+
 def _refuse_what_cannot_be(deployment: Deployment, plan: InfrastructurePlan) -> None:
     """Raise when this host cannot carry the plan, before anything is made.
 
     Raises:
         NotPossibleHere: with the reason and what can be done.
     """
-    if os.geteuid() != 0:
-        raise NotPossibleHere("machines need root", hint="run the same command with sudo")
     folder = _machines_folder(deployment)
     awkward = [
         character for character in ':,\\\n"' if character in f"{folder}{store.images_folder()}"
@@ -408,14 +454,6 @@ def _await_ssh(plan: InfrastructurePlan, folder: Path, progress: Callable[[str],
             or containers.last_lines(by_name[first].folder / "lxc.log"),
             hint="`continuum up` tries again; `continuum doctor` checks the host",
         )
-
-
-def _emulator(plan: InfrastructurePlan) -> LinkEmulator:
-    from continuum.infrastructure.links.choose import (  # noqa: PLC0415  probes the kernel
-        choose,
-    )
-
-    return choose(plan.network.emulator)
 
 
 def _interfaces(deployment: Deployment, plan: InfrastructurePlan) -> list[Interface]:

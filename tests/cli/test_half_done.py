@@ -1,0 +1,268 @@
+"""What is refused leaves nothing; what was broken off, damaged or mixed up can be told and removed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from command_line import BENCHMARK, Cli, Write, started
+from continuum import workflow
+from continuum.cli import bootstrap, main
+from continuum.deployment import Deployment
+from continuum.errors import NotPossibleHere
+from continuum.infrastructure.plan import InfrastructurePlan
+from continuum.infrastructure.providers.contract import Capabilities
+from continuum.infrastructure.providers.fake import Fake
+from continuum.infrastructure.providers.lxc import Lxc
+
+
+def _deployments(tmp_path: Path) -> list[str]:
+    root = tmp_path / ".state/continuum/deployments"
+    return sorted(path.name for path in root.iterdir()) if root.exists() else []
+
+
+# -- refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["plan", "up", "run"])
+def test_what_the_host_cannot_carry_leaves_nothing(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    def refuse(_: Fake, deployment: Deployment, plan: InfrastructurePlan) -> None:
+        del deployment, plan
+        raise NotPossibleHere("this host cannot emulate links", hint="modprobe sch_netem")
+
+    monkeypatch.setattr(Fake, "refuse", refuse)
+    ending = cli(verb, write())
+    assert ending.code == 3
+    assert "cannot emulate links" in ending.stderr
+    assert "infrastructure:" not in ending.stderr
+    assert _deployments(tmp_path) == []
+
+
+def test_a_refused_change_leaves_what_is_up(cli: Cli, write: Write, tmp_path: Path) -> None:
+    cli("up", write())
+    pinned = ("--set", "infrastructure.cpu_pin=true", "--set", "tiers.edge.cores=1000")
+    assert cli("up", write(), *pinned).code == 3
+    assert _deployments(tmp_path) == ["paper"]
+    assert "nothing was changed" in cli("up", write()).stderr
+
+
+def test_without_lxc_and_a_way_to_install_it_nothing_is_made(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(bootstrap, "find_program", lambda _: None)
+    for verb in ("up", "run"):
+        ending = cli(verb, write(), "--provider", "lxc")
+        assert ending.code == 3
+        assert "lxc, mmdebstrap" in ending.stderr
+    assert _deployments(tmp_path) == []
+
+
+def test_doctor_says_which_package_brings_lxc(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ending = cli("doctor")
+    assert ending.code == 3
+    assert "missing  lxc-start: not installed" in ending.stdout
+    assert "mend it: apt-get install -y lxc" in ending.stdout
+    assert "mend it: continuum doctor" not in ending.stdout
+
+
+@pytest.mark.parametrize("verb", ["up", "run", "down"])
+def test_without_root_and_sudo_nothing_is_made(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(bootstrap, "find_program", lambda _: None)
+    cli("up", write())
+    if verb == "down":
+        plan = tmp_path / ".state/continuum/deployments/paper/plan/infrastructure.json"
+        plan.write_text(plan.read_text().replace('"provider": "fake"', '"provider": "lxc"'))
+        ending = cli("down", "paper")
+    else:
+        ending = cli(verb, write("other"), "--provider", "lxc")
+    assert ending.code == 3
+    assert 'provider "lxc" needs root' in ending.stderr
+    assert _deployments(tmp_path) == ["paper"]
+
+
+def test_machines_on_paper_need_no_program(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    path = write()
+    for arguments in (("up", path), ("status",), ("exec", "all", "--", "true"), ("down", "--all")):
+        ending = cli(*arguments)
+        assert ending.code == 0, ending.stderr
+
+
+# -- broken off, damaged, mixed up ---------------------------------------------------------------
+
+
+def test_an_up_that_was_broken_off_is_a_pending_change(cli: Cli, write: Write) -> None:
+    cli("up", write())
+    assert cli("up", write(edge=2, fake='fail_at = ["create:edge-2"]')).code == 1
+    assert cli("up", write(edge=2, fake='fail_at = ["links"]')).code == 1
+    pending = cli("plan", write(edge=2, fake='fail_at = ["links"]'), "--detailed-exitcode")
+    assert pending.code == 6
+    assert "did not get to its end" in pending.stdout
+    assert cli("up", write(edge=2)).code == 0
+    assert cli("plan", write(edge=2), "--detailed-exitcode").code == 0
+
+
+def test_links_that_went_away_are_told_when_they_are_back(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    cli("up", write())
+    (tmp_path / ".state/continuum/deployments/paper/machines/links.json").unlink()
+    ending = cli("up", write(), "--json")
+    assert [(each["action"], each["what"]) for each in ending.json["changes"]] == [
+        ("update", "links")
+    ]
+    assert "nothing was changed" in cli("up", write()).stderr
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "garbage"])
+def test_a_damaged_plan_hinders_neither_up_nor_down(
+    cli: Cli, write: Write, tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    destroyed: list[str] = []
+    monkeypatch.setattr(Lxc, "destroy", lambda _, deployment: destroyed.append(deployment.name))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda *_, **__: None)
+    cli("up", write())
+    plan = tmp_path / ".state/continuum/deployments/paper/plan/infrastructure.json"
+    plan.write_text(content)
+    assert cli("status").code == 0
+    assert cli("exec", "all", "--", "true").code == 5
+    assert cli("up", write()).code == 0
+    plan.write_text(content)
+    assert cli("down", "paper").code == 0
+    # Nothing says which provider made it: every one removes what carries its labels.
+    assert destroyed == ["paper"]
+    assert _deployments(tmp_path) == []
+
+
+class _Other(Fake):
+    """Another provider, whose machines only root can remove."""
+
+    name = "other"
+    destroyed: list[str]
+
+    def destroy(self, deployment: Deployment) -> None:
+        self.destroyed.append(deployment.name)
+        super().destroy(deployment)
+
+
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> type[_Other]:
+    """It stands where provider `lxc` does."""
+    from continuum import plugins
+
+    monkeypatch.setattr(_Other, "name", "lxc")
+    monkeypatch.setattr(_Other, "destroyed", [], raising=False)
+    load = plugins.load
+
+    def loaded(kind: str, name: str) -> object:
+        return _Other if (kind, name) == ("providers", "lxc") else load(kind, name)
+
+    monkeypatch.setattr(plugins, "load", loaded)
+    return _Other
+
+
+def test_another_provider_removes_what_the_former_made(
+    cli: Cli, write: Write, other: type[_Other]
+) -> None:
+    assert cli("up", write(), "--provider", "lxc").code == 0
+    ending = cli("up", write())
+    assert ending.code == 0
+    assert "remove machines of provider lxc" in ending.stderr
+    assert other.destroyed == ["paper"]
+    assert cli("status", "--json").json[0]["provider"] == "fake"
+
+
+def test_who_cannot_remove_what_the_former_made_changes_nothing(
+    cli: Cli, write: Write, other: type[_Other], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("up", write(), "--provider", "lxc").code == 0
+    rooted = Capabilities(one_clock=True, quota_covers="machine", disk_limits="", needs_root=True)
+    monkeypatch.setattr(other, "capabilities", rooted)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    ending = cli("up", write())
+    assert ending.code == 3
+    assert "continuum down paper" in ending.stderr
+    assert other.destroyed == []
+    (status,) = cli("status", "--json").json
+    assert (status["provider"], status["links_in_force"]) == ("lxc", None)
+    assert "only root sees" in cli("status").stdout
+
+
+def test_down_of_several_removes_none_when_one_is_not_there(cli: Cli, write: Write) -> None:
+    cli("up", write("first"))
+    assert cli("down", "first", "absent").code == 5
+    assert [each["name"] for each in cli("status", "--json").json] == ["first"]
+    assert cli("down", "first", "first", "--json").json["removed"] == ["first", "first"]
+
+
+# -- in a run ------------------------------------------------------------------------------------
+
+
+def test_a_defect_in_a_run_leaves_a_record_too(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr(workflow, "_benchmark", broken)
+    assert cli("run", write(rest=BENCHMARK), "--results", tmp_path / "out").code == 70
+    record = json.loads((tmp_path / "out/run.json").read_text())
+    assert record["status"] == "failed"
+    assert record["reasons"] == ["RuntimeError: surprise"]
+    assert (tmp_path / "out/links.parquet").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes with names")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_stopped_while_it_writes_results_it_can_run_again(
+    cli: Cli, write: Write, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "out"
+    path = write(rest=BENCHMARK)
+    path.write_text(path.read_text().replace('duration = "0.5 s"', 'duration = "2 s"'))
+    with started(tmp_path / "call", "run", path, "--results", out) as call:
+        _await_journal(tmp_path, "repetition 1 of 1")
+        # Nobody reads from this pipe: whoever opens it to write waits.
+        out.mkdir()
+        process = call.process.pid
+        os.mkfifo(out / f".samples.parquet.{process}-{process}")
+        _await_journal(tmp_path, "results")
+        call.signal(number)
+        expected = main.INTERRUPTED if number == signal.SIGINT else -number
+        assert call.ends().code == expected
+    assert not (out / "run.json").exists()
+    assert cli("run", write(rest=BENCHMARK), "--results", tmp_path / "again").code == 0
+    assert cli("down", "paper").code == 0
+    assert _deployments(tmp_path) == []
+
+
+def _await_journal(tmp_path: Path, step: str) -> None:
+    journal = tmp_path / ".state/continuum/deployments/paper/journal.jsonl"
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        lines = journal.read_text().splitlines() if journal.exists() else []
+        if lines and (json.loads(lines[-1])["step"], json.loads(lines[-1])["state"]) == (
+            step,
+            "started",
+        ):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} never began")

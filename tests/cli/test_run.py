@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from command_line import BENCHMARK, Cli, Write
+
+FILES = {"run.json", "samples.parquet", "links.parquet", "report.html"}
+
+
+def _record(folder: Path) -> dict[str, object]:
+    record: dict[str, object] = json.loads((folder / "run.json").read_text())
+    return record
+
+
+def test_a_run_from_file_to_report(cli: Cli, write: Write, tmp_path: Path) -> None:
+    ending = cli("run", write(rest=BENCHMARK), "--results", "here")
+    assert ending.code == 0, ending.stderr
+    folder = tmp_path / "here"
+    assert {path.name for path in folder.iterdir()} >= FILES
+    assert _record(folder)["status"] == "done"
+    # 2 endpoints, 20 Hz, 0.1 s of warm-up and 0.5 s.
+    assert pq.read_table(folder / "samples.parquet").num_rows == 2 * 12
+    assert "latency" in ending.stdout
+    assert str(folder / "report.html") in ending.stdout
+    for step in ("link check", "workers", "repetition 1 of 1"):
+        assert f"done    benchmark: {step}" in ending.stderr
+    assert "the machines stay up: continuum down paper" in ending.stderr
+    assert len(cli("status", "--json").json) == 1
+
+
+def test_results_lie_where_one_stands_unless_told(cli: Cli, write: Write, tmp_path: Path) -> None:
+    assert cli("run", write(rest=BENCHMARK)).code == 0
+    (folder,) = (tmp_path / "results").iterdir()
+    assert folder.name.startswith("paper-")
+
+
+def test_json_is_the_record(cli: Cli, write: Write, tmp_path: Path) -> None:
+    ending = cli("run", write(rest=BENCHMARK), "--results", "here", "--json")
+    assert ending.json == _record(tmp_path / "here")
+
+
+def test_repeat_sets_the_repetitions(cli: Cli, write: Write) -> None:
+    ending = cli("run", write(rest=BENCHMARK), "--repeat", 3, "--json")
+    assert ending.json["experiment"]["benchmark"]["repetitions"] == 3
+    assert len(ending.json["seeds"]) == 1 + 3 * 2
+    assert "benchmark: repetition 3 of 3" in ending.stderr
+    assert cli("run", write(rest=BENCHMARK), "--repeat", 0).code == 2
+
+
+def test_down_removes_everything_but_the_results(cli: Cli, write: Write, tmp_path: Path) -> None:
+    ending = cli("run", write(rest=BENCHMARK), "--results", "here", "--down")
+    assert ending.code == 0
+    assert "stay up" not in ending.stderr
+    assert cli("status", "--json").json == []
+    assert (tmp_path / "here" / "report.html").exists()
+
+
+def test_the_file_can_say_that_too(cli: Cli, write: Write) -> None:
+    assert cli("run", write(infrastructure="delete = true", rest=BENCHMARK)).code == 0
+    assert cli("status", "--json").json == []
+
+
+def test_without_a_benchmark_the_links_are_measured(cli: Cli, write: Write, tmp_path: Path) -> None:
+    ending = cli("run", write(), "--results", "here")
+    assert ending.code == 0
+    assert "benchmark: link check" in ending.stderr
+    assert (tmp_path / "here" / "links.parquet").exists()
+    assert not (tmp_path / "here" / "samples.parquet").exists()
+
+
+def test_a_link_out_of_tolerance_stops_the_run(cli: Cli, write: Write, tmp_path: Path) -> None:
+    ending = cli("run", write(rest=BENCHMARK, fake="links_off_by = 50.0"), "--results", "here")
+    assert ending.code == 1
+    assert "out of tolerance" in ending.stderr
+    assert "endpoint-1" in ending.stderr
+    assert "--accept-links" in ending.stderr
+    assert "workers" not in ending.stderr
+    record = _record(tmp_path / "here")
+    assert record["status"] == "failed"
+    assert not all(pq.read_table(tmp_path / "here" / "links.parquet")["ok"].to_pylist())
+
+
+def test_a_link_out_of_tolerance_can_be_accepted(cli: Cli, write: Write, tmp_path: Path) -> None:
+    path = write(rest=BENCHMARK, fake="links_off_by = 50.0")
+    ending = cli("run", path, "--results", "here", "--accept-links")
+    assert "going on, as asked" in ending.stderr
+    assert (tmp_path / "here" / "samples.parquet").exists()
+    assert "accepted by --accept-links" in json.dumps(_record(tmp_path / "here"))
+
+
+def test_all_pairs_measures_more(cli: Cli, write: Write, tmp_path: Path) -> None:
+    path = write(edge=2)
+    cli("run", path, "--results", "one")
+    cli("run", path, "--results", "all", "--all-pairs")
+    rows = [pq.read_table(tmp_path / name / "links.parquet").num_rows for name in ("one", "all")]
+    assert rows[1] > rows[0]
+
+
+def test_lost_requests_degrade_the_run(cli: Cli, write: Write, tmp_path: Path) -> None:
+    ending = cli("run", write(rest=BENCHMARK, fake="loss = 100.0"), "--results", "here")
+    assert ending.code == 1
+    assert "degraded" in ending.stdout
+    assert _record(tmp_path / "here")["status"] == "degraded"
+    statuses = pq.read_table(tmp_path / "here" / "samples.parquet")["status"].to_pylist()
+    assert set(statuses) == {"lost"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "status"),
+    [("measure", "failed"), ("systemd-run:edge-1", "failed"), ("systemd-run:endpoint-1", "failed")],
+)
+def test_a_step_that_fails_leaves_a_record(
+    cli: Cli, write: Write, tmp_path: Path, operation: str, status: str
+) -> None:
+    path = write(rest=BENCHMARK, fake=f'fail_at = ["{operation}"]')
+    ending = cli("run", path, "--results", "here")
+    assert ending.code == 1
+    assert "as the setting fail_at says" in ending.stderr
+    record = _record(tmp_path / "here")
+    assert record["status"] == status
+    assert record["reasons"]
+    assert (tmp_path / "here" / "report.html").exists()
+    assert cli("run", write(rest=BENCHMARK), "--results", "again").code == 0
+
+
+def test_a_results_folder_that_is_not_empty_is_left_alone(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("precious")
+    ending = cli("run", write(rest=BENCHMARK), "--results", folder)
+    assert ending.code == 2
+    assert "not an empty folder" in ending.stderr
+    assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
+    assert not (tmp_path / ".state" / "continuum" / "deployments" / "paper" / "plan").exists()
+
+
+def test_the_report_can_be_made_again_elsewhere(cli: Cli, write: Write, tmp_path: Path) -> None:
+    cli("run", write(rest=BENCHMARK), "--results", "here", "--down")
+    moved = (tmp_path / "here").rename(tmp_path / "moved")
+    (moved / "report.html").unlink()
+    ending = cli("report", moved)
+    assert ending.code == 0
+    assert "latency" in ending.stdout
+    assert (moved / "report.html").exists()
+    assert cli("report", moved, "--json").json == _record(moved)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(None, 5), ("", 1), ("{", 1), ('{"schema_version": "99"}', 1), ("[]", 1)]
+)
+def test_what_is_no_results_folder_is_told(
+    cli: Cli, tmp_path: Path, content: str | None, code: int
+) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    ending = cli("report", tmp_path)
+    assert ending.code == code
+    assert "error:" in ending.stderr
+    assert cli("report", tmp_path / "absent").code == 5

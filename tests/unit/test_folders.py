@@ -1,0 +1,18 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from continuum import folders
+
+
+def test_threads_that_write_the_same_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file"
+    contents = [bytes([number]) * 100_000 for number in range(8)]
+    with ThreadPoolExecutor(len(contents)) as pool:
+        for _ in range(20):
+            list(pool.map(lambda content: folders.write_file(path, content), contents))
+            assert path.read_bytes() in contents
+    assert list(path.parent.iterdir()) == [path]
