@@ -321,12 +321,12 @@ def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[st
     """
     known = [deployment.name for deployment in Deployment.all()]
     leftovers = _leftovers(events)
-    wanted = list(dict.fromkeys([*known, *leftovers])) if all_ else list(names)
+    wanted = list(dict.fromkeys([*known, *leftovers] if all_ else names))
     if not wanted and not all_:
         raise NotFound("no deployment named", hint=f"there are: {', '.join(known) or 'none'}")
     for deployment in [
         Deployment.named(name) if name in leftovers else Deployment.existing(name)
-        for name in dict.fromkeys(wanted)
+        for name in wanted
     ]:
         with deployment.journal.locked():
             _down(deployment, events)

@@ -247,3 +247,12 @@ def test_the_list_of_layers_is_readable() -> None:
     store.save("abc", ["base-1"])
     content = json.loads((store.images_folder() / "abc.json").read_text())
     assert content == {"layers": ["base-1"]}
+
+
+def test_mounts_are_found_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "größe a\\b"
+    written = str(folder).replace("\\", r"\134").replace(" ", r"\040")
+    lines = [f"1 2 0:3 / {place} rw - tmpfs tmpfs rw" for place in (f"{written}/in", "/else")]
+    mounts = tmp_path / "mountinfo"
+    mounts.write_bytes("\n".join(lines).encode() + b"\n4 2 0:3 / /\xff rw - tmpfs tmpfs rw\n")
+    assert store._mounts_under(folder, mounts) == [folder / "in"]

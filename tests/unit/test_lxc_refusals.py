@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ def test_a_block_that_another_down_removes_meanwhile_is_none(
         return read(self, *arguments, **named)
 
     monkeypatch.setattr(addresses, "blocks_in_use", list)
-    monkeypatch.setattr(provider.shutil, "which", lambda _: "/usr/bin/ip")
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/ip")
     monkeypatch.setattr(Path, "read_text", read_text)
     assert lxc.blocks_in_use() == ["10.9.0.0/24"]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -125,28 +124,33 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
     return collected
 
 
-def _processes(run: Run) -> Iterable[tuple[ExecutionModel, ProcessSpec]]:
-    yield from ((run.worker_model, process) for _, process in run.plan.workers)
+def _processes(run: Run) -> dict[tuple[ExecutionModel, str], list[ProcessSpec]]:
+    """All processes of all repetitions, by who runs them and by machine."""
+    found: dict[tuple[ExecutionModel, str], list[ProcessSpec]] = {}
+    for _, process in run.plan.workers:
+        found.setdefault((run.worker_model, process.machine), []).append(process)
     for endpoints in run.plan.repetitions:
-        yield from ((run.endpoint_model, each.process) for each in endpoints)
+        for each in endpoints:
+            found.setdefault((run.endpoint_model, each.process.machine), []).append(each.process)
+    return found
 
 
 def _forget_everything(run: Run) -> None:
     """Stop whatever this or an earlier run left; a machine that is gone has nothing to stop."""
 
-    def stop(item: tuple[ExecutionModel, ProcessSpec]) -> None:
-        model, process = item
+    def stop(item: tuple[tuple[ExecutionModel, str], list[ProcessSpec]]) -> None:
+        (model, machine), processes = item
         try:
-            model.stop(run.machines[process.machine], process)
+            model.stop_all(run.machines[machine], processes)
         except ContinuumError as error:
-            run.events.note(f"{process.name} on {process.machine} not stopped: {error.message}")
+            run.events.note(f"processes on {machine} not stopped: {error.message}")
 
-    for_each(stop, list(_processes(run)))
+    for_each(stop, list(_processes(run).items()))
 
 
 def _empty_run_folders(run: Run) -> None:
     """What an earlier run left would be taken for this one's: its `start` file above all."""
-    used = dict.fromkeys(process.machine for _, process in _processes(run))
+    used = dict.fromkeys(machine for _, machine in _processes(run))
     for_each(lambda name: run.machines[name].run(Command(("rm", "-rf", RUN_FOLDER))).check(), used)
 
 

@@ -178,10 +178,10 @@ def remove(folder: Path) -> None:
             time.sleep(0.02)
 
 
-def _mounts_under(folder: Path) -> list[Path]:
+def _mounts_under(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> list[Path]:
     prefix = f"{folder.resolve()}/"
     points = []
-    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+    for line in mounts.read_bytes().splitlines():
         # The kernel writes white space and backslashes as octal numbers.
         written = re.sub(rb"\\([0-7]{3})", lambda each: bytes([int(each[1], 8)]), line.split()[4])
         point = os.fsdecode(written)

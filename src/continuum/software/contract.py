@@ -7,7 +7,7 @@ Ansible applies to live machines.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -136,6 +136,11 @@ class ExecutionModel(ABC):
     @abstractmethod
     def stop(self, machine: Machine, process: ProcessSpec) -> None:
         """Stop it, if it runs, and forget it."""
+
+    def stop_all(self, machine: Machine, processes: Sequence[ProcessSpec]) -> None:
+        """Stop and forget all of them, which are on that machine."""
+        for process in processes:
+            self.stop(machine, process)
 
     @abstractmethod
     def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:

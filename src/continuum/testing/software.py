@@ -271,6 +271,18 @@ class ExecutionModelContract(ABC):
         self.subject().stop(self.machine(), process)
         assert self.subject().state(self.machine(), process) == "absent"
 
+    def test_all_are_stopped_and_forgotten_at_once(self) -> None:
+        """Running ones, ones that have failed, and ones that were never there."""
+        runs = self.process("import time; time.sleep(600)")
+        failed = dataclasses.replace(self.process("raise SystemExit(3)"), name="contract-failed")
+        absent = dataclasses.replace(self.process("pass"), name="contract-absent")
+        for process in (runs, failed):
+            self.subject().start(self.machine(), process)
+        assert self.await_state(failed, "failed") == "failed"
+        self.subject().stop_all(self.machine(), (runs, failed, absent))
+        for process in (runs, failed, absent):
+            assert self.subject().state(self.machine(), process) == "absent"
+
     def test_a_second_start_replaces_the_first(self) -> None:
         """Whether the first one runs or has ended."""
         self.subject().start(self.machine(), self.process("import time; time.sleep(600)"))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 QUOTA_PERIOD = "20ms"
 """Short, so that a process that has used up its share does not stand still for long."""
 
+_PREFIX = "continuum-"
 _STOP_SECONDS = 5
 
 
@@ -99,6 +100,16 @@ class Process(ExecutionModel):
         machine.run(Command(("systemctl", "stop", unit), timeout=_STOP_SECONDS + 30))
         machine.run(Command(("systemctl", "reset-failed", unit)))
 
+    def stop_all(
+        self,
+        machine: Machine,
+        processes: Sequence[ProcessSpec],  # noqa: ARG002  nobody else makes units of these names
+    ) -> None:
+        """Stop and forget every process of ours on the machine, however many there were."""
+        units = f"{_PREFIX}*.service"
+        machine.run(Command(("systemctl", "stop", units), timeout=_STOP_SECONDS + 30))
+        machine.run(Command(("systemctl", "reset-failed", units)))
+
     def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:
         """What it wrote to the system's log; the last `lines`, 0 for all."""
         limit = (f"--lines={lines}",) if lines else ()
@@ -117,7 +128,7 @@ class Process(ExecutionModel):
 
 def unit_name(process: ProcessSpec) -> str:
     """The systemd unit of a process."""
-    return f"continuum-{process.name}.service"
+    return f"{_PREFIX}{process.name}.service"
 
 
 def systemd_run(process: ProcessSpec) -> tuple[str, ...]:
