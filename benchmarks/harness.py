@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from continuum.benchmark.samples import read_samples
 
 LAUNCHER = str(Path(__file__).resolve().parents[1] / "continuum")
 EXPERIMENT = """
@@ -36,6 +39,16 @@ duration = "20 s"
 LIMIT_MS = 3.0
 
 
+def added_ms(samples: Path) -> float:
+    """The median of what a request takes beyond its processing."""
+    added: list[float] = [
+        (row["answered_ns"] - row["intended_ns"] - row["finished_ns"] + row["started_ns"]) / 1e6
+        for row in read_samples(samples).to_pylist()
+        if row["status"] == "ok" and not row["warmup"]
+    ]
+    return statistics.median(added)
+
+
 def main() -> None:
     """Print the figures."""
     with tempfile.TemporaryDirectory() as folder:
@@ -52,6 +65,7 @@ def main() -> None:
         if ended.returncode != 0:
             sys.exit(ended.stderr)
         run = json.loads((Path(folder) / "out" / "run.json").read_text())
+        added = added_ms(Path(folder) / "out" / "samples.parquet")
     table = {each["quantity"]: each for each in run["table"][0]["statistics"]}
     latency, processing = (table[name]["p50"]["value"] for name in ("latency_ms", "processing_ms"))
     parts = math.fsum(
@@ -61,7 +75,7 @@ def main() -> None:
     print(f"requests                         {run['table'][0]['samples']:8d}")
     print(f"median latency                   {latency:8.2f} ms")
     print(f"median processing                {processing:8.2f} ms")
-    print(f"median latency − processing      {latency - processing:8.2f} ms  (below {LIMIT_MS:g})")
+    print(f"median (latency − processing)    {added:8.2f} ms  (below {LIMIT_MS:g})")
     print(f"sum of the medians of its parts  {parts:8.2f} ms")
 
 

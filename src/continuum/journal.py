@@ -135,8 +135,8 @@ class Journal:
         self, events: Events, phase: str, name: str, *, waits_for: str = "", fingerprint: str = ""
     ) -> Iterator[Step]:
         """A step, told to the listeners and written down before and after."""
-        self.append(phase, name, "started", fingerprint)
         try:
+            self.append(phase, name, "started", fingerprint)
             with events.step(phase, name, waits_for) as step:
                 yield step
         except BaseException:

@@ -43,7 +43,11 @@ def _await_step(tmp_path: Path, step: str, process: Process) -> None:
     while time.monotonic() < end:
         lines = journal.read_text().splitlines() if journal.exists() else []
         last = json.loads(lines[-1]) if lines else {}
-        if (last.get("step"), last.get("state")) == (step, "started"):
+        if (last.get("step"), last.get("state"), last.get("process")) == (
+            step,
+            "started",
+            process.process.pid,
+        ):
             return
         assert process.process.poll() is None, process.ends()
         time.sleep(0.01)

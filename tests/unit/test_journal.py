@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from continuum import folders
 from continuum.errors import StepFailed
+from continuum.events import Events
 from continuum.journal import Journal
 
 
@@ -52,3 +54,20 @@ def test_a_line_that_a_crash_cut_is_passed_over(tmp_path: Path) -> None:
     assert journal.finished("phase", "step") == "abc"
     journal.append("phase", "step", "failed", "def")
     assert [entry.state for entry in journal.entries()] == ["finished", "failed"]
+
+
+def test_an_interruption_while_the_beginning_is_written_is_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "sample")
+    synced = os.fsync
+
+    def interrupted(_: int) -> None:
+        monkeypatch.setattr(os, "fsync", synced)
+        raise KeyboardInterrupt
+
+    with journal.locked():
+        monkeypatch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt), journal.step(Events(), "phase", "step"):
+            pass
+    assert [entry.state for entry in journal.entries()] == ["started", "failed"]
