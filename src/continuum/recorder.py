@@ -115,7 +115,8 @@ class Recorder:
         self, table: pa.Table | None, groups: tuple[Group, ...]
     ) -> tuple[Status, tuple[str, ...]]:
         if self._failure is not None:
-            return self._failure[0], (self._failure[1],)
+            known = self.collected.reasons if self.collected else []
+            return self._failure[0], tuple(dict.fromkeys([self._failure[1], *known]))
         if self.collected is None:
             return "done", ()
         reasons = [*self.collected.reasons, *_unanswered(table), *_wrong(groups)]

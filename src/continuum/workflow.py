@@ -9,6 +9,7 @@ Every verb of the command line is one function here. Nothing here prints.
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -439,7 +440,9 @@ def _results_folder(name: str, asked: Path | None) -> Path:
     """The folder of this run, not made yet."""
     if asked is None:
         now = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
-        return Path("results").absolute() / f"{name}-{now}"
+        whole = Path("results").absolute() / f"{name}-{now}"
+        others = (whole.with_name(f"{whole.name}-{number}") for number in itertools.count(2))
+        return next(each for each in itertools.chain([whole], others) if not each.exists())
     folder = asked.absolute()
     if folder.is_dir() and not any(folder.iterdir()):
         return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -31,11 +32,24 @@ answer_timeout = "2 s"
 """
 
 
+def await_samples(continuum: Any, name: str) -> None:
+    """Wait until both endpoints are in the middle of their load."""
+    samples = "/var/lib/continuum/run/endpoint-{}-1/samples.jsonl"
+    deadline = time.monotonic() + 60
+    for number in (1, 2):
+        asked = ("exec", name, f"endpoint-{number}", "--", "wc", "-l", samples.format(number))
+        lines = 0
+        while lines < 12:
+            assert time.monotonic() < deadline, "no samples"
+            found = re.search(r"(\d+) /var/lib", continuum(*asked, code=None).out)
+            lines = int(found[1]) if found else 0
+
+
 def break_in_mid_run(continuum: Any, write: Any, name: str, breaking: Callable[[], object]) -> Any:
     file = write(EXPERIMENT.format(name=name))
     process = continuum.start("run", file, "--results", "out")
     continuum.until_step(process, name, "repetition 1")
-    time.sleep(4)  # Into the load: the fault has to come in its middle, not at an event.
+    await_samples(continuum, name)
     breaking()
     began = time.monotonic()
     ended = continuum.end(process)
@@ -91,8 +105,9 @@ def test_a_killed_worker_degrades_the_run(continuum: Any, write: Any, results: A
     assert run["table"][0]["lost"] > 0
 
 
+@pytest.mark.parametrize("machine", ["endpoint-2", "edge-1"])
 def test_a_killed_machine_degrades_the_run_and_up_heals_it(
-    continuum: Any, write: Any, results: Any
+    continuum: Any, write: Any, results: Any, machine: str
 ) -> None:
     ended = break_in_mid_run(
         continuum,
@@ -101,7 +116,7 @@ def test_a_killed_machine_degrades_the_run_and_up_heals_it(
         lambda: continuum(
             "exec",
             "no-machine",
-            "endpoint-2",
+            machine,
             "--",
             "systemctl",
             "halt",
@@ -112,11 +127,11 @@ def test_a_killed_machine_degrades_the_run_and_up_heals_it(
     )
     run = results()
     assert (ended.code, run["status"]) == (1, "degraded"), ended.err
-    assert any("endpoint-2" in reason for reason in run["reasons"])
+    assert any(machine in reason for reason in run["reasons"])
     assert run["table"][0]["samples"] == 80
     healed = continuum("up", write(EXPERIMENT.format(name="no-machine")))
-    assert "endpoint-2" in healed.err
-    continuum("exec", "no-machine", "endpoint-2", "--", "true")
+    assert machine in healed.err
+    continuum("exec", "no-machine", machine, "--", "true")
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,21 @@ def test_a_machine_that_is_gone_is_a_reason_and_its_requests_are_lost(make_run: 
     assert len(collected.rows) == 8
 
 
+def test_a_machine_that_dies_before_the_start_costs_only_its_own_samples(make_run: Any) -> None:
+    run = make_run()
+
+    def gone(content: bytes, path: str, *, mode: int = 0o644) -> None:
+        del content, path, mode
+        run.machines["endpoint-3"].gone = True
+        raise MachineUnreachable("it does not run")
+
+    run.machines["endpoint-3"].put = gone
+    collected = phase.execute(run)
+    assert "endpoint-3 was not told to start: it does not run" in collected.reasons
+    ok = {row["endpoint"] for row in collected.rows if row["status"] == "ok"}
+    assert ok == {"endpoint-1", "endpoint-2", "endpoint-4"}
+
+
 def test_an_endpoint_that_never_ends_is_given_up_in_time(make_run: Any) -> None:
     run = make_run()
     original = run.endpoint_model.state

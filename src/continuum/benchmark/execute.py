@@ -213,9 +213,12 @@ def _repetition(
         # Endpoints that all send at the same moments would wait for each other at their worker.
         number, each = item
         due = start + interval * number / len(endpoints)
-        run.machines[each.endpoint.machine].put(
-            str(int(due * 1e9)).encode(), f"{each.load.folder}/start"
-        )
+        try:
+            run.machines[each.endpoint.machine].put(
+                str(int(due * 1e9)).encode(), f"{each.load.folder}/start"
+            )
+        except ContinuumError as error:
+            collected.because(f"{each.endpoint.name} was not told to start: {error.message}")
 
     for_each(begin, list(enumerate(endpoints)))
     try:
@@ -250,7 +253,8 @@ def _await_end(
             _pause(min(1.0, expected - now, next_look - now) + 0.001)
             continue
         next_look = time.time() + LOOK_INTERVAL
-        waiting = [each for each in waiting if _still_runs(run, each, collected)]
+        alive = for_each(lambda each: _still_runs(run, each, collected), waiting)
+        waiting = [each for each, runs in zip(waiting, alive, strict=True) if runs]
         if waiting and now >= expected:
             _pause(POLL_INTERVAL)
 
