@@ -28,8 +28,8 @@ def for_each(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREA
     if len(todo) == 1:
         return [work(todo[0])]
     with ThreadPoolExecutor(max_workers=min(threads, len(todo))) as pool:
-        futures = [pool.submit(work, item) for item in todo]
         try:
+            futures = [pool.submit(work, item) for item in todo]
             wait(futures)
         except BaseException:
             with commands_stopped():

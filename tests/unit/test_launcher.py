@@ -243,6 +243,8 @@ def test_the_folders_are_the_callers_after_sudo(clone: Path, tmp_path: Path) -> 
             folder.chmod(folder.stat().st_mode | 0o055)
     environment = _environment(tmp_path, {"SUDO_USER": "someone", "HOME": "/root"})
     environment |= {"SUDO_UID": "65534", "SUDO_GID": "65534"}
+    # One that the other user may run: root's own may lie in root's home.
+    environment["CONTINUUM_PYTHON"] = "/usr/bin/python3"
     environment["PATH"] = f"{programs}:{environment['PATH']}"
     del environment["XDG_CACHE_HOME"]
     ending = subprocess.run(
