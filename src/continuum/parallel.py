@@ -13,6 +13,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS = 16
+LOOK_INTERVAL = 0.2
 
 
 def for_each(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREADS) -> list[R]:
@@ -30,7 +31,9 @@ def for_each(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREA
     with ThreadPoolExecutor(max_workers=min(threads, len(todo))) as pool:
         try:
             futures = [pool.submit(work, item) for item in todo]
-            wait(futures)
+            # In short waits: a signal that comes just before one begins does not wake it.
+            while wait(futures, timeout=LOOK_INTERVAL).not_done:
+                pass
         except BaseException:
             with commands_stopped():
                 pool.shutdown(cancel_futures=True)

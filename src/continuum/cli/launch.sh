@@ -2,7 +2,7 @@
 #
 # Takes:  here   the clone's root folder
 #         kind   "run", or "test" for an environment that has the tests' packages too
-#         yes    "--yes" to install missing Debian packages without a question
+#         $@     the program's arguments: --yes installs missing packages without a question
 # Sets:   environment   a Python environment that holds the dependencies
 
 if [ -z "${HOME:-}" ]; then
@@ -54,6 +54,12 @@ read_pointer
 if [ ! -f "$environment/complete" ] || [ ! -x "$environment/bin/python" ] ||
     [ "$made_for" != "${CONTINUUM_PYTHON:-}" ]; then
     find_python
+    for argument; do
+        case $argument in
+        --yes | -y) yes=--yes ;;
+        --) break ;;
+        esac
+    done
     "$python" -I "$here/src/continuum/cli/bootstrap.py" \
         "$here/pyproject.toml" "$kind" "$environments" "$pointer" ${yes:-}
     read_pointer
