@@ -55,7 +55,11 @@ class Deployment:
         root = folders.state_folder()
         if not root.is_dir():
             return []
-        return [cls(entry.name, root) for entry in sorted(root.iterdir()) if entry.is_dir()]
+        return [
+            cls(entry.name, root)
+            for entry in sorted(root.iterdir())
+            if entry.is_dir() and NAME.fullmatch(entry.name)
+        ]
 
     @property
     def folder(self) -> Path:

@@ -51,6 +51,16 @@ def make_folder(path: Path, mode: int = 0o755) -> Path:
     return path
 
 
+def make_open_folder(path: Path) -> None:
+    """Make a folder with its parents, that everybody may enter whatever our umask is.
+
+    For what stands inside a machine, or serves everybody on the host. What is there stays as it is.
+    """
+    for folder in reversed([each for each in (path, *path.parents) if not each.exists()]):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+
+
 def write_file(path: Path, content: bytes | str, mode: int = 0o644) -> None:
     """Write a file whole or not at all, owned by the caller; several threads may write the same."""
     make_folder(path.parent)

@@ -23,6 +23,7 @@ from continuum.benchmark import configure as benchmark_configure
 from continuum.deployment import Deployment
 from continuum.errors import (
     ContinuumError,
+    Interrupted,
     LinksOutOfTolerance,
     NotFound,
     NotPossibleHere,
@@ -164,7 +165,7 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             identity=deployment.identity,
             image=provider.image_fingerprint(recipe),
             host_cores=os.cpu_count() or 1,
-            blocks_in_use=_foreign_blocks(provider, before),
+            blocks_in_use=provider.foreign_blocks(deployment, before.network if before else None),
             kept_block=str(next(iter(before.network.tiers.values()))[0]) if before else None,
         ),
         provider.settings.model_dump(mode="json"),
@@ -234,16 +235,6 @@ def _recipe(
     if application is not None:
         steps += application.install()
     return Recipe.collect(steps)
-
-
-def _foreign_blocks(provider: Provider, before: InfrastructurePlan | None) -> list[str]:
-    import ipaddress  # noqa: PLC0415
-
-    blocks = provider.blocks_in_use()
-    if before is None:
-        return blocks
-    own = before.network.block
-    return [text for text in blocks if not ipaddress.IPv4Network(text, strict=False).subnet_of(own)]
 
 
 # -- up and down ---------------------------------------------------------------------------------
@@ -325,12 +316,22 @@ def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[st
     wanted = list(dict.fromkeys([*known, *leftovers] if all_ else names))
     if not wanted and not all_:
         raise NotFound("no deployment named", hint=f"there are: {', '.join(known) or 'none'}")
+    failed: list[ContinuumError] = []
     for deployment in [
         Deployment.named(name) if name in leftovers else Deployment.existing(name)
         for name in wanted
     ]:
-        with deployment.journal.locked():
-            _down(deployment, events)
+        try:
+            with deployment.journal.locked():
+                _down(deployment, events)
+        except Interrupted:
+            raise
+        except ContinuumError as error:
+            failed.append(error)  # The others can be removed all the same.
+    if failed:
+        first, *more = failed
+        first.message = "\n".join([first.message, *(error.message for error in more)])
+        raise first
     return wanted
 
 

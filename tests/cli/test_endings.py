@@ -109,6 +109,21 @@ def test_what_the_host_refuses_is_no_defect(
     assert not (tmp_path / ".state/continuum/logs").exists()
 
 
+@pytest.mark.parametrize("verb", ["up", "run", "plan", "status"])
+def test_a_state_folder_that_cannot_be_one_is_no_defect(
+    cli: Cli, write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, verb: str
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    ending = cli(verb, *([] if verb == "status" else [write()]))
+    assert "defect" not in ending.stderr
+    if verb == "status":
+        assert ending.code == 0
+        return
+    assert ending.code == 1
+    assert "XDG_STATE_HOME" in ending.stderr
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
 def test_an_interruption_that_changed_nothing_says_so(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, error: BaseException

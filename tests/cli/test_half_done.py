@@ -15,7 +15,7 @@ from command_line import BENCHMARK, Cli, Write, started
 from continuum import workflow
 from continuum.cli import bootstrap, main
 from continuum.deployment import Deployment
-from continuum.errors import NotPossibleHere
+from continuum.errors import Interrupted, NotPossibleHere
 from continuum.infrastructure.plan import InfrastructurePlan
 from continuum.infrastructure.providers.contract import Capabilities
 from continuum.infrastructure.providers.fake import Fake
@@ -211,6 +211,47 @@ def test_down_of_several_removes_none_when_one_is_not_there(cli: Cli, write: Wri
     assert cli("down", "first", "absent").code == 5
     assert [each["name"] for each in cli("status", "--json").json] == ["first"]
     assert cli("down", "first", "first", "--json").json["removed"] == ["first"]
+
+
+def test_down_of_several_goes_on_after_one_that_cannot_be_removed(cli: Cli, write: Write) -> None:
+    cli("up", write("first", fake='fail_at = ["destroy"]'))
+    cli("up", write("second"))
+    cli("up", write("third", fake='fail_at = ["destroy"]'))
+    ending = cli("down", "--all")
+    assert ending.code == 1
+    assert "removed: second" not in ending.stdout
+    assert [each["name"] for each in cli("status", "--json").json] == ["first", "third"]
+    cli("up", write("first"))
+    cli("up", write("third"))
+    assert cli("down", "--all", "--json").json == {"removed": ["first", "third"]}
+
+
+def test_an_interrupted_down_of_several_stops(
+    cli: Cli, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise Interrupted("interrupted")
+
+    for name in ("first", "second"):
+        cli("up", write(name))
+    with monkeypatch.context() as patched:
+        patched.setattr(Fake, "destroy", interrupted)
+        ending = cli("down", "--all")
+    assert ending.code == main.INTERRUPTED
+    assert ending.stderr.count("failed  infrastructure: remove") == 1
+    assert cli("down", "--all").code == 0
+
+
+def test_folders_that_are_no_deployments_hinder_nothing_and_stay(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    cli("up", write())
+    for name in (".hidden", "Not a name"):
+        (tmp_path / ".state/continuum/deployments" / name).mkdir()
+    assert [each["name"] for each in cli("status", "--json").json] == ["paper"]
+    assert cli("exec", "edge-1", "--", "true").code == 0
+    assert cli("down", "--all", "--json").json == {"removed": ["paper"]}
+    assert _deployments(tmp_path) == [".hidden", "Not a name"]
 
 
 # -- in a run ------------------------------------------------------------------------------------

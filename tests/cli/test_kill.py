@@ -129,6 +129,15 @@ def test_run_goes_on_where_it_was_stopped(
     assert not _deployment(tmp_path).exists()
 
 
+def test_every_journalled_step_is_one_at_which_it_is_stopped(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    assert cli("run", _experiment(write)).code == 0
+    lines = (_deployment(tmp_path) / "journal.jsonl").read_text().splitlines()
+    # Writing results has a test of its own: nothing in it can be told to hang.
+    assert {json.loads(line)["step"] for line in lines} == {*RUN_STEPS, "results"}
+
+
 def test_sigterm_and_a_closed_terminal_end_it_as_ctrl_c_does(
     cli: Cli, write: Write, tmp_path: Path
 ) -> None:

@@ -44,13 +44,13 @@ class Bench:
     worker: ProcessSpec
     endpoint: ProcessSpec
 
-    def run(self, disturb: Callable[[], object]) -> list[dict[str, Any]]:
-        """Samples of a load that is disturbed after 8 answers, by sequence."""
+    def run(self, disturb: Callable[[], object], *, after: int = 8) -> list[dict[str, Any]]:
+        """Samples of a load that is disturbed after so many answers, by sequence."""
         folder = self.host.path(LOAD.folder)
         (folder / "start.new").write_text(str(time.time_ns()))
         (folder / "start.new").rename(folder / "start")
         began = time.monotonic()
-        while len(self.samples()) < 8:
+        while after and len(self.samples()) < after:
             assert time.monotonic() - began < 10, self.host.errors(self.endpoint)
             time.sleep(0.01)
         disturb()
@@ -117,6 +117,15 @@ def test_a_worker_that_dies(bench: Bench) -> None:
     assert set(found[10:]) == {"lost"}
     assert samples[-1]["sent_ns"] is not None
     assert samples[-1]["answered_ns"] is None
+
+
+def test_an_endpoint_that_never_gets_an_answer(bench: Bench) -> None:
+    worker = bench.host.processes[bench.worker.name]
+    worker.kill()
+    worker.wait(10)
+    samples = bench.run(lambda: None, after=0)
+    assert set(statuses(samples)) == {"lost"}
+    assert all(sample["sent_ns"] and sample["answered_ns"] is None for sample in samples)
 
 
 def test_an_endpoint_that_is_stopped_keeps_what_it_knows(bench: Bench) -> None:

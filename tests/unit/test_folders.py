@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,3 +17,15 @@ def test_threads_that_write_the_same_file_do_not_disturb_each_other(tmp_path: Pa
             list(pool.map(lambda content: folders.write_file(path, content), contents))
             assert path.read_bytes() in contents
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_open_folder_can_be_entered_whatever_the_umask(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir(mode=0o700)
+    before = os.umask(0o077)
+    try:
+        folders.make_open_folder(kept / "one" / "two")
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (kept, kept / "one", kept / "one" / "two")]
+    assert modes == [0o700, 0o755, 0o755]

@@ -256,3 +256,19 @@ def test_mounts_are_found_whatever_the_folder_is_called(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_bytes("\n".join(lines).encode() + b"\n4 2 0:3 / /\xff rw - tmpfs tmpfs rw\n")
     assert store._mounts_under(folder, mounts) == [folder / "in"]
+
+
+def test_what_is_put_into_the_base_can_be_read_whatever_the_umask(tmp_path: Path) -> None:
+    for folder in ("etc/ssh", "etc/systemd/system", "root"):
+        (tmp_path / folder).mkdir(parents=True)
+    before = os.umask(0o077)
+    try:
+        base._settle(tmp_path)
+    finally:
+        os.umask(before)
+    made = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*")}
+    for name in base._FILES:
+        assert made[name].stat().st_mode & 0o777 == 0o644, name
+    for name in ("etc/systemd/journald.conf.d", "etc/default", "opt/continuum/data"):
+        assert made[name].stat().st_mode & 0o777 == 0o755, name
+    assert made["root/.ssh"].stat().st_mode & 0o777 == 0o700

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import platform
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,21 @@ def test_files_are_never_put_through_a_link_of_the_machine(tmp_path: Path) -> No
     assert containers.read_file(upper, "etc/hosts") == b"more"
     assert (upper / "etc" / "hosts").stat().st_mode & 0o777 == 0o600
     assert containers.read_file(upper, "etc/none") is None
+
+
+def test_a_machines_folders_are_open_to_its_programs_whatever_the_umask(tmp_path: Path) -> None:
+    kept = tmp_path / "usr"
+    kept.mkdir(mode=0o711)
+    before = os.umask(0o077)
+    try:
+        for path in ("etc/ssh/key", "root/.ssh/authorized_keys", "usr/file"):
+            containers.put_file(tmp_path, path, b"", 0o600)
+    finally:
+        os.umask(before)
+    modes = {path: (tmp_path / path).stat().st_mode & 0o777 for path in ("etc", "etc/ssh", "usr")}
+    assert modes == {"etc": 0o755, "etc/ssh": 0o755, "usr": 0o711}
+    assert (tmp_path / "root").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "root/.ssh").stat().st_mode & 0o777 == 0o700
 
 
 def test_no_container_of_a_name_that_does_not_run() -> None:

@@ -14,7 +14,7 @@ from continuum.errors import NotPossibleHere, StepFailed
 from continuum.events import Events
 from continuum.experiment.model import Experiment
 from continuum.infrastructure.configure import Surroundings, configure
-from continuum.infrastructure.host import bridge, routing
+from continuum.infrastructure.host import addresses, bridge, routing
 from continuum.infrastructure.host.cgroups import ControlGroups
 from continuum.infrastructure.links.netem import Netem
 from continuum.infrastructure.links.nfqueue import Nfqueue
@@ -123,8 +123,6 @@ def test_a_title_that_anybody_can_write_names_no_deployment(
 def test_a_block_that_another_down_removes_meanwhile_is_none(
     lxc: Lxc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from continuum.infrastructure.host import addresses
-
     for name in ("goes", "stays"):
         kept = folders.state_folder() / name / "machines" / "block"
         kept.parent.mkdir(parents=True)
@@ -143,6 +141,49 @@ def test_a_block_that_another_down_removes_meanwhile_is_none(
 
 
 # -- the host ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "foreign"), [(True, {"10.9.0.0/24"}), (False, {"10.9.0.0/24", "10.0.4.0/24"})]
+)
+def test_addresses_are_a_deployments_own_only_while_its_bridge_is_there(
+    lxc: Lxc, monkeypatch: pytest.MonkeyPatch, there: bool, foreign: set[str]
+) -> None:
+    network = plan(infrastructure={"address_block": "10.0.4.0"}).network
+    ours = Deployment.named("sample")
+    for name, block in (("sample", str(network.block)), ("other", "10.9.0.0/24")):
+        path = folders.state_folder() / name / "machines/block"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{block}\n")
+    label = bridge.label(ours) if there else ""
+    monkeypatch.setattr(bridge, "_alias", lambda _: label)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/ip")
+    monkeypatch.setattr(addresses, "blocks_in_use", lambda: ["10.0.4.0/24"])
+    assert set(lxc.foreign_blocks(ours, network)) == foreign
+    monkeypatch.setattr(addresses, "blocks_in_use", list)
+    # After a restart of the host its own note alone makes no clash.
+    assert set(lxc.foreign_blocks(ours, network)) == {"10.9.0.0/24"}
+
+
+def test_who_loses_the_addresses_keeps_no_claim_to_them(
+    lxc: Lxc, monkeypatch: pytest.MonkeyPatch, deployment: Deployment
+) -> None:
+    done: list[str] = []
+
+    def taken(*_: object) -> bool:
+        done.append("bridge")
+        raise StepFailed("just taken by another deployment")
+
+    monkeypatch.setattr(provider, "_need_root", lambda: None)
+    monkeypatch.setattr(provider.limits, "raise_for", lambda _: [])
+    monkeypatch.setattr(provider.firewall, "ensure", lambda *_: True)
+    monkeypatch.setattr(provider.routing, "switch_on", lambda _: done.append("forwarding"))
+    monkeypatch.setattr(provider.bridge, "ensure", taken)
+    with pytest.raises(StepFailed, match="just taken"):
+        lxc.create_network(deployment, plan(infrastructure={"internet": True}))
+    assert not (deployment.folder / "machines/block").exists()
+    # Forwarding comes after the bridge: whoever goes down meanwhile sees that it is needed.
+    assert done == ["bridge"]
 
 
 def test_forwarding_is_taken_back_by_whoever_goes_last(tmp_path: Path) -> None:

@@ -144,9 +144,17 @@ def continuum(context: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    os.environ["PATH"] = _with_system_programs(os.environ.get("PATH", os.defpath))
     if COMPLETION in os.environ:
         continuum.main(prog_name=PROGRAM, complete_var=COMPLETION)
     sys.exit(run(sys.argv[1:]))
+
+
+def _with_system_programs(path: str) -> str:
+    """A search path that finds what only root's has on Debian: iptables, sysctl, tc."""
+    folders = path.split(os.pathsep)
+    more = (each for each in ("/usr/local/sbin", "/usr/sbin", "/sbin") if each not in folders)
+    return os.pathsep.join([*folders, *more])
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -211,6 +219,7 @@ _OF_THE_HOST = {
     errno.ENOSPC: "remove what is not needed; Continuum's cache folder may be removed at any time",
     errno.EDQUOT: "remove what is not needed; Continuum's cache folder may be removed at any time",
     errno.EROFS: "set XDG_STATE_HOME and XDG_CACHE_HOME to folders that can be written",
+    errno.ENOTDIR: "set XDG_STATE_HOME and XDG_CACHE_HOME to folders that can be written",
     errno.EACCES: "give yourself the right to it, or choose another folder",
     errno.EPERM: "give yourself the right to it, or choose another folder",
     errno.EMFILE: "ulimit -n 65536",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from continuum import folders
 from continuum.errors import NotPossibleHere, StepFailed, TimedOut
 from continuum.images import isolated, store
 from continuum.images.recipe import DATA_FOLDER, PYTHON_FOLDER, RUNTIME_FOLDER, Recipe
@@ -243,9 +244,10 @@ def _settle(root: Path) -> None:
         key.unlink()
     for path, content in _FILES.items():
         file = root / path
-        file.parent.mkdir(parents=True, exist_ok=True)
+        folders.make_open_folder(file.parent)
         file.unlink(missing_ok=True)
         file.write_text(content)
+        file.chmod(0o644)
     units = root / "etc/systemd/system"
     for unit in _MASKED:
         link = units / unit
@@ -256,7 +258,7 @@ def _settle(root: Path) -> None:
     default.symlink_to("/lib/systemd/system/multi-user.target")
     (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
     for folder in (PYTHON_FOLDER, RUNTIME_FOLDER, DATA_FOLDER):
-        (root / folder.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        folders.make_open_folder(root / folder.lstrip("/"))
     for log in (root / "var/log").rglob("*"):
         if log.is_file():
             log.unlink()

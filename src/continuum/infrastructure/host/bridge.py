@@ -85,6 +85,11 @@ def _labels() -> list[str]:
     return [_alias(path.parent.name) for path in _INTERFACES.glob("*/bridge")]
 
 
+def is_labelled(deployment: Deployment, name: str) -> bool:
+    """Whether an interface of that name is there with the deployment's label."""
+    return _alias(name) == label(deployment)
+
+
 def any_of_ours() -> bool:
     """Whether any deployment, of whichever state folder, has a bridge on this host."""
     return any(each.startswith(_MARK) for each in _labels())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from continuum import folders
 from continuum.infrastructure.host.addresses import name_servers
 
 _FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -20,7 +21,7 @@ def switch_on(mark: Path, switch: Path = _FORWARD) -> bool:
     """Let the host forward packets; True when it did not before, which the file `mark` tells."""
     if switch.read_text().strip() == "1":
         return False
-    mark.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    folders.make_open_folder(mark.parent)
     mark.touch()
     switch.write_text("1")
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from continuum.events import Events
     from continuum.images.recipe import Recipe
     from continuum.infrastructure.links.check import LinkMeasurement
-    from continuum.infrastructure.plan import InfrastructurePlan, Link
+    from continuum.infrastructure.plan import InfrastructurePlan, Link, NetworkPlan
     from continuum.machine import Machine
 
 
@@ -97,6 +98,15 @@ class Provider(ABC):
     @abstractmethod
     def blocks_in_use(self) -> list[str]:
         """IPv4 blocks, as `10.0.0.0/24`, that a new deployment must keep away from."""
+
+    def foreign_blocks(self, deployment: Deployment, own: NetworkPlan | None) -> list[str]:
+        """`blocks_in_use` without those of the deployment, whose network was planned as `own`."""
+        del deployment
+        return [
+            text
+            for text in self.blocks_in_use()
+            if own is None or not ipaddress.IPv4Network(text, strict=False).subnet_of(own.block)
+        ]
 
     def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
         """Raise when this host cannot carry the plan; changes nothing, and needs no privileges.

@@ -192,7 +192,10 @@ def put_file(folder: Path, path: str, content: bytes, mode: int) -> None:
         place /= parent
         if place.is_symlink() or (os.path.lexists(place) and not place.is_dir()):
             place.unlink()
-        place.mkdir(mode=0o700 if parent in ("root", ".ssh") else 0o755, exist_ok=True)
+        if not place.exists():
+            place.mkdir()
+            # Whatever our umask is, the machine's own users must get through.
+            place.chmod(0o700 if parent in ("root", ".ssh") else 0o755)
     temporary = place / f".{name}.new"
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)

@@ -30,7 +30,7 @@ from continuum.infrastructure.host import (
     ssh_wait,
 )
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
-from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
+from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec, NetworkPlan
 from continuum.infrastructure.providers.contract import (
     Capabilities,
     Check,
@@ -95,15 +95,16 @@ class Lxc(Provider):
 
     def blocks_in_use(self) -> list[str]:
         """Blocks of the host's routes, and those that deployments keep over a reboot."""
-        if shutil.which("ip") is None:
-            raise NotPossibleHere(
-                "there is no program `ip` on this host", hint="apt-get install -y iproute2"
-            )
-        kept = set()
-        for path in folders.state_folder().glob(f"*/{_BLOCK}"):
-            with suppress(FileNotFoundError):  # Another `down` may remove it meanwhile.
-                kept.add(path.read_text().strip())
-        return sorted({*addresses.blocks_in_use(), *kept})
+        return _blocks()
+
+    def foreign_blocks(self, deployment: Deployment, own: NetworkPlan | None) -> list[str]:
+        """The same without its own, which the addresses are only while its bridge is there.
+
+        Another network may have taken them since, while the host was down for one.
+        """
+        if own is None or bridge.is_labelled(deployment, own.bridge):
+            return super().foreign_blocks(deployment, own)
+        return _blocks(but=deployment.name)
 
     def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
         """Raise when this host cannot carry the plan; only root can try the emulators."""
@@ -130,15 +131,17 @@ class Lxc(Provider):
         _refuse_what_cannot_be(deployment, plan)
         folder = _machines_folder(deployment)
         folders.make_folder(folder, folders.PRIVATE_FOLDER)
-        deployment.write(_BLOCK, f"{plan.network.block}\n")
         others = [each for each in containers.running() if each.lxc_path != folder]
         for raised in limits.raise_for(len(others) + len(plan.machines)):
             self.events.note(f"raised the kernel's limit {raised}, for this many machines")
         # Closed before there is anything to close: a rule may name a bridge that is not there yet.
         changed = firewall.ensure(plan.identity, plan.network)
+        changed |= bridge.ensure(deployment, plan.network)
+        # Only now: who finds the addresses taken has no claim to them, and who goes down meanwhile
+        # sees by the bridge that forwarding is needed.
+        deployment.write(_BLOCK, f"{plan.network.block}\n")
         if plan.network.internet:
             routing.switch_on(_FORWARDING)
-        changed |= bridge.ensure(deployment, plan.network)
         return changed
 
     def create(
@@ -331,7 +334,8 @@ class Lxc(Provider):
             if not file.exists() or file.read_text() != text:
                 deployment.write(path, text)
         control = ssh_config.control_folder(plan.identity)
-        control.mkdir(mode=folders.PRIVATE_FOLDER, parents=True, exist_ok=True)
+        folders.make_open_folder(control.parent)
+        control.mkdir(mode=folders.PRIVATE_FOLDER, exist_ok=True)
         folders.give_to_caller(control)
 
     def _tell_names(self, plan: InfrastructurePlan, folder: Path, up: set[str]) -> None:
@@ -344,6 +348,20 @@ class Lxc(Provider):
                 LxcMachine(spec, container).put(text, "/etc/hosts")
 
         for_each(tell, [spec for spec in plan.machines if spec.name in up])
+
+
+def _blocks(*, but: str = "") -> list[str]:
+    """Blocks of the host, and those that deployments keep over a restart, but one of them."""
+    if shutil.which("ip") is None:
+        raise NotPossibleHere(
+            "there is no program `ip` on this host", hint="apt-get install -y iproute2"
+        )
+    kept = set()
+    for path in folders.state_folder().glob(f"*/{_BLOCK}"):
+        if path.parent.parent.name != but:
+            with suppress(FileNotFoundError):  # Another `down` may remove it meanwhile.
+                kept.add(path.read_text().strip())
+    return sorted({*addresses.blocks_in_use(), *kept})
 
 
 def _machines_folder(deployment: Deployment) -> Path:
