@@ -204,6 +204,11 @@ def commands_stopped() -> Iterator[None]:
         _commands.stopped = False
 
 
+def refuse_when_stopped(what: str) -> None:
+    """For work of our own that takes long: raise `Interrupted` while commands are stopped."""
+    _commands.refuse(Command((what,)), "this host")
+
+
 def run_on_host(command: Command, *, where: str = "this host") -> Result:
     """Run a command on this host.
 

@@ -37,6 +37,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "validate": ("validate", "Check experiment files; tell all problems at once."),
         "plan": ("plan", "Show what `up` and `run` would do; touch nothing."),
         "doctor": ("doctor", "Try what this host must have, and say how to mend it."),
+        "artifacts": ("artifacts", "Show, fetch, export or import programs from outside."),
     },
     "Machines": {
         "up": ("up", "Bring machines, software and network up."),

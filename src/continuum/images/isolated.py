@@ -18,13 +18,21 @@ _NAMESPACES = (
 )
 
 
-def dying_with_us(program: tuple[str, ...], limit: float, temporary: Path | None = None) -> Command:
+def dying_with_us(
+    program: tuple[str, ...],
+    limit: float,
+    temporary: Path | None = None,
+    *,
+    user: tuple[int, int] | None = None,
+) -> Command:
     """`program`, killed after `limit` seconds, and when the thread that starts it dies.
 
-    `temporary` is where it puts its temporary files: what is killed leaves them there.
+    `temporary` is where it puts its temporary files: what is killed leaves them there. `user` is
+    the user and group that it runs as where we are root; ours when None.
     """
     environment = {} if temporary is None else {"TMPDIR": str(temporary)}
-    return Command((*_DIES_WITH_PARENT, *program), timeout=limit, environment=environment)
+    other = () if user is None else (f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups")
+    return Command((*_DIES_WITH_PARENT, *other, *program), timeout=limit, environment=environment)
 
 
 def in_own_namespaces(

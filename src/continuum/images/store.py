@@ -129,7 +129,7 @@ def ensure(
     if is_built(layer.key):
         return False
     cache = folders.make_folder(images_folder(), folders.PRIVATE_FOLDER)
-    with telling_disk_full(cache), _locked(cache / f".{layer.key}.lock", progress, lock_limit):
+    with telling_disk_full(cache), locked(cache / f".{layer.key}.lock", progress, lock_limit):
         if is_built(layer.key):
             return False
         temporary, final = cache / f".{layer.key}.building", cache / layer.key
@@ -191,10 +191,14 @@ def _mounts_under(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> 
 
 
 @contextmanager
-def _locked(
+def locked(
     path: Path, progress: Callable[[str, float | None], None], limit: float
 ) -> Iterator[None]:
-    """Hold the lock of one layer; wait for whoever holds it, and say so."""
+    """Hold the lock of one thing that is built; wait for whoever holds it, and say so.
+
+    Raises:
+        TimedOut: another process has held it for longer than `limit` seconds.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, folders.PRIVATE_FILE)
     try:
         folders.give_to_caller(path)
@@ -211,7 +215,7 @@ def _locked(
                     told = True
                 if time.monotonic() > deadline:
                     raise TimedOut(
-                        f"process {holder} has been building the same image for {limit:g} s",
+                        f"process {holder} has been building the same for {limit:g} s",
                         where=str(path),
                         hint=f"look at process {holder}, stop it if it hangs, then try again",
                     ) from None

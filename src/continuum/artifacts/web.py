@@ -1,0 +1,185 @@
+"""Downloads that give up within seconds where nobody answers, and go on where they were cut."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import queue
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from continuum.artifacts.attempt import Unavailable
+from continuum.machine import refuse_when_stopped
+
+CONNECT_LIMIT = 3.0
+"""Seconds for a server to be found and to answer the call."""
+
+STALL_LIMIT = 20.0
+"""Seconds without a byte until a transfer counts as cut."""
+
+DOWNLOAD_LIMIT = 1800.0
+_CHUNK = 2**20
+_TEXT_LIMIT = 2**20
+
+Progress = Callable[[str, float | None], None]
+
+
+class _Plain(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.timeout = CONNECT_LIMIT
+        super().connect()
+        self.sock.settimeout(STALL_LIMIT)
+
+
+class _Secure(http.client.HTTPSConnection):
+    def connect(self) -> None:
+        self.timeout = CONNECT_LIMIT
+        super().connect()
+        self.sock.settimeout(STALL_LIMIT)
+
+
+class _Opener(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Plain, req)
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Secure, req)
+
+
+class Web:
+    """Web servers as one command sees them: one that did not answer is not asked again."""
+
+    def __init__(self, connect_limit: float = CONNECT_LIMIT) -> None:
+        self._limit = connect_limit
+        self._opener = urllib.request.build_opener(_Opener())
+        self._silent: dict[str, str] = {}
+
+    def reach(self, address: str) -> None:
+        """Find out whether a server answers, whatever it says.
+
+        Raises:
+            Unavailable: it does not.
+        """
+        with contextlib.suppress(urllib.error.HTTPError), self._opened(address, {}):
+            pass
+
+    def text(self, address: str) -> str:
+        """A small file.
+
+        Raises:
+            Unavailable: it cannot be had.
+        """
+        with self._file(address, {}) as answer:
+            return _read(answer, _TEXT_LIMIT).decode("utf-8", "replace")
+
+    def download(self, address: str, target: Path, progress: Progress) -> bool:
+        """Load a file, or what is missing of it when a part is there already.
+
+        Returns:
+            Whether it went on from such a part: then the whole is only as good as that part.
+
+        Raises:
+            Unavailable: it cannot be had, or the transfer was cut; what came stays there.
+        """
+        there = target.stat().st_size if target.exists() else 0
+        try:
+            return self._download(address, target, there, progress)
+        except _NothingMore:
+            target.unlink()
+            return self._download(address, target, 0, progress)
+
+    def _download(self, address: str, target: Path, there: int, progress: Progress) -> bool:
+        name = urlsplit(address).path.rpartition("/")[2]
+        headers = {"Range": f"bytes={there}-"} if there else {}
+        deadline = time.monotonic() + DOWNLOAD_LIMIT
+        with self._file(address, headers) as answer:
+            resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT and there > 0
+            done = there if resumed else 0
+            length = answer.headers.get("Content-Length")
+            total = done + int(length) if length else None
+            with target.open("ab" if resumed else "wb") as file:
+                while chunk := _read(answer, _CHUNK):
+                    refuse_when_stopped(address)
+                    file.write(chunk)
+                    done += len(chunk)
+                    progress(f"downloading {name}", done / total if total else None)
+                    if time.monotonic() > deadline:
+                        raise Unavailable(f"{address}: no end within {DOWNLOAD_LIMIT:g} s")
+        if total is not None and done < total:
+            raise Unavailable(f"{address}: cut after {done} of {total} bytes")
+        return resumed
+
+    @contextlib.contextmanager
+    def _file(self, address: str, headers: dict[str, str]) -> Iterator[Any]:
+        """An answer that is a file.
+
+        Raises:
+            _NothingMore: the part that is there is not shorter than the file.
+            Unavailable: the server has no such file.
+        """
+        try:
+            with self._opened(address, headers) as answer:
+                yield answer
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and headers:
+                raise _NothingMore from error
+            raise Unavailable(f"{address}: the server says {error.code} {error.reason}") from error
+
+    @contextlib.contextmanager
+    def _opened(self, address: str, headers: dict[str, str]) -> Iterator[Any]:
+        server = urlsplit(address).netloc
+        if server in self._silent:
+            raise Unavailable(self._silent[server])
+        answer = self._answer(urllib.request.Request(address, headers=headers))  # noqa: S310  addresses of the catalogue and of the host's settings
+        if isinstance(answer, urllib.error.HTTPError):
+            raise answer
+        if isinstance(answer, (OSError, http.client.HTTPException, ValueError)):
+            reason = getattr(answer, "reason", answer)
+            self._silent[server] = f"{server} cannot be reached: {reason}"
+            raise Unavailable(self._silent[server])
+        with answer:
+            yield answer
+
+    def _answer(self, request: urllib.request.Request) -> Any:  # noqa: ANN401  an answer or an error
+        """Ask in a thread of its own: no limit covers the search for a server's address."""
+        answers: queue.SimpleQueue[object] = queue.SimpleQueue()
+        late = threading.Event()
+
+        def ask() -> None:
+            try:
+                answer = self._opener.open(request)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                answers.put(error)
+                return
+            answers.put(answer)
+            if late.is_set():
+                answer.close()
+
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            return answers.get(timeout=self._limit)
+        except queue.Empty:
+            late.set()
+            with contextlib.suppress(queue.Empty):
+                left = answers.get_nowait()
+                if hasattr(left, "close"):
+                    left.close()
+            return TimeoutError(f"no answer within {self._limit:g} s")
+
+
+class _NothingMore(Exception):
+    """The part that is there is as long as the file, or longer."""
+
+
+def _read(answer: IO[bytes], size: int) -> bytes:
+    try:
+        return answer.read(size)
+    except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        raise Unavailable(f"the transfer was cut: {error or type(error).__name__}") from error

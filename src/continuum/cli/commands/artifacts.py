@@ -1,0 +1,209 @@
+"""`continuum artifacts list|fetch|export|import`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from continuum.cli import output
+from continuum.cli.session import Session, common, current, json_option
+from continuum.errors import NotFound, UsageError
+from continuum.experiment.units import show_bytes
+
+if TYPE_CHECKING:
+    from continuum.artifacts.catalogue import Wanted
+    from continuum.artifacts.store import ArtifactStore
+
+_NAMES = click.argument("names", metavar="[NAME[@VERSION]…]", nargs=-1)
+
+
+@click.group("artifacts", invoke_without_command=True)
+@common
+@click.pass_context
+def command(context: click.Context) -> None:
+    r"""Programs from outside: Kubernetes, KubeEdge and what belongs to them.
+
+    They are fetched when they are needed. These verbs show what is there, fetch in advance, and
+    carry it to a host without a network.
+
+    \b
+    Exit codes: 0 done; 1 a build failed, or an archive is refused; 2 no such artifact; 3 no
+    source has it here; 5 there is no such file.
+    """
+    if context.invoked_subcommand is None:
+        output.write(context.get_help())
+
+
+@command.command("list")
+@json_option
+@common
+def list_(as_json: bool) -> int:
+    """Show what there is, what of it is in the cache, and where it came from."""
+    session = current()
+    store = _store(session)
+    from continuum.artifacts import catalogue  # noqa: PLC0415
+
+    tested = [
+        catalogue.Wanted(program, project.version)
+        for project in catalogue.projects().values()
+        for program in project.programs
+    ]
+    here = {artifact.wanted: artifact for artifact in store.all()}
+    rows = [*tested, *(wanted for wanted in here if wanted not in tested)]
+    if as_json:
+        output.write_json(
+            [
+                {
+                    "name": wanted.name,
+                    "version": wanted.version,
+                    "architecture": wanted.architecture,
+                    "tested": wanted in tested,
+                    "cached": wanted in here,
+                    "sha256": here[wanted].sha256 if wanted in here else None,
+                    "size": here[wanted].size if wanted in here else None,
+                    "source": here[wanted].source if wanted in here else None,
+                    "sources": _sources(wanted),
+                }
+                for wanted in rows
+            ]
+        )
+        return 0
+    output.write(
+        output.table(
+            ("artifact", "version", "in the cache", "from"),
+            [
+                (
+                    wanted.name,
+                    wanted.version,
+                    show_bytes(here[wanted].size) if wanted in here else "-",
+                    here[wanted].source if wanted in here else " or ".join(_sources(wanted)),
+                )
+                for wanted in rows
+            ],
+        )
+    )
+    return 0
+
+
+@command.command("fetch")
+@_NAMES
+@json_option
+@common
+def fetch(names: tuple[str, ...], as_json: bool) -> int:
+    """Fetch artifacts into the cache: the named ones, or all.
+
+    NAME is an artifact or a project, as `kubernetes`; VERSION is as 1.34 or v1.34.4.
+    """
+    session = current()
+    store = _store(session)
+    found = store.fetch_all(_wanted(store, names))
+    session.close()
+    if as_json:
+        output.write_json(
+            [
+                {
+                    "name": each.name,
+                    "version": each.version,
+                    "sha256": each.sha256,
+                    "size": each.size,
+                    "source": each.source,
+                    "path": each.path,
+                }
+                for each in found
+            ]
+        )
+        return 0
+    for each in found:
+        session.say(f"{each.wanted}: {show_bytes(each.size)}, {each.source}")
+    return 0
+
+
+@command.command("export")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@_NAMES
+@click.option("--machine-images", is_flag=True, help="Also the machine images; needs root.")
+@click.option("--force", is_flag=True, help="Overwrite FILE if it is there.")
+@json_option
+@common
+def export(
+    *, file: Path, names: tuple[str, ...], machine_images: bool, force: bool, as_json: bool
+) -> int:
+    """Write artifacts of the cache to a tar archive: the named ones, or all that are there."""
+    session = current()
+    if file.is_dir() or (file.exists() and not force):
+        raise UsageError(f"{file} is there already", hint="name another file, or give --force")
+    store = _store(session)
+    from continuum.artifacts import archive  # noqa: PLC0415
+    from continuum.images import packed  # noqa: PLC0415
+
+    wanted = _wanted(store, names) if names else [each.wanted for each in store.all()]
+    layers = packed.keys() if machine_images else []
+    if not wanted and not layers:
+        raise NotFound("the cache has no artifacts", hint="continuum artifacts fetch")
+    with session.events.step("artifacts", f"write {file}", "the archive") as step:
+        manifest = archive.write(store, wanted, file, step.progress, layers=layers)
+    session.close()
+    if as_json:
+        output.write_json({"file": file, "size": file.stat().st_size, "manifest": manifest})
+        return 0
+    session.say(f"wrote {file}: {_count(manifest)}, {show_bytes(file.stat().st_size)}")
+    session.say(f"  on the other host:  continuum artifacts import {file.name}")
+    return 0
+
+
+@command.command("import")
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@json_option
+@common
+def import_(file: Path, as_json: bool) -> int:
+    """Bring an archive's artifacts into the cache, each checked by its SHA-256."""
+    session = current()
+    store = _store(session)
+    from continuum.artifacts import archive  # noqa: PLC0415
+
+    with session.events.step("artifacts", f"read {file}", "the archive") as step:
+        manifest = archive.read(store, file, step.progress)
+    session.close()
+    if as_json:
+        output.write_json({"file": file, "manifest": manifest})
+        return 0
+    session.say(f"brought {_count(manifest)} into the cache")
+    return 0
+
+
+def _store(session: Session) -> ArtifactStore:
+    from continuum.artifacts.store import ArtifactStore  # noqa: PLC0415  slow to import
+
+    return ArtifactStore(session.events)
+
+
+def _sources(wanted: Wanted) -> list[str]:
+    from continuum.artifacts.store import SOURCES  # noqa: PLC0415
+
+    return [SOURCES[source] for source in wanted.sources()]
+
+
+def _wanted(store: ArtifactStore, names: Sequence[str]) -> list[Wanted]:
+    """The artifacts that names of artifacts and projects stand for; all when there are none."""
+    from continuum.artifacts import catalogue  # noqa: PLC0415
+
+    found = []
+    for text in names or catalogue.projects():
+        name, _, asked = text.partition("@")
+        project = catalogue.projects().get(name) or catalogue.project_of(name)
+        version = store.version(project.name, asked or None)
+        programs = project.programs if name == project.name else (name,)
+        found += [catalogue.Wanted(program, version) for program in programs]
+    return list(dict.fromkeys(found))
+
+
+def _count(manifest: object) -> str:
+    parts = []
+    for what, word in (("artifacts", "artifact"), ("layers", "machine image layer")):
+        count = len(getattr(manifest, what))
+        if count:
+            parts.append(f"{count} {word}{'s' if count != 1 else ''}")
+    return ", ".join(parts) or "nothing"

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continuum.artifacts.catalogue import Wanted
+from continuum.artifacts.images import program_image
+from continuum.artifacts.store import ArtifactStore
+from continuum.events import Events
+from continuum.images import containers, oci
+from continuum.images.oci import Config, File, Layer, Name
+
+
+def _nothing(detail: str, fraction: float | None) -> None:
+    del detail, fraction
+
+
+def _members(path: Path) -> dict[str, tarfile.TarInfo]:
+    with tarfile.open(path) as tar:
+        return {member.name: member for member in tar}
+
+
+def _content(path: Path, name: str) -> Any:
+    with tarfile.open(path) as tar:
+        file = tar.extractfile(name)
+        assert file is not None
+        return json.loads(file.read())
+
+
+def test_a_layer_has_folders_before_files_and_no_time(tmp_path: Path) -> None:
+    (tmp_path / "program").write_bytes(b"program")
+    files = {"/usr/bin/b": File(tmp_path / "program"), "/a.conf": File(b"a = 1\n", 0o640)}
+    layer = oci.layer_of_files(files, tmp_path / "layer.tar")
+    found = _members(layer.path)
+    assert list(found) == ["usr", "usr/bin", "a.conf", "usr/bin/b"]
+    assert {member.mtime for member in found.values()} == {0}
+    assert (found["usr/bin/b"].mode, found["a.conf"].mode) == (0o755, 0o640)
+    assert layer.digest == hashlib.sha256(layer.path.read_bytes()).hexdigest()
+    assert layer.size == layer.path.stat().st_size
+
+
+def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
+    files = {"/x/b": File(b"b"), "/x/a": File(b"a")}
+    first = oci.layer_of_files(files, tmp_path / "1.tar")
+    second = oci.layer_of_files(dict(reversed(files.items())), tmp_path / "2.tar")
+    assert first.digest == second.digest
+    config = Config(entrypoint=("/x/a",))
+    one = oci.write(tmp_path / "one.tar", Name("here/x"), [first], config)
+    two = oci.write(tmp_path / "two.tar", Name("here/x"), [second], config)
+    assert one.archive.read_bytes() == two.archive.read_bytes()
+    assert one.name == two.name == f"here/x:{one.digest[:16]}"
+    other = oci.write(tmp_path / "3.tar", Name("here/x"), [first], Config(entrypoint=("/x/b",)))
+    assert other.tag != one.tag
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "root"
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin").chmod(0o711)
+    (root / "usr/bin/tool").write_bytes(b"tool")
+    (root / "usr/bin/tool").chmod(0o4755)
+    os.link(root / "usr/bin/tool", root / "usr/bin/twin")
+    (root / "bin").symlink_to("usr/bin")
+    (root / "var/cache").mkdir(parents=True)
+    (root / "var/cache/big").write_bytes(b"big")
+    os.mkfifo(root / "var/pipe")
+    return root
+
+
+def test_a_layer_of_a_folder_is_as_the_folder_is(folder: Path, tmp_path: Path) -> None:
+    layer = oci.layer_of_folder(folder, tmp_path / "l.tar", keep=lambda path: path != "var/cache")
+    found = _members(layer.path)
+    assert list(found) == ["bin", "usr", "usr/bin", "usr/bin/tool", "usr/bin/twin", "var"]
+    assert (found["bin"].issym(), found["bin"].linkname) == (True, "usr/bin")
+    assert (found["usr/bin/twin"].islnk(), found["usr/bin/twin"].linkname) == (True, "usr/bin/tool")
+    assert (found["usr/bin"].mode, found["usr/bin/tool"].mode) == (0o711, 0o4755)
+    assert {member.mtime for member in found.values()} == {0}
+
+
+def test_an_image_describes_its_layers_for_containerd_and_for_docker(tmp_path: Path) -> None:
+    layers = [
+        oci.layer_of_files({f"/{name}": File(name.encode())}, tmp_path / f"{name}.tar")
+        for name in ("low", "high")
+    ]
+    config = Config(
+        entrypoint=("/high",),
+        command=("--help",),
+        environment={"A": "b"},
+        working_directory="/tmp",  # noqa: S108  a path in the image
+        architecture="arm64",
+    )
+    name = Name("continuum.local/tool", "0123", ("v1.2.3", "0123"))
+    image = oci.write(tmp_path / "image.tar", name, layers, config)
+    assert (image.name, image.tag) == ("continuum.local/tool:0123", "0123")
+
+    blobs = {each for each in _members(image.archive) if each.startswith("blobs/sha256/")}
+    with tarfile.open(image.archive) as tar:
+        for blob in blobs:
+            file = tar.extractfile(blob)
+            assert file is not None
+            assert hashlib.sha256(file.read()).hexdigest() == blob.rpartition("/")[2]
+
+    index = _content(image.archive, "index.json")
+    names = [each["annotations"]["io.containerd.image.name"] for each in index["manifests"]]
+    assert names == ["continuum.local/tool:0123", "continuum.local/tool:v1.2.3"]
+    assert {each["digest"] for each in index["manifests"]} == {f"sha256:{image.digest}"}
+    manifest = _content(image.archive, f"blobs/sha256/{image.digest}")
+    digests = [f"sha256:{layer.digest}" for layer in layers]
+    assert [each["digest"] for each in manifest["layers"]] == digests
+    assert [each["size"] for each in manifest["layers"]] == [layer.size for layer in layers]
+    kept = _content(image.archive, f"blobs/{manifest['config']['digest'].replace(':', '/')}")
+    assert kept["rootfs"]["diff_ids"] == digests
+    assert kept["architecture"] == "arm64"
+    assert kept["config"]["Entrypoint"] == ["/high"]
+    assert kept["config"]["Cmd"] == ["--help"]
+    assert "A=b" in kept["config"]["Env"]
+    assert kept["config"]["WorkingDir"] == "/tmp"  # noqa: S108  a path in the image
+
+    (docker,) = _content(image.archive, "manifest.json")
+    assert docker["RepoTags"] == names
+    assert {docker["Config"], *docker["Layers"]} < blobs
+
+
+def test_no_image_is_called_latest() -> None:
+    store = ArtifactStore(Events())
+    for wanted in (Wanted("etcd", "v3.6.8"), Wanted("pause", "debian")):
+        image = program_image(store, wanted)
+        assert "latest" not in (image.name.tag, *image.name.more_tags)
+        assert image.reference == program_image(store, wanted).reference
+    assert store.all() == []
+
+
+def test_a_failed_layer_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        oci.layer_of_files({"/x": File(tmp_path / "nowhere")}, tmp_path / "l.tar")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_is_written_once(tmp_path: Path) -> None:
+    written = 0
+
+    def files() -> Mapping[str, File]:
+        nonlocal written
+        written += 1
+        return {"/tool": File(b"tool")}
+
+    def image(tag: str = "1") -> oci.Image:
+        name = Name("continuum.local/tool", tag)
+        return containers.archive(
+            containers.of_files("a tool", name, files, Config(entrypoint=("/tool",))), _nothing
+        )
+
+    first = image()
+    assert image() == first
+    assert written == 1
+    assert first.name == "continuum.local/tool:1"
+    assert first.archive.is_file()
+    assert image("2").name == "continuum.local/tool:2"
+    assert written == 2
+    assert not list(tmp_path.rglob("layer*.tar"))
+
+
+def test_a_program_from_the_store_becomes_an_image(tmp_path: Path) -> None:
+    store = ArtifactStore(Events())
+    wanted = Wanted("pause", "debian")
+    file = tmp_path / "file"
+    file.write_bytes(b"catatonit")
+    store.add(wanted, file, "a test")
+    image = containers.archive(program_image(store, wanted), _nothing)
+    manifest = _content(image.archive, f"blobs/sha256/{image.digest}")
+    config = _content(image.archive, f"blobs/{manifest['config']['digest'].replace(':', '/')}")
+    assert config["config"]["Entrypoint"] == ["/usr/local/bin/pause", "-P"]
+    layer: Layer | None = None
+    with tarfile.open(image.archive) as tar:
+        name = f"blobs/{manifest['layers'][0]['digest'].replace(':', '/')}"
+        content = tar.extractfile(name)
+        assert content is not None
+        (tmp_path / "layer.tar").write_bytes(content.read())
+    assert layer is None
+    assert "usr/local/bin/pause" in _members(tmp_path / "layer.tar")
+
+
+def test_layers_of_machines_become_an_image_that_finds_our_packages(tmp_path: Path) -> None:
+    layers = []
+    for key, path in (("base-1", "usr/bin/python3"), ("python-2", "opt/continuum/python/x.py")):
+        root = tmp_path / key / "root"
+        (root / path).parent.mkdir(parents=True)
+        (root / path).write_text(key)
+        layers.append(root)
+    (layers[0] / "var/cache").mkdir(parents=True)
+    (layers[0] / "var/cache/big").write_text("big")
+    command = ("python3", "-m", "continuum_runtime.worker")
+    image = containers.of_machine_layers("worker", layers, Config(command=command))
+    other = containers.of_machine_layers("worker", layers[:1], Config(command=command))
+    assert image.reference != other.reference
+    written = containers.archive(image, _nothing)
+    manifest = _content(written.archive, f"blobs/sha256/{written.digest}")
+    assert len(manifest["layers"]) == 2
+    config = _content(written.archive, f"blobs/{manifest['config']['digest'].replace(':', '/')}")
+    assert config["config"]["Cmd"] == list(command)
+    environment = dict(each.split("=", 1) for each in config["config"]["Env"])
+    assert environment["PYTHONPATH"] == "/opt/continuum/runtime:/opt/continuum/python"

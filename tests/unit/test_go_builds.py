@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continuum.artifacts import catalogue, go
+from continuum.artifacts.attempt import Unavailable
+from continuum.artifacts.catalogue import Wanted
+from continuum.artifacts.store import ArtifactStore
+from continuum.artifacts.web import Web
+from continuum.errors import NotPossibleHere, StepFailed
+from continuum.events import Event, Events, StepProgress
+from continuum.images.sources import architecture
+from releases import serving, use_catalogue
+
+TOOL = """
+[tool]
+about = "a tool"
+version = "v1.2.3"
+programs = ["saw"]
+sources = ["go"]
+
+[tool.go]
+module = "example.com/tool"
+package = "./{program}"
+
+[tool.go.variables]
+"main.version" = "{version}"
+"""
+MAIN = 'package main\n\nvar version string\n\nfunc main() { print("saw " + version) }\n'
+PINS = {"go.mod": "module continuum/tool\n\ngo 1.21\n", "saw/main.go": MAIN}
+
+KUBERNETES = """\
+module k8s.io/kubernetes
+
+go 1.24.0
+
+require (
+	k8s.io/api v0.0.0
+)
+
+replace (
+	k8s.io/api => ./staging/src/k8s.io/api
+	k8s.io/kubelet => ./staging/src/k8s.io/kubelet
+)
+"""
+
+
+def _nothing(detail: str, fraction: float | None) -> None:
+    del detail, fraction
+
+
+@pytest.fixture
+def fake_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A program called `go` that tells its settings, and fails at all else as it is told to."""
+
+    def make(*, failing: str = "", **settings: str) -> Path:
+        told = {"GOVERSION": "go1.24.4", "GOTOOLCHAIN": "local", "GOPROXY": "off", **settings}
+        program = tmp_path / "bin" / "go"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(
+            f"#!/bin/sh\nif [ \"$1\" = env ]; then echo '{json.dumps(told)}'; exit; fi\n"
+            f"echo '{failing}' >&2\nexit 1\n"
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:/usr/sbin:/usr/bin:/sbin:/bin")
+        monkeypatch.setattr(go, "_PLACES", ())
+        return program
+
+    return make
+
+
+def _use(monkeypatch: pytest.MonkeyPatch, pins: dict[str, str], text: str = TOOL) -> None:
+    use_catalogue(monkeypatch, text)
+    for module in (catalogue, go):
+        monkeypatch.setattr(module, "pinned_files", lambda _: pins)
+
+
+def _build(folder: Path) -> Any:
+    return go.build([Wanted("saw", "v1.2.3")], Web(0.5), folder / "build", _nothing)
+
+
+def test_without_go_the_reason_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(go, "_PLACES", ())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="no Go on this host; install Go"):
+        go.toolchain()
+
+
+def test_a_go_that_does_not_work_is_unavailable(fake_go: Any) -> None:
+    fake_go().write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(Unavailable, match="does not work"):
+        go.toolchain()
+
+
+def test_a_go_that_is_too_old_is_named(
+    fake_go: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _use(monkeypatch, {**PINS, "go.mod": "module x\n\ngo 1.24.0\n"})
+    fake_go(GOVERSION="go1.19.8", GOTOOLCHAIN="")
+    with pytest.raises(Unavailable, match=r"it takes Go 1\.24\.0, and .*/go is 1\.19\.8"):
+        _build(tmp_path)
+    fake_go(GOVERSION="go1.23.4", GOTOOLCHAIN="local")
+    with pytest.raises(Unavailable, match=r"1\.23\.4"):
+        _build(tmp_path)
+    fake_go(GOVERSION="go1.23.4", GOTOOLCHAIN="auto", failing="no such module")
+    with pytest.raises(Unavailable, match="GOPROXY=off"):
+        _build(tmp_path)
+
+
+def test_a_modules_server_that_does_not_answer_costs_seconds(
+    fake_go: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _use(monkeypatch, PINS)
+    fake_go(GOPROXY="http://127.0.0.1:9,direct", failing="module lookup disabled")
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9 cannot be reached"):
+        _build(tmp_path)
+
+
+def test_modules_that_cannot_be_had_are_unavailable(
+    fake_go: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _use(monkeypatch, PINS)
+    monkeypatch.delenv("http_proxy", raising=False)
+    with serving() as server:
+        fake_go(GOPROXY=server.address, failing="example.com/tool@v1.2.3: not found")
+        with pytest.raises(Unavailable, match=r"Go modules: example\.com/tool@v1\.2\.3: not found"):
+            _build(tmp_path)
+
+
+def test_an_unpinned_version_gets_the_parts_of_its_own_project() -> None:
+    rules = catalogue.projects()["kubernetes"].go
+    assert rules is not None
+    assert go.generated("kubernetes", rules, "v1.33.7", KUBERNETES) == (
+        "module continuum/kubernetes\n\ngo 1.24.0\n\nrequire k8s.io/kubernetes v1.33.7\n\n"
+        "replace (\n\tk8s.io/api => k8s.io/api v0.33.7\n"
+        "\tk8s.io/kubelet => k8s.io/kubelet v0.33.7\n)\n"
+    )
+    plain = catalogue.projects()["coredns"].go
+    assert plain is not None
+    assert go.generated("coredns", plain, "v1.13.0", "module x\n\ngo 1.25\n") == (
+        "module continuum/coredns\n\ngo 1.25\n\nrequire github.com/coredns/coredns v1.13.0\n"
+    )
+
+
+def test_only_the_tested_kubeedge_is_built() -> None:
+    assert "go" in Wanted("edgecore", "v1.20.0").sources()
+    assert "go" not in Wanted("edgecore", "v1.19.0").sources()
+
+
+needs_go = pytest.mark.skipif(
+    shutil.which("go", path=f"{os.environ['PATH']}:/usr/local/go/bin") is None,
+    reason="there is no Go on this host",
+)
+
+
+@needs_go
+@pytest.mark.slow
+def test_a_program_is_built_for_real_and_from_then_on_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GOCACHE", str(tmp_path / "go-build"))
+    monkeypatch.setenv("GOPROXY", "off")
+    _use(monkeypatch, PINS)
+    heard: list[Event] = []
+    store = ArtifactStore(Events([heard.append]))
+    artifact = store.fetch("saw")
+    ran = subprocess.run([artifact.path], capture_output=True, check=True, timeout=30)
+    assert ran.stderr == b"saw v1.2.3"
+    assert artifact.architecture == architecture()
+    assert "pinned modules" in artifact.source
+    shares = [
+        each.fraction
+        for each in heard
+        if isinstance(each, StepProgress) and each.fraction is not None
+    ]
+    assert shares == sorted(shares)
+    assert 0.5 < shares[-1] <= 1
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert store.fetch("saw") == artifact
+    (folder,) = tmp_path.glob(".cache/continuum/artifacts/work")
+    assert list(folder.iterdir()) == []
+
+    broken = {**PINS, "saw/main.go": "package main\n\nfunc main() { undefined() }\n"}
+    monkeypatch.undo()
+    monkeypatch.setenv("GOCACHE", str(tmp_path / "go-build"))
+    _use(monkeypatch, broken)
+    with pytest.raises(StepFailed, match="cannot be built") as caught:
+        ArtifactStore(Events(), folder=tmp_path / "other").fetch("saw")
+    assert "undefined: undefined" in caught.value.output
+
+
+@needs_go
+def test_a_module_that_is_not_what_was_pinned_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Go itself compares a module with go.sum; here the modules' server has another one."""
+    module = tmp_path / "proxy" / "example.com" / "lib" / "@v"
+    module.mkdir(parents=True)
+    (module / "v1.0.0.info").write_text('{"Version": "v1.0.0"}')
+    (module / "v1.0.0.mod").write_text("module example.com/lib\n")
+    content = tmp_path / "lib"
+    content.mkdir()
+    (content / "lib.go").write_text("package lib\n")
+    inside = tmp_path / "tree" / "example.com"
+    inside.mkdir(parents=True)
+    content.rename(inside / "lib@v1.0.0")
+    shutil.make_archive(str(module / "v1.0.0"), "zip", tmp_path / "tree")
+    monkeypatch.setenv("GOPROXY", f"file://{tmp_path}/proxy")
+    monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
+    monkeypatch.setenv("GOFLAGS", "-modcacherw")
+    zeros = "h1:" + "A" * 43 + "="
+    _use(
+        monkeypatch,
+        {
+            "go.mod": "module continuum/tool\n\ngo 1.21\n\nrequire example.com/lib v1.0.0\n",
+            "go.sum": f"example.com/lib v1.0.0 {zeros}\nexample.com/lib v1.0.0/go.mod {zeros}\n",
+            "saw/main.go": 'package main\n\nimport _ "example.com/lib"\n\nfunc main() {}\n',
+        },
+    )
+    with pytest.raises(NotPossibleHere) as caught:
+        ArtifactStore(Events()).fetch("saw")
+    assert "checksum mismatch" in caught.value.output or "SECURITY" in caught.value.output
