@@ -14,7 +14,7 @@ from continuum.errors import NotPossibleHere, StepFailed
 from continuum.events import Events
 from continuum.experiment.model import Experiment
 from continuum.infrastructure.configure import Surroundings, configure
-from continuum.infrastructure.host import addresses, bridge, routing
+from continuum.infrastructure.host import addresses, bridge, firewall, limits, routing
 from continuum.infrastructure.host.cgroups import ControlGroups
 from continuum.infrastructure.links.netem import Netem
 from continuum.infrastructure.links.nfqueue import Nfqueue
@@ -175,10 +175,10 @@ def test_who_loses_the_addresses_keeps_no_claim_to_them(
         raise StepFailed("just taken by another deployment")
 
     monkeypatch.setattr(provider, "_need_root", lambda: None)
-    monkeypatch.setattr(provider.limits, "raise_for", lambda _: [])
-    monkeypatch.setattr(provider.firewall, "ensure", lambda *_: True)
-    monkeypatch.setattr(provider.routing, "switch_on", lambda _: done.append("forwarding"))
-    monkeypatch.setattr(provider.bridge, "ensure", taken)
+    monkeypatch.setattr(limits, "raise_for", lambda _: [])
+    monkeypatch.setattr(firewall, "ensure", lambda *_: True)
+    monkeypatch.setattr(routing, "switch_on", lambda _: done.append("forwarding"))
+    monkeypatch.setattr(bridge, "ensure", taken)
     with pytest.raises(StepFailed, match="just taken"):
         lxc.create_network(deployment, plan(infrastructure={"internet": True}))
     assert not (deployment.folder / "machines/block").exists()
