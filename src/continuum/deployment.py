@@ -92,6 +92,12 @@ class Deployment:
         folders.write_file(whole, content, folders.PRIVATE_FILE if private else 0o644)
         return whole
 
+    def kubernetes_version(self) -> str | None:
+        """The version of Kubernetes that the kept experiment asks for, None for the tested one."""
+        kept = json.loads((self.folder / "experiment.json").read_text())
+        version: str | None = ((kept["software"] or {}).get("kubernetes") or {}).get("version")
+        return version
+
     def save_experiment(self, experiment: Experiment) -> None:
         """Keep the resolved experiment."""
         self.write(

@@ -28,12 +28,15 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     },
     "managers": {
         "none": "continuum.software.managers.none:NoManager",
+        "kubernetes": "continuum.software.managers.kubernetes:Kubernetes",
     },
     "execution_models": {
         "process": "continuum.software.execution_models.process:Process",
+        "container": "continuum.software.execution_models.container:Container",
     },
     "applications": {
         "command": "continuum.benchmark.applications.command:CommandApplication",
+        "empty": "continuum.benchmark.applications.empty:Empty",
         "image_classification": (
             "continuum.benchmark.applications.image_classification:ImageClassification"
         ),
@@ -47,13 +50,11 @@ _FORESEEN: dict[str, dict[str, str]] = {
         "terraform": "machines of a cloud",
     },
     "managers": {
-        "kubernetes": "Kubernetes",
         "kubeedge": "KubeEdge",
         "kubecontrol": "the benchmark of Kubernetes' control plane",
         "kube_kata": "Kata containers on Kubernetes",
     },
     "execution_models": {
-        "container": "workers in containers",
         "function": "serverless functions",
     },
     "services": {
@@ -63,7 +64,6 @@ _FORESEEN: dict[str, dict[str, str]] = {
     },
     "applications": {
         "container": "a user's own image",
-        "empty": "pods that do nothing",
         "empty_kata": "Kata containers that do nothing",
         "mem_usage": "memory use of Kata containers",
         "stress": "CPU use of Kata containers",

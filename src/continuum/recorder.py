@@ -14,6 +14,7 @@ from continuum import folders
 from continuum.benchmark import expectation, samples, statistics
 from continuum.benchmark.results import (
     LINKS_FILE,
+    RESOURCES_FILE,
     SAMPLES_FILE,
     Clock,
     EndpointRecord,
@@ -99,6 +100,8 @@ class Recorder:
             samples.write_samples(self.folder / SAMPLES_FILE, table, identity)
         if self.links:
             samples.write_links(self.folder / LINKS_FILE, self.links)
+        if self.collected is not None and self.collected.resources:
+            samples.write_resources(self.folder / RESOURCES_FILE, self.collected.resources)
         for name, text in (self.collected.logs if self.collected else {}).items():
             folders.write_file(self.folder / "logs" / f"{name}.log", text)
         record = self._record(table)
@@ -119,7 +122,10 @@ class Recorder:
             return self._failure[0], tuple(dict.fromkeys([self._failure[1], *known]))
         if self.collected is None:
             return "done", ()
-        reasons = [*self.collected.reasons, *_unanswered(table), *_wrong(groups)]
+        reasons = [*self.collected.reasons, *_wrong(groups)]
+        # Who drives the repetitions knows better why a sample is not as it should be.
+        if self.benchmark is None or self.benchmark.driver is None or not reasons:
+            reasons += _unanswered(table, self._noun)
         return ("degraded" if reasons else "done"), tuple(reasons)
 
     def _record(self, table: pa.Table | None) -> Run:
@@ -127,7 +133,7 @@ class Recorder:
         resolved = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
         benchmark = experiment.benchmark
         seed = benchmark.seed if benchmark else 1
-        groups = statistics.aggregate(table, seed=seed) if table is not None else ()
+        groups = self._groups(table, seed)
         status, reasons = self._status(table, groups)
         return Run(
             run=self.folder.name,
@@ -174,6 +180,7 @@ class Recorder:
                 )
                 for link in self.plan.network.links
             ),
+            noun=self._noun,
             table=groups,
             expectation=self._expectation(table, seed),
             experiment=resolved,
@@ -182,6 +189,15 @@ class Recorder:
             remove="" if self.removed else f"continuum down {self.deployment.name}",
             notes=(*self.loaded.notes, *self._notes),
         )
+
+    @property
+    def _noun(self) -> str:
+        return self.application.noun if self.application else Run.model_fields["noun"].default
+
+    def _groups(self, table: pa.Table | None, seed: int) -> tuple[Group, ...]:
+        if table is None or self.application is None:
+            return ()
+        return statistics.aggregate(table, seed=seed, quantities=self.application.quantities())
 
     def _seeds(self, seed: int) -> dict[str, int]:
         if self.benchmark is None:
@@ -220,6 +236,8 @@ class Recorder:
     def _expectation(self, table: pa.Table | None, seed: int) -> tuple[Expectation, ...]:
         if table is None or self.benchmark is None or self.application is None:
             return ()
+        if self.benchmark.driver is not None:
+            return ()
         links = self.plan.network.links
         ways = {
             run.endpoint.name: expectation.way_between(
@@ -232,8 +250,8 @@ class Recorder:
         return expectation.expect(table, ways, self.application.transport(), seed=seed)
 
 
-def _unanswered(table: pa.Table | None) -> list[str]:
-    """Sentences about requests that got no answer, or a wrong one, after the warm-up."""
+def _unanswered(table: pa.Table | None, noun: str) -> list[str]:
+    """Sentences about samples that are not as they should be, after the warm-up."""
     if table is None:
         return []
     rows = [
@@ -249,11 +267,11 @@ def _unanswered(table: pa.Table | None) -> list[str]:
         "error": "ended in an error",
     }
     found = [
-        f"{rows.count(status)} of {len(rows)} requests {said}"
+        f"{rows.count(status)} of {len(rows)} {noun}s {said}"
         for status, said in words.items()
         if rows.count(status)
     ]
-    return found if rows else ["no request was made"]
+    return found if rows else [f"no {noun} was made"]
 
 
 def _wrong(groups: tuple[Group, ...]) -> list[str]:

@@ -274,6 +274,7 @@ def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     changes = list(todo.changes)
     if todo.software is not None and software_execute.execute(
         deployment,
+        todo.experiment,
         todo.software,
         machines,
         events,
@@ -544,14 +545,15 @@ def _repetitions(ready: Up, name: str, collected: Collected, events: Events) -> 
         "execution_models", software.execution_model if software else "process"
     )
     endpoint_model: type[ExecutionModel] = plugins.load("execution_models", "process")
+    by_name = {machine.name: machine for machine in ready.machines}
     execute.execute(
         execute.Run(
             deployment=todo.deployment,
             plan=todo.benchmark,
             application=todo.application,
-            machines={machine.name: machine for machine in ready.machines},
-            worker_model=worker_model(),
-            endpoint_model=endpoint_model(),
+            machines=by_name,
+            worker_model=worker_model(todo.experiment, by_name),
+            endpoint_model=endpoint_model(todo.experiment, by_name),
             events=events,
             name=name,
         ),

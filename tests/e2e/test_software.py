@@ -60,7 +60,11 @@ class Up:
 
     def execute(self, plan: SoftwarePlan | None = None) -> bool:
         return execute.execute(
-            self.deployment, plan or self.software, self.up.machines, self.events
+            self.deployment,
+            self.up.plan.experiment,
+            plan or self.software,
+            self.up.machines,
+            self.events,
         )
 
 

@@ -60,8 +60,9 @@ class Instant(ExecutionModel):
     name = "instant"
 
     def __init__(self) -> None:
+        super().__init__()
         self.answers: dict[str, list[dict[str, Any]]] = {}
-        self.states: dict[str, str] = {}
+        self.forced: dict[str, str] = {}
         self.running: set[str] = set()
         self.lock = threading.Lock()
 
@@ -77,7 +78,7 @@ class Instant(ExecutionModel):
         assert isinstance(machine, Memory)
         if machine.gone:
             raise MachineUnreachable(f"{machine.name} does not answer")
-        forced = self.states.get(process.name)
+        forced = self.forced.get(process.name)
         if forced:
             return forced
         if process.output and f"{process.working_directory}/start" in machine.files:
@@ -319,7 +320,7 @@ def test_a_worker_that_dies_under_load_is_a_reason(make_run: Any) -> None:
 
 def test_a_worker_that_cannot_start_ends_the_run_with_what_it_said(make_run: Any) -> None:
     run = make_run()
-    run.worker_model.states["worker-2"] = "failed"
+    run.worker_model.forced["worker-2"] = "failed"
     with pytest.raises(StepFailed, match="worker-2 ended before it was ready") as caught:
         phase.execute(run)
     assert caught.value.output == "what worker-2 said"
@@ -335,7 +336,7 @@ def test_a_line_that_is_no_sample_is_a_reason(make_run: Any) -> None:
 
 def test_a_later_repetition_that_cannot_begin_is_a_reason_and_the_last(make_run: Any) -> None:
     run = make_run(repetitions=3)
-    run.endpoint_model.states["endpoint-1-2"] = "failed"
+    run.endpoint_model.forced["endpoint-1-2"] = "failed"
     collected = phase.execute(run)
     (reason,) = collected.reasons
     assert reason.startswith("repetition 2 of 3 could not begin, and was the last: endpoint-1-2")

@@ -13,9 +13,11 @@ import pytest
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.images import program_image
 from continuum.artifacts.store import ArtifactStore
-from continuum.events import Events
-from continuum.images import containers, oci
+from continuum.events import Events, StepProgress
+from continuum.images import build, containers, oci
 from continuum.images.oci import Config, File, Layer, Name
+from continuum.images.recipe import PythonPackages, Recipe
+from continuum.images.store import ImagePaths
 
 
 def _nothing(detail: str, fraction: float | None) -> None:
@@ -188,23 +190,53 @@ def test_a_program_from_the_store_becomes_an_image(tmp_path: Path) -> None:
     assert "usr/local/bin/pause" in _members(tmp_path / "layer.tar")
 
 
-def test_layers_of_machines_become_an_image_that_finds_our_packages(tmp_path: Path) -> None:
+def test_layers_of_machines_become_an_image_that_finds_our_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layers = []
-    for key, path in (("base-1", "usr/bin/python3"), ("python-2", "opt/continuum/python/x.py")):
+    for key, path in (("python-2", "opt/continuum/python/x.py"), ("base-1", "usr/bin/python3")):
         root = tmp_path / key / "root"
         (root / path).parent.mkdir(parents=True)
         (root / path).write_text(key)
         layers.append(root)
-    (layers[0] / "var/cache").mkdir(parents=True)
-    (layers[0] / "var/cache/big").write_text("big")
+    for path in ("var/cache", "tmp"):
+        (layers[1] / path).mkdir(parents=True)
+        (layers[1] / path / "big").write_text("big")
+    built = []
+
+    def build_it(recipe: Recipe, events: Events) -> ImagePaths:
+        built.append(recipe)
+        events.emit(StepProgress("infrastructure", "image", "installing", 0.5))
+        return ImagePaths("0", tuple(layers))
+
+    monkeypatch.setattr(build, "build", build_it)
+    monkeypatch.setattr(build, "fingerprint_of", lambda recipe: recipe.fingerprint)
     command = ("python3", "-m", "continuum_runtime.worker")
-    image = containers.of_machine_layers("worker", layers, Config(command=command))
-    other = containers.of_machine_layers("worker", layers[:1], Config(command=command))
+    recipe = Recipe.collect([PythonPackages(("numpy",))])
+    image = containers.of_recipe("worker", recipe, Config(command=command))
+    other = containers.of_recipe("worker", Recipe.collect([]), Config(command=command))
     assert image.reference != other.reference
-    written = containers.archive(image, _nothing)
+    assert built == []
+
+    told = []
+    written = containers.archive(image, lambda detail, _: told.append(detail))
+    assert [(each.python, each.boots) for each in built] == [(("numpy",), False)]
+    assert told == [f"writing {image.reference}", "installing"]
     manifest = _content(written.archive, f"blobs/sha256/{written.digest}")
-    assert len(manifest["layers"]) == 2
+    names = [_names_in(written.archive, layer["digest"]) for layer in manifest["layers"]]
+    assert names == [
+        ["tmp", "usr", "usr/bin", "usr/bin/python3", "var"],
+        ["opt", "opt/continuum", "opt/continuum/python", "opt/continuum/python/x.py"],
+    ]
     config = _content(written.archive, f"blobs/{manifest['config']['digest'].replace(':', '/')}")
     assert config["config"]["Cmd"] == list(command)
     environment = dict(each.split("=", 1) for each in config["config"]["Env"])
     assert environment["PYTHONPATH"] == "/opt/continuum/runtime:/opt/continuum/python"
+
+
+def _names_in(archive: Path, digest: str) -> list[str]:
+    with tarfile.open(archive) as tar:
+        layer = tar.extractfile(f"blobs/{digest.replace(':', '/')}")
+        assert layer is not None
+        with tarfile.open(fileobj=layer) as inner:
+            return inner.getnames()

@@ -6,14 +6,23 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from continuum.errors import NotFound, NotPossibleHere, StepFailed, TimedOut
-from continuum.images import base, build, sources, store
-from continuum.images.recipe import DebianPackages, InstallStep, PythonPackages, Recipe, Tree
+from continuum.images import base, build, containers, oci, sources, store
+from continuum.images.containers import ContainerImage
+from continuum.images.recipe import (
+    ContainerImages,
+    DebianPackages,
+    InstallStep,
+    PythonPackages,
+    Recipe,
+    Tree,
+)
 from continuum.images.store import Layer
 
 OS_RELEASE = 'PRETTY_NAME="Some Linux 9"\nID=debian\nVERSION_CODENAME=bookworm\n'
@@ -127,6 +136,37 @@ def test_a_small_change_rebuilds_one_layer(host: Any, monkeypatch: pytest.Monkey
         Recipe.collect([*steps, DebianPackages(("chrony",)), tree("b", "1")]), monkeypatch, here
     )
     assert len(before & more) == 3
+
+
+def test_container_images_bring_containerd_and_one_layer(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = host(one_line=ONE_LINE)
+
+    def image(name: str, tag: str = "1") -> ContainerImage:
+        whole = oci.Name(f"continuum.local/{name}", tag)
+        return containers.of_files(name, whole, dict, oci.Config())
+
+    with_images = Recipe.collect([ContainerImages((image("b"), image("a"))), tree("a", "1")])
+    parts = [ContainerImages((image(name),)) for name in ("a", "b", "a")]
+    same = Recipe.collect([*parts, tree("a", "1")])
+    assert [each.reference for each in with_images.container_images] == [
+        "continuum.local/a:1",
+        "continuum.local/b:1",
+    ]
+    assert {"containerd", "runc"} <= set(with_images.packages)
+    assert same.fingerprint == with_images.fingerprint
+    other = Recipe.collect([ContainerImages((image("a", "2"), image("b"))), tree("a", "1")])
+    assert other.fingerprint != with_images.fingerprint
+    before = keys_of(with_images, monkeypatch, here)
+    assert len(before) == 3
+    assert len(before & keys_of(other, monkeypatch, here)) == 2
+
+
+def test_what_containers_are_made_of_does_not_boot() -> None:
+    recipe = Recipe.collect([DebianPackages(("jq",))])
+    assert base.packages(replace(recipe, boots=False)) == ("jq", "python3")
+    assert recipe.fingerprint != replace(recipe, boots=False).fingerprint
 
 
 def test_another_mirror_makes_no_other_image(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +304,7 @@ def test_what_is_put_into_the_base_can_be_read_whatever_the_umask(tmp_path: Path
     before = os.umask(0o077)
     try:
         base._settle(tmp_path)
+        base._make_bootable(tmp_path, Recipe.collect([]))
     finally:
         os.umask(before)
     made = {str(path.relative_to(tmp_path)): path for path in tmp_path.rglob("*")}

@@ -72,7 +72,9 @@ class Bench:
 
     def execute(self, *, ssh: bool = True) -> bool:
         events = Events([self.told.append])
-        return execute.execute(self.deployment, self.plan, self.machines, events, ssh=ssh)
+        return execute.execute(
+            self.deployment, small_experiment(), self.plan, self.machines, events, ssh=ssh
+        )
 
     @property
     def finished(self) -> list[tuple[str, bool]]:

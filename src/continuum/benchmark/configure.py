@@ -6,7 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from continuum.benchmark.contract import RUN_FOLDER, Application, Endpoint, Load, Worker
+from continuum.benchmark.contract import (
+    RUN_FOLDER,
+    Application,
+    Driver,
+    Endpoint,
+    Load,
+    Worker,
+)
 from continuum.errors import NotPossibleHere
 
 if TYPE_CHECKING:
@@ -31,10 +38,12 @@ class BenchmarkPlan:
     Attributes:
         workers: with their processes, empty when endpoints answer themselves.
         repetitions: one tuple of endpoints for each repetition.
+        driver: carries out the repetitions when there are no endpoints.
     """
 
     workers: tuple[tuple[Worker, ProcessSpec], ...]
     repetitions: tuple[tuple[EndpointRun, ...], ...]
+    driver: Driver | None = None
 
 
 def seed_of(seed: int, repetition: int, endpoint: str) -> int:
@@ -59,6 +68,9 @@ def configure(
             f'application "{application.name}" does not fit this experiment: {reason}',
             where="benchmark.application",
         )
+    driver = application.driver(experiment, plan)
+    if driver is not None:
+        return BenchmarkPlan((), ((),) * benchmark.repetitions, driver)
     specs = {spec.name: spec for spec in plan.machines}
     workers = _workers(experiment, specs)
     endpoints = _endpoints(experiment, specs, workers)

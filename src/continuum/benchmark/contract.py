@@ -17,8 +17,12 @@ from continuum.software.contract import ProcessSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from continuum.benchmark.execute import Collected, Run
+    from continuum.benchmark.statistics import Quantity
+    from continuum.events import Step
     from continuum.experiment.model import Experiment
     from continuum.images.recipe import InstallStep
+    from continuum.infrastructure.plan import InfrastructurePlan
 
 RUN_FOLDER = "/var/lib/continuum/run"
 """On every machine; one folder for each process in it. Emptied before each run."""
@@ -109,6 +113,25 @@ class Application(ABC):
     def endpoint(self, endpoint: Endpoint, load: Load) -> ProcessSpec:
         """The endpoint's process for one repetition."""
 
+    def driver(self, experiment: Experiment, plan: InfrastructurePlan) -> Driver | None:
+        """Who carries out the repetitions of an application that has no endpoints; else None.
+
+        A pure function. With a driver neither `worker` nor `endpoint` is called.
+        """
+        del experiment, plan
+        return None
+
+    @property
+    def noun(self) -> str:
+        """What one sample is, in one word: of which there may be two by adding an s."""
+        return "request"
+
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What is computed from each sample, in the order of the table; the first is the whole."""
+        from continuum.benchmark.statistics import QUANTITIES  # noqa: PLC0415  slow to import
+
+        return QUANTITIES
+
     def columns(self) -> pa.Schema:
         """The application's own columns, beside those that every sample has."""
         import pyarrow as pa  # noqa: PLC0415  slow to import; reading an experiment needs none
@@ -132,6 +155,51 @@ class Application(ABC):
     def transport(self) -> Transport | None:
         """How requests cross the network, for the expectation; None when it cannot be said."""
         return None
+
+
+class Driver(ABC):
+    """Carries out the repetitions of an application that has no endpoints.
+
+    Made by a pure function, and with all that is needed to tell what will be done.
+
+    Attributes:
+        machines: names of the machines that it works on.
+        lines: what will be done, for a person, one thing a line.
+    """
+
+    machines: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    @abstractmethod
+    def drive(self, run: Run, repetition: int, collected: Collected, step: Step) -> None:
+        """Carry out one repetition; whatever happens, it ends in time.
+
+        Rows, reasons and logs go to `collected`, also those from before an error.
+        """
+
+    @abstractmethod
+    def clear(self, run: Run) -> None:
+        """Remove what this or an earlier run left on the machines, which may be gone.
+
+        Raises:
+            ContinuumError: something could not be removed.
+        """
+
+
+class Driven(Application):
+    """Base of applications that have no endpoints, and so no workers that answer them."""
+
+    def worker(self, worker: Worker, endpoints: tuple[Endpoint, ...]) -> ProcessSpec:
+        """There is none."""
+        raise NotImplementedError(f"{self.name}: {worker.name} for {endpoints}")
+
+    def endpoint(self, endpoint: Endpoint, load: Load) -> ProcessSpec:
+        """There is none."""
+        raise NotImplementedError(f"{self.name}: {endpoint.name} with {load}")
+
+    @abstractmethod
+    def driver(self, experiment: Experiment, plan: InfrastructurePlan) -> Driver:
+        """Who carries out the repetitions; a pure function."""
 
 
 @dataclass(frozen=True)

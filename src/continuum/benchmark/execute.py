@@ -51,12 +51,14 @@ POLL_INTERVAL = 0.1
 class Collected:
     """What a run left: rows as endpoints wrote them, and why it is not as it should be.
 
-    `logs` holds what a worker or an endpoint said, by its name, when there was a reason to look.
+    `logs` holds what a worker or an endpoint said, by its name, when there was a reason to look;
+    `resources` what machines took of processor and memory over time, when that was noted.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
+    resources: list[dict[str, Any]] = field(default_factory=list)
     interrupted: bool = False
 
     def because(self, reason: str) -> None:
@@ -105,9 +107,14 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
                 _await_ready(run, run.worker_model, workers)
         for number, endpoints in enumerate(run.plan.repetitions, start=1):
             name = f"repetition {number} of {len(run.plan.repetitions)}"
+            driver = run.plan.driver
+            waits_for = f"all {run.application.noun}s" if driver else "endpoints to end"
             try:
-                with journal.step(run.events, PHASE, name, waits_for="endpoints to end") as step:
-                    _repetition(run, endpoints, collected, step)
+                with journal.step(run.events, PHASE, name, waits_for=waits_for) as step:
+                    if driver is not None:
+                        driver.drive(run, number, collected, step)
+                    else:
+                        _repetition(run, endpoints, collected, step)
             except ContinuumError as error:
                 if number == 1:
                     raise
@@ -146,11 +153,17 @@ def _forget_everything(run: Run) -> None:
             run.events.note(f"processes on {machine} not stopped: {error.message}")
 
     for_each(stop, list(_processes(run).items()))
+    if run.plan.driver is not None:
+        try:
+            run.plan.driver.clear(run)
+        except ContinuumError as error:
+            run.events.note(f"not everything was removed: {error.message}")
 
 
 def _empty_run_folders(run: Run) -> None:
     """What an earlier run left would be taken for this one's: its `start` file above all."""
     used = dict.fromkeys(machine for _, machine in _processes(run))
+    used |= dict.fromkeys(run.plan.driver.machines if run.plan.driver else ())
     for_each(lambda name: run.machines[name].run(Command(("rm", "-rf", RUN_FOLDER))).check(), used)
 
 

@@ -3,7 +3,8 @@
 run.json           what is described here
 samples.parquet    one row per request; absent when no benchmark ran
 links.parquet      asked and measured; absent when no links were measured
-report.html        made from the three
+resources.parquet  processor and memory over time; absent when they were not noted
+report.html        made from the others
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ SCHEMA_VERSION = "1"
 RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.parquet"
 LINKS_FILE = "links.parquet"
+RESOURCES_FILE = "resources.parquet"
 REPORT_FILE = "report.html"
 
 LABELS = {
@@ -63,10 +65,12 @@ class Figure(Record):
 class Statistic(Record):
     """One quantity of one group of samples. `n` counts the samples that have the quantity.
 
-    `deviation` is the samples' standard deviation (n - 1), None for a single sample.
+    `deviation` is the samples' standard deviation (n - 1), None for a single sample. `label` is
+    what an application calls the quantity; empty for one of `LABELS`.
     """
 
     quantity: str
+    label: str = ""
     unit: str
     n: int
     mean: Figure
@@ -224,6 +228,7 @@ class Run(Record):
         emulator: what enforced the links; empty when nothing is emulated.
         made_up: whether machines and figures exist on paper only, as those of the provider `fake`.
         quota_covers: `machine` when a quota caps the sum over a machine's cores, `core` when each.
+        noun: what one sample is: `request`, or what the application calls it.
         table: first the group of all samples, then every endpoint, then every worker.
         experiment: as resolved; `experiment_text`: as written, in `experiment_file`.
         remove: the command that removes the deployment; empty when it is gone.
@@ -249,6 +254,7 @@ class Run(Record):
     workers: tuple[WorkerRecord, ...] = ()
     endpoints: tuple[EndpointRecord, ...] = ()
     links: tuple[LinkRecord, ...] = ()
+    noun: str = "request"
     table: tuple[Group, ...] = ()
     expectation: tuple[Expectation, ...] = ()
     experiment: dict[str, Any] = Field(default_factory=dict)
@@ -275,6 +281,7 @@ class Results:
     run: Run
     samples: pa.Table | None
     links: pa.Table | None
+    resources: pa.Table | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Results:
@@ -288,11 +295,13 @@ class Results:
 
         run = read_run(folder)
         samples, links = folder / SAMPLES_FILE, folder / LINKS_FILE
+        resources = folder / RESOURCES_FILE
         return cls(
             folder=folder,
             run=run,
             samples=tables.read_samples(samples) if samples.exists() else None,
             links=tables.read_links(links) if links.exists() else None,
+            resources=tables.read_resources(resources) if resources.exists() else None,
         )
 
 

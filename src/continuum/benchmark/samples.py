@@ -59,6 +59,18 @@ LINK_SCHEMA = pa.schema(
     ]
 )
 
+RESOURCE_SCHEMA = pa.schema(
+    [
+        pa.field("run", pa.string(), nullable=False),
+        pa.field("repetition", pa.int32(), nullable=False),
+        pa.field("machine", pa.string(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("time_ns", pa.int64(), nullable=False),
+        pa.field("cpu_ns", pa.int64(), nullable=False),
+        pa.field("memory_bytes", pa.int64(), nullable=False),
+    ]
+)
+
 QUANTITIES = ("delay_ms", "jitter_ms", "loss_percent", "rate_mbit")
 
 _VERSION_KEY = b"continuum.schema_version"
@@ -180,6 +192,21 @@ def read_links(path: Path) -> pa.Table:
         StepFailed: it is no file of links, or of a schema version that is not known here.
     """
     return _read(path, "links", LINK_SCHEMA)
+
+
+def write_resources(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write what machines took of processor and memory: rows with the fields of the schema."""
+    _write(path, pa.Table.from_pylist(list(rows), schema=RESOURCE_SCHEMA), "resources", {})
+
+
+def read_resources(path: Path) -> pa.Table:
+    """What machines took of processor and memory.
+
+    Raises:
+        NotFound: there is no such file.
+        StepFailed: it is no file of resources, or of a schema version that is not known here.
+    """
+    return _read(path, "resources", RESOURCE_SCHEMA)
 
 
 def _whole_schema(own: pa.Schema | None) -> pa.Schema:

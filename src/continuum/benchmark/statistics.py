@@ -31,12 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Quantity:
-    """Something that is computed from each sample: `finish` minus `start`, or `finish` alone."""
+    """Something that is computed from each sample: `finish` minus `start`, or `finish` alone.
+
+    `label` is what it is called where it is shown; empty for what `continuum.benchmark.results`
+    calls it.
+    """
 
     name: str
     unit: str
     finish: str
     start: str = ""
+    label: str = ""
 
 
 QUANTITIES = (
@@ -61,26 +66,32 @@ _EFFORT = 40_000_000
 """Values that may be drawn for one table: about two seconds."""
 
 
-def aggregate(samples: pa.Table, *, seed: int = 1) -> tuple[Group, ...]:
+def aggregate(
+    samples: pa.Table, *, seed: int = 1, quantities: tuple[Quantity, ...] = QUANTITIES
+) -> tuple[Group, ...]:
     """The table: all samples, then each endpoint's, then each worker's, by name.
 
     Statistics are over samples with status `ok` after the warm-up; the others are counted. The
     same samples and seed give the same table.
     """
-    columns = _Columns.of(samples)
+    columns = _Columns.of(samples, quantities)
     members = list(_groups(columns))
     sizes = [int(np.count_nonzero(mask & columns.counted)) for _, _, mask in members]
-    bootstrap = _bootstrap(sizes, np.random.default_rng(seed))
+    bootstrap = _bootstrap(sizes, len(quantities), np.random.default_rng(seed))
     return tuple(_group(columns, kind, name, mask, bootstrap) for kind, name, mask in members)
 
 
 def values(samples: pa.Table, quantity: str) -> Floats:
     """A quantity of every sample in turn, in its unit; not-a-number where a time is null."""
-    found = next(each for each in QUANTITIES if each.name == quantity)
-    finish, known = _integers(samples, found.finish)
-    if not found.start:
+    return values_of(samples, next(each for each in QUANTITIES if each.name == quantity))
+
+
+def values_of(samples: pa.Table, quantity: Quantity) -> Floats:
+    """The same for a quantity that need not be one of ours."""
+    finish, known = _integers(samples, quantity.finish)
+    if not quantity.start:
         return np.where(known, finish, np.nan)
-    start, start_known = _integers(samples, found.start)
+    start, start_known = _integers(samples, quantity.start)
     # Subtracted as integers: a double holds Unix time in ns only to about 200 ns.
     return np.where(known & start_known, (finish - start) / 1e6, np.nan)
 
@@ -109,10 +120,10 @@ class _Columns:
     intended: tuple[Integers, Mask]
     answered: tuple[Integers, Mask]
     agrees: NDArray[Any]
-    quantities: dict[str, Floats]
+    quantities: dict[Quantity, Floats]
 
     @classmethod
-    def of(cls, samples: pa.Table) -> _Columns:
+    def of(cls, samples: pa.Table, quantities: tuple[Quantity, ...]) -> _Columns:
         names = samples.schema.names
         judged = "agrees" in names and str(samples.schema.field("agrees").type) == "bool"
         agrees = samples["agrees"].to_numpy() if judged else np.full(samples.num_rows, None)
@@ -125,7 +136,7 @@ class _Columns:
             intended=_integers(samples, "intended_ns"),
             answered=_integers(samples, "answered_ns"),
             agrees=agrees,
-            quantities={each.name: values(samples, each.name) for each in QUANTITIES},
+            quantities={each: values_of(samples, each) for each in quantities},
         )
 
     @property
@@ -160,10 +171,9 @@ def _natural(name: str) -> tuple[str, int, str]:
     return head, int(digits) if digits else -1, name
 
 
-def _bootstrap(sizes: list[int], rng: np.random.Generator) -> Bootstrap:
+def _bootstrap(sizes: list[int], quantities: int, rng: np.random.Generator) -> Bootstrap:
     """As many resamples and draws as keep the whole table within its effort."""
     fewest, most = RESAMPLES
-    quantities = len(QUANTITIES)
     least = sum(min(size, DRAWS[0]) for size in sizes) * quantities
     resamples = fewest if least * most > _EFFORT else most
     share = max(1, _EFFORT // (resamples * quantities * max(1, len(sizes))))
@@ -178,8 +188,7 @@ def _group(
     status = columns.status[measured]
     judged = [value for value in columns.agrees[counted] if value is not None]
     statistics = []
-    for quantity in QUANTITIES:
-        column = columns.quantities[quantity.name]
+    for quantity, column in columns.quantities.items():
         here = counted & ~np.isnan(column)
         if here.any():
             repetitions = columns.repetition[here]
@@ -233,6 +242,7 @@ def summarise(quantity: Quantity, clusters: list[Floats], bootstrap: Bootstrap) 
         )
     return Statistic(
         quantity=quantity.name,
+        label=quantity.label,
         unit=quantity.unit,
         n=whole.size,
         mean=mean,

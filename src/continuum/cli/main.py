@@ -48,6 +48,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "status": ("status", "Show deployments, their machines and links."),
         "ssh": ("ssh", "Log in to a machine."),
         "ssh-config": ("ssh_config", "Write the configuration for `ssh -F`."),
+        "kubectl": ("kubectl", "Run kubectl on a deployment's cluster."),
         "exec": ("exec", "Run a command on one or several machines."),
         "logs": ("logs", "Show the logs of a deployment or of a machine."),
     },

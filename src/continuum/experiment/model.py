@@ -84,6 +84,10 @@ class Infrastructure(Part):
         return str(address)
 
 
+CLUSTER_MANAGERS = frozenset({"kubernetes", "kubeedge"})
+"""Resource managers that join machines to a cluster."""
+
+
 class Tier(Part):
     """A group of equal machines."""
 
@@ -352,15 +356,36 @@ class Experiment(Part):
 
     @property
     def worker_machines(self) -> tuple[str, ...]:
-        """Names of the machines that carry workers.
+        """Names of the machines that carry workers: the tier's, without the control plane."""
+        control = self.control_machine
+        return tuple(name for name in self.machine_names(self.worker_tier) if name != control)
 
-        With Kubernetes the tier's first machine is the control plane, unless KubeEdge puts the
-        workers on another tier than the control plane's.
+    @property
+    def in_a_cluster(self) -> bool:
+        """Whether a resource manager joins machines to a cluster."""
+        return self.software is not None and self.software.manager in CLUSTER_MANAGERS
+
+    @property
+    def node_machines(self) -> tuple[str, ...]:
+        """Names of the machines that can carry containers: all but the endpoints' tier."""
+        endpoints = self.benchmark.endpoints if self.benchmark else "endpoint"
+        return tuple(
+            name
+            for tier in self.tiers
+            if tier != endpoints or len(self.tiers) == 1
+            for name in self.machine_names(tier)
+        )
+
+    @property
+    def control_machine(self) -> str | None:
+        """The cluster's control plane: the cloud's first machine, or the first of all without a
+        cloud; None without a cluster.
         """
-        names = self.machine_names(self.worker_tier)
-        if self.software is not None and self.software.manager == "kubernetes":
-            return names[1:]
-        return names
+        if not self.in_a_cluster:
+            return None
+        nodes = self.node_machines
+        cloud = self.machine_names("cloud") if "cloud" in self.tiers else ()
+        return next(iter((*(name for name in cloud if name in nodes), *nodes)), None)
 
 
 def problems_over_fields(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:

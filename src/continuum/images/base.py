@@ -33,6 +33,9 @@ _PACKAGES = (
     "systemd-sysv",
 )
 
+# What containers of ours are made of: programs, and Python to run them.
+_PACKAGES_WITHOUT_BOOT = ("python3",)
+
 _EXCLUDED = (
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
@@ -97,11 +100,8 @@ _MASKED = (
 
 _FILES = {
     "etc/fstab": "",
-    "etc/hostname": "",
     "etc/machine-id": "",
     "etc/motd": "",
-    # A resolver that does not answer costs programs tens of seconds; no resolver costs none.
-    "etc/resolv.conf": "",
     "etc/default/locale": "LANG=C.UTF-8\n",
     "etc/ssh/sshd_config.d/00-continuum.conf": (
         "HostKey /etc/ssh/ssh_host_ed25519_key\n"
@@ -126,7 +126,8 @@ _FILES = {
 
 def packages(recipe: Recipe) -> tuple[str, ...]:
     """All packages that are asked for by name."""
-    return tuple(sorted({*_PACKAGES, *recipe.packages}))
+    own = _PACKAGES if recipe.boots else _PACKAGES_WITHOUT_BOOT
+    return tuple(sorted({*own, *recipe.packages}))
 
 
 def need_root() -> None:
@@ -139,6 +140,14 @@ def need_root() -> None:
         raise NotPossibleHere(
             "building a machine image needs root", hint="run the same command with sudo"
         )
+
+
+def put(file: Path, content: str) -> None:
+    """Write a file that everybody may read, whatever our umask and whoever called us."""
+    folders.make_open_folder(file.parent)
+    file.unlink(missing_ok=True)
+    file.write_text(content)
+    file.chmod(0o644)
 
 
 def make(
@@ -155,10 +164,8 @@ def make(
     _mmdebstrap(root, recipe, host, progress)
     progress("settings", 0.95)
     _settle(root)
-    for unit in recipe.units.enabled:
-        _systemctl(root, "enable", unit)
-    for unit in recipe.units.disabled:
-        _systemctl(root, "disable", unit)
+    if recipe.boots:
+        _make_bootable(root, recipe)
     return {
         "distribution": host.distribution,
         "suite": host.suite,
@@ -237,17 +244,25 @@ def _apt_settings() -> str:
 
 
 def _settle(root: Path) -> None:
-    """Everything that makes it a machine of ours rather than a plain system."""
+    """Nothing of this host, and no logs; our own folders."""
     # It may hold a proxy's password.
     (root / "etc/apt/apt.conf.d/99mmdebstrap").unlink(missing_ok=True)
+    # A resolver that does not answer costs programs tens of seconds; no resolver costs none.
+    for name in ("etc/hostname", "etc/resolv.conf"):
+        put(root / name, "")
+    for folder in (PYTHON_FOLDER, RUNTIME_FOLDER, DATA_FOLDER):
+        folders.make_open_folder(root / folder.lstrip("/"))
+    for log in (root / "var/log").rglob("*"):
+        if log.is_file():
+            log.unlink()
+
+
+def _make_bootable(root: Path, recipe: Recipe) -> None:
+    """Everything that makes it a machine of ours rather than a plain system."""
     for key in (root / "etc/ssh").glob("ssh_host_*"):
         key.unlink()
     for path, content in _FILES.items():
-        file = root / path
-        folders.make_open_folder(file.parent)
-        file.unlink(missing_ok=True)
-        file.write_text(content)
-        file.chmod(0o644)
+        put(root / path, content)
     units = root / "etc/systemd/system"
     for unit in _MASKED:
         link = units / unit
@@ -257,11 +272,10 @@ def _settle(root: Path) -> None:
     default.unlink(missing_ok=True)
     default.symlink_to("/lib/systemd/system/multi-user.target")
     (root / "root/.ssh").mkdir(mode=0o700, exist_ok=True)
-    for folder in (PYTHON_FOLDER, RUNTIME_FOLDER, DATA_FOLDER):
-        folders.make_open_folder(root / folder.lstrip("/"))
-    for log in (root / "var/log").rglob("*"):
-        if log.is_file():
-            log.unlink()
+    for unit in recipe.units.enabled:
+        _systemctl(root, "enable", unit)
+    for unit in recipe.units.disabled:
+        _systemctl(root, "disable", unit)
 
 
 def _systemctl(root: Path, verb: str, unit: str) -> None:

@@ -1,8 +1,9 @@
 """Machine images: layers that LXC stacks with overlay, so that a small change rebuilds little.
 
-    base     Debian or Ubuntu packages, from the host's own sources, by mmdebstrap
-    python   Python packages for the image's own Python
-    tree     the files of one `Tree`, one layer each
+    base         Debian or Ubuntu packages, from the host's own sources, by mmdebstrap
+    python       Python packages for the image's own Python
+    tree         the files of one `Tree`, one layer each
+    containers   container images, unpacked
 
 A layer's key is the hash of all its inputs. The versions that came out are in its record.
 """
@@ -19,7 +20,7 @@ from typing import Any
 from continuum import folders
 from continuum.errors import StepFailed
 from continuum.events import Events
-from continuum.images import base, isolated, sources, store
+from continuum.images import base, isolated, preloaded, sources, store
 from continuum.images.recipe import PYTHON_FOLDER, Recipe, Tree, fingerprint
 from continuum.images.store import ImagePaths, Layer
 from continuum.machine import run_on_host, stream_on_host
@@ -40,12 +41,13 @@ class _Plan:
     base_key: str
     python_key: str | None
     trees: tuple[tuple[str, Tree], ...]
+    containers_key: str | None
 
     @property
     def keys(self) -> list[str]:
         """Keys of all layers, the topmost first."""
-        upper = [self.python_key] if self.python_key else []
-        return [*(key for key, _ in reversed(self.trees)), *upper, self.base_key]
+        trees = [key for key, _ in reversed(self.trees)]
+        return [key for key in (self.containers_key, *trees, self.python_key, self.base_key) if key]
 
     @property
     def fingerprint(self) -> str:
@@ -58,6 +60,7 @@ def _plan(recipe: Recipe) -> _Plan:
     base_key = f"base-{fingerprint(*base_inputs)}"
     # What is compiled for the image's Python depends on the release alone.
     python = [_LAYOUT, host.distribution, host.suite, host.architecture]
+    images = [image.key for image in recipe.container_images]
     return _Plan(
         host,
         base_key,
@@ -66,6 +69,8 @@ def _plan(recipe: Recipe) -> _Plan:
             (f"{tree.name}-{fingerprint(*python, tree.name, tree.inputs)}", tree)
             for tree in recipe.trees
         ),
+        # Databases of containerd are written by the release's version.
+        f"containers-{fingerprint(*python, preloaded.LAYOUT, images)}" if images else None,
     )
 
 
@@ -85,10 +90,13 @@ def build(recipe: Recipe, events: Events) -> ImagePaths:
     layers = [Layer(plan.base_key, "Debian packages", _base(recipe, plan.host))]
     if plan.python_key:
         layers.append(Layer(plan.python_key, "Python packages", _python(recipe, plan.base_key)))
-    layers += [
-        Layer(key, tree.name.replace("_", " "), _tree(tree, plan.base_key))
-        for key, tree in plan.trees
-    ]
+    for key, tree in plan.trees:
+        if tree.prepare is not None and not store.is_built(key):
+            tree.prepare(events)
+        layers.append(Layer(key, tree.name.replace("_", " "), _tree(tree, plan.base_key)))
+    if plan.containers_key:
+        make = _containers(recipe, plan.base_key)
+        layers.append(Layer(plan.containers_key, "container images", make))
     folders.make_folder(store.images_folder(), folders.PRIVATE_FOLDER)
     for layer in layers:
         if store.is_built(layer.key):
@@ -169,6 +177,14 @@ def _tree(tree: Tree, base_key: str) -> Callable[[Path, Progress], dict[str, Any
         _compile(root, base_key)
         _like_the_base(root, base_key)
         return {"inputs": tree.inputs}
+
+    return make
+
+
+def _containers(recipe: Recipe, base_key: str) -> Callable[[Path, Progress], dict[str, Any]]:
+    def make(root: Path, progress: Progress) -> dict[str, Any]:
+        below = store.images_folder() / base_key / "root"
+        return preloaded.make(root, recipe.container_images, below, progress)
 
     return make
 

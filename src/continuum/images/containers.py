@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from continuum import folders
+from continuum.events import Event, Events, StepProgress
 from continuum.images import oci, store
 from continuum.images.recipe import PYTHON_FOLDER, RUNTIME_FOLDER, fingerprint
 from continuum.images.sources import architecture
 
+if TYPE_CHECKING:
+    from continuum.images.recipe import Recipe
+
 REPOSITORY = "continuum.local"
 """First part of our images' names; no server has this name, so nothing is ever pulled from it."""
 
-_LAYOUT = 1
+_LAYOUT = 2
 """Raise when what this module writes changes for the same inputs."""
 
 _ARCHIVE = "image.tar"
 
 # What a container has no use for.
-_LEFT_OUT = ("boot", "dev", "proc", "run", "sys", "tmp", "usr/share/doc", "var/cache", "var/log")
+_LEFT_OUT = ("boot", "dev", "proc", "run", "sys", "usr/share/doc", "var/cache", "var/log")
 
 Progress = Callable[[str, float | None], None]
 
@@ -34,13 +38,14 @@ class ContainerImage:
         title: what it is, as `etcd v3.6.8`.
         name: with the hash of what decides its content as its tag.
         config: how it starts.
-        layers: writes them into a folder, the lowest first; called when it is not in the cache.
+        layers: writes them into a folder, the lowest first, and tells how far it is; called when
+            the image is not in the cache.
     """
 
     title: str
     name: oci.Name
     config: oci.Config
-    layers: Callable[[Path], Sequence[oci.Layer]]
+    layers: Callable[[Path, Progress], Sequence[oci.Layer]]
 
     @property
     def key(self) -> str:
@@ -61,34 +66,38 @@ def of_files(
         title,
         name,
         config,
-        lambda folder: (oci.layer_of_files(files(), folder / "layer.tar"),),
+        lambda folder, _: (oci.layer_of_files(files(), folder / "layer.tar"),),
     )
 
 
-def of_machine_layers(name: str, layers: Sequence[Path], config: oci.Config) -> ContainerImage:
-    """An image made of layers of machine images, the lowest first: programs as machines have them.
+def of_recipe(name: str, recipe: Recipe, config: oci.Config) -> ContainerImage:
+    """An image made of the same layers as a machine of that recipe: programs as machines have them.
 
-    `layers` are root folders in the cache. Python finds our packages as it does in machines.
+    The layers are built when they are needed. Python finds our packages as it does in machines.
+
+    Raises:
+        NotPossibleHere: this host has no sources for packages.
     """
-    keys = [path.parent.name for path in layers]
+    from continuum.images import build  # noqa: PLC0415  it carries out what is described here
+
+    content = replace(recipe, container_images=(), boots=False)
     environment = {"PYTHONPATH": f"{RUNTIME_FOLDER}:{PYTHON_FOLDER}", **config.environment}
 
-    def write(folder: Path) -> list[oci.Layer]:
+    def write(folder: Path, progress: Progress) -> list[oci.Layer]:
+        def tell(event: Event) -> None:
+            if isinstance(event, StepProgress):
+                progress(event.detail, event.fraction)
+
+        built = build.build(content, Events([tell]))
         return [
             oci.layer_of_folder(path, folder / f"layer-{number}.tar", keep=_wanted)
-            for number, path in enumerate(layers)
+            for number, path in enumerate(reversed(built.layers))
         ]
 
     return ContainerImage(
         name,
-        oci.Name(f"{REPOSITORY}/{name}", fingerprint(_LAYOUT, keys)),
-        oci.Config(
-            entrypoint=config.entrypoint,
-            command=config.command,
-            environment=environment,
-            working_directory=config.working_directory,
-            architecture=architecture(),
-        ),
+        oci.Name(f"{REPOSITORY}/{name}", fingerprint(_LAYOUT, build.fingerprint_of(content))),
+        replace(config, environment=environment, architecture=architecture()),
         write,
     )
 
@@ -99,7 +108,7 @@ def archive(image: ContainerImage, progress: Progress) -> oci.Image:
     def make(root: Path, tell: Progress) -> dict[str, Any]:
         tell(f"writing {image.reference}", None)
         work = folders.make_folder(root.parent / "layers")
-        written = oci.write(root / _ARCHIVE, image.name, image.layers(work), image.config)
+        written = oci.write(root / _ARCHIVE, image.name, image.layers(work, tell), image.config)
         folders.remove_tree(work)
         return {"name": written.name, "digest": written.digest}
 
@@ -111,4 +120,4 @@ def archive(image: ContainerImage, progress: Progress) -> oci.Image:
 
 
 def _wanted(path: str) -> bool:
-    return path not in _LEFT_OUT
+    return path not in _LEFT_OUT and not path.startswith("tmp/")

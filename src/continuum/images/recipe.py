@@ -10,6 +10,11 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from continuum.events import Events
+    from continuum.images.containers import ContainerImage
 
 PYTHON_FOLDER = "/opt/continuum/python"
 """Where `PythonPackages` lie in a machine; programs of ours run with it on their PYTHONPATH."""
@@ -48,24 +53,46 @@ class Tree:
     """Files written by `write(root, progress)` under the machine's root folder.
 
     `inputs` is everything that decides the content, as text: the same inputs give the same files.
+    `prepare` is called before, where the files are not in the cache: for what takes long, and tells
+    of itself.
     """
 
     name: str
     inputs: str
     write: Callable[[Path, Callable[[str], None]], None]
+    prepare: Callable[[Events], None] | None = None
 
 
-InstallStep = DebianPackages | PythonPackages | Units | Tree
+@dataclass(frozen=True)
+class ContainerImages:
+    """Container images that containerd has from its first start, unpacked: nothing is pulled.
+
+    They bring `CONTAINERD` along, which starts where a machine may carry containers.
+    """
+
+    images: tuple[ContainerImage, ...]
+
+
+CONTAINERD = ("containerd", "runc")
+"""Debian packages of whoever carries containers."""
+
+InstallStep = DebianPackages | PythonPackages | Units | Tree | ContainerImages
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Install steps without repetitions, in a fixed order, so that equal needs share an image."""
+    """Install steps without repetitions, in a fixed order, so that equal needs share an image.
+
+    `boots` is False for what is no machine, but what containers are made of: it has neither an
+    init nor SSH.
+    """
 
     packages: tuple[str, ...]
     python: tuple[str, ...]
     units: Units
     trees: tuple[Tree, ...]
+    container_images: tuple[ContainerImage, ...] = ()
+    boots: bool = True
 
     @classmethod
     def collect(cls, steps: Iterable[InstallStep]) -> Recipe:
@@ -75,6 +102,7 @@ class Recipe:
         enabled: set[str] = set()
         disabled: set[str] = set()
         trees: dict[str, Tree] = {}
+        images: dict[str, ContainerImage] = {}
         for step in steps:
             match step:
                 case DebianPackages(names):
@@ -86,11 +114,16 @@ class Recipe:
                     disabled.update(off)
                 case Tree(name):
                     trees[name] = step
+                case ContainerImages(preloaded):
+                    images |= {image.reference: image for image in preloaded}
+        if images:
+            packages.update(CONTAINERD)
         return cls(
             packages=tuple(sorted(packages)),
             python=tuple(sorted(python)),
             units=Units(tuple(sorted(enabled)), tuple(sorted(disabled - enabled))),
             trees=tuple(trees[name] for name in sorted(trees)),
+            container_images=tuple(images[name] for name in sorted(images)),
         )
 
     @property
@@ -101,6 +134,8 @@ class Recipe:
             self.python,
             [self.units.enabled, self.units.disabled],
             [(tree.name, tree.inputs) for tree in self.trees],
+            [image.key for image in self.container_images],
+            self.boots,
         )
 
 

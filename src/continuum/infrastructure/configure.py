@@ -28,7 +28,10 @@ SMALLEST_TIER = 256
 FIRST_MACHINE = 2
 """Offset of a tier's first machine in its block: 0 is the network, 1 the host on the first."""
 
-NESTING_MANAGERS = frozenset({"kubernetes", "kubeedge"})
+MACHINE_BLOCK = 256
+"""Addresses of a machine in a cluster: its own and, in the upper half, those of its pods. So what
+is said of a machine or of a tier holds for its pods without being said again."""
+
 _PLAN = TypeAdapter(InfrastructurePlan)
 
 
@@ -96,9 +99,28 @@ def _tier_size(experiment: Experiment) -> int:
     """Addresses of every tier: a power of two, all the same, with room for some more machines."""
     most = max(tier.machines for tier in experiment.tiers.values())
     size = SMALLEST_TIER
-    while size < most + most // 4 + FIRST_MACHINE + 1:
+    wanted = most + most // 4 + FIRST_MACHINE + 1
+    if experiment.in_a_cluster:
+        wanted = (most + most // 4) * MACHINE_BLOCK
+    while size < wanted:
         size *= 2
     return size
+
+
+def _machine_block(experiment: Experiment, tier: Block, index: int) -> Block:
+    """The addresses of a tier's machine; only the one that it has itself outside a cluster."""
+    if not experiment.in_a_cluster:
+        return ipaddress.IPv4Network(tier[FIRST_MACHINE + index])
+    first = int(tier.network_address) + index * MACHINE_BLOCK
+    return ipaddress.IPv4Network((first, 32 - (MACHINE_BLOCK.bit_length() - 1)))
+
+
+def _address(block: Block) -> ipaddress.IPv4Address:
+    return block[0] if block.num_addresses == 1 else block[FIRST_MACHINE]
+
+
+def _pods(block: Block) -> Block | None:
+    return None if block.num_addresses == 1 else list(block.subnets(1))[1]
 
 
 def _tier_blocks(experiment: Experiment, surroundings: Surroundings) -> dict[str, Block]:
@@ -158,15 +180,16 @@ def _first_clash(block: Block, used: Iterable[Block]) -> Block | None:
 def _machines(
     experiment: Experiment, surroundings: Surroundings, tiers: dict[str, Block]
 ) -> tuple[MachineSpec, ...]:
-    nested = experiment.software is not None and (
-        experiment.software.manager in NESTING_MANAGERS
-        or experiment.software.execution_model == "container"
+    carries_containers = experiment.in_a_cluster or (
+        experiment.software is not None and experiment.software.execution_model == "container"
     )
+    nodes = experiment.node_machines if carries_containers else ()
     free_cores = iter(range(surroundings.host_cores))
     specs = []
     for name, tier in experiment.tiers.items():
         for index, machine in enumerate(experiment.machine_names(name)):
-            address = tiers[name][FIRST_MACHINE + index]
+            block = _machine_block(experiment, tiers[name], index)
+            address = _address(block)
             specs.append(
                 MachineSpec(
                     name=machine,
@@ -183,7 +206,8 @@ def _machines(
                         if experiment.infrastructure.cpu_pin
                         else ()
                     ),
-                    nested=nested,
+                    nested=machine in nodes,
+                    pods=_pods(block) if machine in nodes else None,
                 )
             )
     return tuple(specs)
@@ -225,8 +249,8 @@ def resolve_links(experiment: Experiment, tiers: dict[str, Block]) -> tuple[Link
         machine: tier for tier in experiment.tiers for machine in experiment.machine_names(tier)
     }
     addresses = {
-        machine: ipaddress.IPv4Network(
-            tiers[tier][FIRST_MACHINE + experiment.machine_names(tier).index(machine)]
+        machine: _machine_block(
+            experiment, tiers[tier], experiment.machine_names(tier).index(machine)
         )
         for entry in network.links
         for pair in entry.directions

@@ -23,6 +23,8 @@ class MachineSpec:
         disk_read, disk_write: bytes per second, None without a limit.
         pinned_cores: cores of the host, one for each core of the machine; empty when not pinned.
         nested: whether it carries containers of its own, and so needs all capabilities.
+        pods: block of its pods' addresses, in the machine's own part of its tier's block; None
+            when it is no node of a cluster.
     """
 
     name: str
@@ -36,6 +38,7 @@ class MachineSpec:
     disk_write: int | None = None
     pinned_cores: tuple[int, ...] = ()
     nested: bool = False
+    pods: Block | None = None
 
 
 @dataclass(frozen=True)

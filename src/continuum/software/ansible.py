@@ -81,6 +81,7 @@ class _Listener:
     masked: Callable[[str], str]
     progress: Callable[[str], None]
     task: str = ""
+    since: float = field(default_factory=time.monotonic)
     last: list[str] = field(default_factory=list)
     failures: list[_Failure] = field(default_factory=list)
     hosts: dict[str, HostResult] = field(default_factory=dict)
@@ -96,6 +97,7 @@ class _Listener:
         data = event.get("event_data") or {}
         match event.get("event"):
             case "playbook_on_task_start" | "playbook_on_handler_task_start":
+                self._end_task()
                 self.task = _task(data)
                 self.progress(self.task)
             case "runner_on_ok":
@@ -105,6 +107,7 @@ class _Listener:
             case "runner_on_unreachable":
                 self._failed(data, unreachable=True)
             case "playbook_on_stats":
+                self._end_task()
                 ok, changed = data.get("ok", {}), data.get("changed", {})
                 self.hosts = {
                     host: HostResult(count, changed.get(host, 0)) for host, count in ok.items()
@@ -112,6 +115,13 @@ class _Listener:
             case _:
                 pass
         return False
+
+    def _end_task(self) -> None:
+        """Note in the log how long the task took: whoever wants `up` quicker looks there first."""
+        now = time.monotonic()
+        if self.task:
+            self.log.write(f"TOOK {now - self.since:.2f} s: {self.task}\n")
+        self.since = now
 
     def _failed(self, data: dict[str, Any], *, unreachable: bool) -> None:
         result = data.get("res") or {}

@@ -107,7 +107,7 @@ def configure(
     services = _services(experiment, services_needed or {})
     plays: list[RolePlay] = []
     if experiment.software is not None or experiment.benchmark is not None:
-        plays += _manager(experiment).configure(experiment, plan)
+        plays += manager_of(experiment).configure(experiment, plan)
     for name, machines in services.items():
         plays += _service(name).configure(experiment, plan, machines)
     return SoftwarePlan(tuple(plays), services, _files(plan, plays) if plays else {})
@@ -124,7 +124,7 @@ def install_steps(
     """
     steps: list[InstallStep] = []
     if experiment.software is not None or experiment.benchmark is not None:
-        steps += _manager(experiment).install()
+        steps += manager_of(experiment).install(experiment)
         steps += _execution_model(experiment).install()
     for name in _services(experiment, dict.fromkeys(services_needed, ())):
         steps += _service(name).install()
@@ -166,7 +166,13 @@ def _service(name: str) -> Service:
     return service
 
 
-def _manager(experiment: Experiment) -> ResourceManager:
+def manager_of(experiment: Experiment) -> ResourceManager:
+    """The experiment's resource manager.
+
+    Raises:
+        NotPossibleHere: it does not carry this experiment, or is not in this version.
+        UsageError: there is no such manager.
+    """
     software = _software(experiment)
     manager: ResourceManager = plugins.load("managers", software.manager)()
     reason = manager.skip(experiment)
@@ -183,10 +189,10 @@ def _manager(experiment: Experiment) -> ResourceManager:
 
 
 def _execution_model(experiment: Experiment) -> ExecutionModel:
-    model: ExecutionModel = plugins.load(
+    kind: type[ExecutionModel] = plugins.load(
         "execution_models", _software(experiment).execution_model
-    )()
-    return model
+    )
+    return kind(experiment)
 
 
 def _files(plan: InfrastructurePlan, plays: list[RolePlay]) -> dict[str, str]:

@@ -74,7 +74,7 @@ class ResourceManager(ABC):
         """Why the manager cannot carry this experiment; None when it can."""
 
     @abstractmethod
-    def install(self) -> tuple[InstallStep, ...]:
+    def install(self, experiment: Experiment) -> tuple[InstallStep, ...]:
         """Steps for the machine image."""
 
     @abstractmethod
@@ -85,6 +85,26 @@ class ResourceManager(ABC):
     def execution_models(self) -> tuple[str, ...]:
         """Execution models that work on this manager."""
         return ("process",)
+
+    def control_machine(self, experiment: Experiment) -> str | None:
+        """The machine that `kubectl` works on; None for a manager without a cluster."""
+        del experiment
+        return None
+
+    def missing(self, experiment: Experiment, machines: Mapping[str, Machine]) -> list[str]:
+        """What is not ready now, each in half a sentence; empty when all is."""
+        del experiment, machines
+        return []
+
+    def log(self, experiment: Experiment, machines: Mapping[str, Machine]) -> str:
+        """What tells why something does not get ready: the last lines of whoever is in the way."""
+        del experiment, machines
+        return ""
+
+    def keep(self, experiment: Experiment, machines: Mapping[str, Machine]) -> Mapping[str, bytes]:
+        """Private files for the deployment's folder, by name, as `kubeconfig`."""
+        del experiment, machines
+        return {}
 
 
 @dataclass(frozen=True)
@@ -102,6 +122,8 @@ class ProcessSpec:
         output: file on the machine that takes its standard output, "" for the system's log.
         ready_file: file that it makes when it can take requests, "" when it makes none.
         working_directory: where it starts.
+        image: the container image that it runs in, for models that need one.
+        port: TCP port that it listens on, None when it listens on none.
     """
 
     name: str
@@ -114,12 +136,25 @@ class ProcessSpec:
     output: str = ""
     ready_file: str = ""
     working_directory: str = "/"
+    image: str = ""
+    port: int | None = None
 
 
 class ExecutionModel(ABC):
-    """How a worker runs. Endpoints are always processes."""
+    """How a worker runs. Endpoints are always processes.
+
+    Made with the experiment, and with the machines when there are any to work on.
+    """
 
     name: ClassVar[str]
+
+    def __init__(
+        self,
+        experiment: Experiment | None = None,
+        machines: Mapping[str, Machine] | None = None,
+    ) -> None:
+        self.experiment = experiment
+        self.machines = dict(machines or {})
 
     @abstractmethod
     def install(self) -> tuple[InstallStep, ...]:
@@ -132,6 +167,10 @@ class ExecutionModel(ABC):
     @abstractmethod
     def state(self, machine: Machine, process: ProcessSpec) -> str:
         """`starting`, `ready` (its ready file is there), `ended`, `failed`, or `absent`."""
+
+    def states(self, machine: Machine, processes: Sequence[ProcessSpec]) -> dict[str, str]:
+        """State by name of several processes on one machine."""
+        return {process.name: self.state(machine, process) for process in processes}
 
     @abstractmethod
     def stop(self, machine: Machine, process: ProcessSpec) -> None:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from continuum import plugins
+from continuum import folders, plugins
 from continuum.errors import NotFound, TimedOut
 from continuum.machine import Command
 from continuum.parallel import for_each
 from continuum.software import ansible
+from continuum.software.configure import manager_of
 
 if TYPE_CHECKING:
     from continuum.deployment import Deployment
     from continuum.events import Events
+    from continuum.experiment.model import Experiment
     from continuum.machine import Machine
     from continuum.software.configure import SoftwarePlan
-    from continuum.software.contract import Service
+    from continuum.software.contract import ResourceManager, Service
 
 PHASE = "software"
 APPLIED = "/var/lib/continuum/software"
 """On every machine: the fingerprint of the plan that was last applied to it as a whole."""
 
-READY_TIMEOUT = 30.0
-"""Seconds for services to answer after their roles have been applied."""
+READY_TIMEOUT = 60.0
+"""Seconds for services and the resource manager to answer after their roles have been applied."""
 
 PATIENCE = 3.0
 """Seconds for a service to answer that ought to run: it may just have been started again."""
@@ -32,8 +35,9 @@ PATIENCE = 3.0
 _POLL = 0.1
 
 
-def execute(
+def execute(  # noqa: PLR0913  what to do, with what, and whom to tell
     deployment: Deployment,
+    experiment: Experiment,
     plan: SoftwarePlan,
     machines: Sequence[Machine],
     events: Events,
@@ -43,18 +47,22 @@ def execute(
     """Bring the machines to what the plan says. True when anything was changed.
 
     The machines themselves are asked which plan was applied to them and whether their services
-    answer; Ansible runs only when one of them says otherwise. `ssh` is False for machines that
-    have no SSH: roles then count as applied.
+    and their resource manager answer; Ansible runs only when one of them says otherwise. `ssh` is
+    False for machines that have no SSH: roles then count as applied.
 
     Raises:
         StepFailed: a task of a role failed.
         MachineUnreachable: a machine does not answer.
-        TimedOut: a service does not answer after its role has been applied.
+        TimedOut: a service or the resource manager does not answer after its role has been
+            applied.
     """
     if not plan.plays and not plan.services:
         return False
     by_name = {machine.name: machine for machine in machines}
-    waiting = _waiting(plan, by_name)
+    manager = manager_of(experiment)
+    awaited: list[_Awaited] = _services(plan, by_name)
+    if ssh:
+        awaited.append(_Manager(manager, experiment, by_name))
     configured = [by_name[name] for name in plan.machines]
     with deployment.journal.step(
         events, PHASE, "configure machines", fingerprint=plan.fingerprint
@@ -62,7 +70,8 @@ def execute(
         ansible.write_files(deployment, plan.files)
         step.changed = False
         applied = all(for_each(lambda machine: _applied(machine, plan), configured))
-        if applied and not _missing(waiting, PATIENCE, step.progress):
+        if applied and not _missing(awaited, PATIENCE, step.progress):
+            _keep(deployment, manager, experiment, by_name, ssh=ssh)
             return False
         step.changed = True
         if plan.plays and ssh:
@@ -70,23 +79,37 @@ def execute(
                 deployment,
                 step.progress,
                 secrets=plan.secrets,
-                log_of=lambda name: "\n".join(
-                    _log(service, machine) for service, machine in waiting if machine.name == name
-                ),
+                log_of=lambda name: "\n".join(each.log(name) for each in awaited),
             )
             step.changed = result.changed
         for_each(lambda machine: machine.put(plan.fingerprint.encode(), APPLIED), configured)
         changed = step.changed
-    if waiting:
-        names = ", ".join(plan.services)
+    names = ", ".join(dict.fromkeys(each.name for each in awaited if each.name))
+    if names:
         with deployment.journal.step(
             events, PHASE, "start services", waits_for=f"{names} to answer"
         ) as step:
             step.changed = changed
-            missing = _missing(waiting, READY_TIMEOUT, step.progress)
+            missing = _missing(awaited, READY_TIMEOUT, step.progress)
             if missing:
                 raise _timed_out(missing)
+    _keep(deployment, manager, experiment, by_name, ssh=ssh)
     return changed
+
+
+def _keep(
+    deployment: Deployment,
+    manager: ResourceManager,
+    experiment: Experiment,
+    machines: Mapping[str, Machine],
+    *,
+    ssh: bool,
+) -> None:
+    """Put what the manager has for the user into the deployment's folder."""
+    for name, content in manager.keep(experiment, machines).items() if ssh else ():
+        path = deployment.folder / name
+        if not path.exists() or path.read_bytes() != content:
+            folders.write_file(path, content, folders.PRIVATE_FILE)
 
 
 def end_leftovers(deployment: Deployment) -> None:
@@ -94,14 +117,67 @@ def end_leftovers(deployment: Deployment) -> None:
     ansible.end_leftovers(deployment)
 
 
-_Waiting = tuple["Service", "Machine"]
+class _Awaited(ABC):
+    """Something that must answer before the phase is over."""
+
+    name: str
+
+    @abstractmethod
+    def missing(self) -> list[str]:
+        """What does not answer, for a person; empty when all does."""
+
+    @abstractmethod
+    def log(self, machine: str = "") -> str:
+        """The end of its log, if it is on that machine; "" for wherever it is."""
+
+    where = ""
 
 
-def _waiting(plan: SoftwarePlan, machines: Mapping[str, Machine]) -> list[_Waiting]:
+class _Service(_Awaited):
+    """A service on one machine."""
+
+    def __init__(self, service: Service, machine: Machine) -> None:
+        self.name = service.name
+        self.where = f"{machine.name}: {', '.join(service.logs)}"
+        self._service, self._machine = service, machine
+
+    def missing(self) -> list[str]:
+        ready = self._service.ready(self._machine)
+        return [] if ready else [f"{self.name} on {self._machine.name}"]
+
+    def log(self, machine: str = "") -> str:
+        if machine not in ("", self._machine.name):
+            return ""
+        units = tuple(f"--unit={unit}" for unit in self._service.logs)
+        command = Command(("journalctl", "--no-pager", "--output=cat", "--lines=20", *units))
+        return self._machine.run(command).last_output
+
+
+class _Manager(_Awaited):
+    """The resource manager, on all its machines."""
+
+    def __init__(
+        self, manager: ResourceManager, experiment: Experiment, machines: Mapping[str, Machine]
+    ) -> None:
+        self._manager, self._experiment = manager, experiment
+        control = manager.control_machine(experiment)
+        self.name = manager.name if control else ""
+        self.where = control or ""
+        self._machines = machines
+
+    def missing(self) -> list[str]:
+        return self._manager.missing(self._experiment, self._machines)
+
+    def log(self, machine: str = "") -> str:
+        chosen = {machine: self._machines[machine]} if machine else self._machines
+        return self._manager.log(self._experiment, chosen)
+
+
+def _services(plan: SoftwarePlan, machines: Mapping[str, Machine]) -> list[_Awaited]:
     """Every service with every machine that carries it."""
     services = {name: plugins.load("services", name)() for name in plan.services}
     return [
-        (services[name], machines[machine])
+        _Service(services[name], machines[machine])
         for name, names in plan.services.items()
         for machine in names
     ]
@@ -114,44 +190,35 @@ def _applied(machine: Machine, plan: SoftwarePlan) -> bool:
         return False
 
 
-def _ready(waiting: _Waiting) -> bool:
-    service, machine = waiting
-    return service.ready(machine)
-
-
 def _missing(
-    waiting: list[_Waiting], seconds: float, progress: Callable[[str, float | None], None]
-) -> list[_Waiting]:
-    """Ask until every service answers, at most so long; returns those that do not."""
+    awaited: list[_Awaited], seconds: float, progress: Callable[[str, float | None], None]
+) -> list[tuple[_Awaited, str]]:
+    """Ask until everything answers, at most so long; returns what does not."""
     until = time.monotonic() + seconds
-    missing = waiting
+    waiting = awaited
     while True:
-        answers = for_each(_ready, missing)
-        missing = [pair for pair, ready in zip(missing, answers, strict=True) if not ready]
+        answers = for_each(lambda each: each.missing(), waiting)
+        missing = [
+            (each, what) for each, found in zip(waiting, answers, strict=True) for what in found
+        ]
+        waiting = [each for each, found in zip(waiting, answers, strict=True) if found]
         if not missing or time.monotonic() > until:
             return missing
-        progress(_named(missing), 1 - len(missing) / len(waiting))
+        progress(_named(missing), 1 - len(waiting) / len(awaited))
         time.sleep(_POLL)
 
 
-def _timed_out(missing: list[_Waiting]) -> TimedOut:
-    service, machine = missing[0]
+def _timed_out(missing: list[tuple[_Awaited, str]]) -> TimedOut:
+    first, _ = missing[0]
     return TimedOut(
-        f"no answer within {READY_TIMEOUT:g} s from {_named(missing)}",
-        where=f"{machine.name}: {', '.join(service.logs)}",
-        output=_log(service, machine),
+        f"not ready within {READY_TIMEOUT:g} s: {_named(missing)}",
+        where=first.where,
+        output=first.log(),
         hint="continuum logs",
     )
 
 
-def _log(service: Service, machine: Machine) -> str:
-    """The end of a service's log."""
-    units = tuple(f"--unit={unit}" for unit in service.logs)
-    command = Command(("journalctl", "--no-pager", "--output=cat", "--lines=20", *units))
-    return machine.run(command).last_output
-
-
-def _named(missing: list[_Waiting]) -> str:
-    return ", ".join(f"{service.name} on {machine.name}" for service, machine in missing[:5]) + (
+def _named(missing: list[tuple[_Awaited, str]]) -> str:
+    return ", ".join(what for _, what in missing[:5]) + (
         f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     )

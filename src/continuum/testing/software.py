@@ -183,7 +183,10 @@ class ResourceManagerContract(ABC):
 
     def test_the_same_manager_makes_the_same_image(self) -> None:
         """Install steps depend on nothing but the version."""
-        assert _described(self.subject().install()) == _described(self.subject().install())
+        experiment = self.experiment()
+        assert _described(self.subject().install(experiment)) == _described(
+            self.subject().install(experiment)
+        )
 
     def test_roles_are_there_and_reach_only_machines_of_the_plan(self) -> None:
         """Configure is pure; every role has tasks and variables named after it."""

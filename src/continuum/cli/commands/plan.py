@@ -80,6 +80,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
         if plan.benchmark is None
         else {
             "workers": [worker for worker, _ in plan.benchmark.workers],
+            "driver": plan.benchmark.driver,
             "repetitions": [
                 [{"endpoint": each.endpoint, "load": each.load} for each in repetition]
                 for repetition in plan.benchmark.repetitions
@@ -169,6 +170,10 @@ def _benchmark(plan: Plan) -> Iterator[str]:
     if plan.benchmark is None or benchmark is None:
         return
     yield ""
+    if plan.benchmark.driver is not None:
+        yield f"benchmark: {benchmark.application}, {benchmark.repetitions} times"
+        yield from (f"  {line}" for line in plan.benchmark.driver.lines)
+        return
     yield (
         f"benchmark: {benchmark.application}, {benchmark.frequency:g} Hz for "
         f"{benchmark.duration:g} s after {benchmark.warmup:g} s of warm-up, "

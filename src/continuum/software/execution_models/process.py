@@ -7,6 +7,7 @@ that ended well stays `active (exited)`, one that did not stays `failed`, until 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,11 +19,28 @@ if TYPE_CHECKING:
     from continuum.images.recipe import InstallStep
     from continuum.machine import Machine
 
-QUOTA_PERIOD = "20ms"
+QUOTA_PERIOD_MICROSECONDS = 20_000
 """Short, so that a process that has used up its share does not stand still for long."""
 
 _PREFIX = "continuum-"
 _STOP_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class UnitDetails:
+    """How a unit's program differs from the process itself, for models that wrap it.
+
+    Attributes:
+        arguments: what the unit runs in the process's place, under limits of its own.
+        before: commands before it, in this order.
+        cleanup: commands that may fail, before it and after its end.
+        after: a unit that must be up first.
+    """
+
+    arguments: tuple[str, ...]
+    before: tuple[tuple[str, ...], ...] = ()
+    cleanup: tuple[tuple[str, ...], ...] = ()
+    after: str = ""
 
 
 class Process(ExecutionModel):
@@ -45,7 +63,7 @@ class Process(ExecutionModel):
             machine.put(content, path)
         if process.output:
             machine.put(b"", process.output)
-        command = Command(systemd_run(process))
+        command = Command(systemd_run(process, self.details(process)))
         result = machine.run(command)
         if result.exit_code != 0:
             # Mostly because a unit of that name is there, if only as the memory of a failure.
@@ -59,6 +77,10 @@ class Process(ExecutionModel):
                 hint="is the program in the machine's image, and does the machine have the "
                 "cgroup controllers cpu and memory?",
             )
+
+    def details(self, process: ProcessSpec) -> UnitDetails | None:
+        """What the unit runs instead of the process itself; None: the process itself."""
+        del process
 
     def state(self, machine: Machine, process: ProcessSpec) -> str:
         """`starting`, `ready` (its ready file is there), `ended`, `failed`, or `absent`."""
@@ -131,46 +153,69 @@ def unit_name(process: ProcessSpec) -> str:
     return f"{_PREFIX}{process.name}.service"
 
 
-def systemd_run(process: ProcessSpec) -> tuple[str, ...]:
+def systemd_run(process: ProcessSpec, details: UnitDetails | None = None) -> tuple[str, ...]:
     """The command that starts a process; it returns as soon as the program has been executed.
 
     A limit that the machine cannot enforce makes it fail.
     """
+    wrapped = details is not None
+    details = details or UnitDetails(process.arguments)
     properties = {
         "Type": "exec",
         "RemainAfterExit": "yes",
-        "WorkingDirectory": process.working_directory,
         "TimeoutStopSec": f"{_STOP_SECONDS}s",
     }
-    asserted = []
-    if process.cpu is not None:
-        properties["CPUQuota"] = f"{process.cpu * 100:.2f}%"
-        properties["CPUQuotaPeriodSec"] = QUOTA_PERIOD
-        asserted.append("cpu")
-    if process.memory is not None:
-        properties["MemoryMax"] = str(process.memory)
-        properties["MemorySwapMax"] = "0"
-        asserted.append("memory")
+    if not wrapped:
+        properties["WorkingDirectory"] = process.working_directory
+        properties |= _limits(process)
+    if details.after:
+        properties |= {"Wants": details.after, "After": details.after}
     if process.output:
         properties["StandardOutput"] = f"truncate:{process.output}"
         properties["StandardError"] = "journal"
-    before: list[tuple[str, ...]] = []
+    before = list(details.before)
     if process.ready_file:
         before.append(("/bin/mkdir", "-p", str(PurePosixPath(process.ready_file).parent)))
         before.append(("/bin/rm", "-f", process.ready_file))
+    cleanup = [f"-{_words(words)}" for words in details.cleanup]
     return (
         "systemd-run",
         "--quiet",
         f"--unit={unit_name(process)}",
         f"--description=Continuum: {process.name}",
         *(f"--property={name}={value}" for name, value in properties.items()),
-        *(f"--property=AssertControlGroupController={name}" for name in asserted),
-        *(f"--property=ExecStartPre={' '.join(map(_quoted, words))}" for words in before),
-        *(f"--setenv={name}={value}" for name, value in process.environment.items()),
+        *(f"--property=AssertControlGroupController={name}" for name in _asserted(process)),
+        *(f"--property=ExecStartPre={command}" for command in cleanup),
+        *(f"--property=ExecStartPre={_words(words)}" for words in before),
+        *(f"--property=ExecStopPost={command}" for command in cleanup),
+        *(
+            f"--setenv={name}={value}"
+            for name, value in ({} if wrapped else process.environment).items()
+        ),
         "--",
         # systemd would put variables of the environment into the arguments.
-        *(argument.replace("$", "$$") for argument in process.arguments),
+        *(argument.replace("$", "$$") for argument in details.arguments),
     )
+
+
+def _limits(process: ProcessSpec) -> dict[str, str]:
+    limits = {}
+    if process.cpu is not None:
+        limits["CPUQuota"] = f"{process.cpu * 100:.2f}%"
+        limits["CPUQuotaPeriodSec"] = f"{QUOTA_PERIOD_MICROSECONDS}us"
+    if process.memory is not None:
+        limits["MemoryMax"] = str(process.memory)
+        limits["MemorySwapMax"] = "0"
+    return limits
+
+
+def _asserted(process: ProcessSpec) -> list[str]:
+    limits = {"cpu": process.cpu, "memory": process.memory}
+    return [name for name, limit in limits.items() if limit is not None]
+
+
+def _words(words: tuple[str, ...]) -> str:
+    return " ".join(map(_quoted, words))
 
 
 def _quoted(word: str) -> str:

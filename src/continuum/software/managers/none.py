@@ -22,9 +22,15 @@ class NoManager(ResourceManager):
         del experiment
         return None
 
-    def install(self) -> tuple[InstallStep, ...]:
+    def install(self, experiment: Experiment) -> tuple[InstallStep, ...]:
         """Nothing."""
+        del experiment
         return ()
+
+    @property
+    def execution_models(self) -> tuple[str, ...]:
+        """Processes, and containers on plain machines."""
+        return ("process", "container")
 
     def configure(self, experiment: Experiment, plan: InfrastructurePlan) -> tuple[RolePlay, ...]:
         """Nothing."""

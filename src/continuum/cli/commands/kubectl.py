@@ -1,0 +1,74 @@
+"""`continuum kubectl [NAME] ARGUMENTS…`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from continuum.cli.deployments import only_one
+from continuum.cli.session import common, current
+from continuum.errors import NotFound
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from continuum.cli.session import Session
+    from continuum.deployment import Deployment
+
+KUBECONFIG = "kubeconfig"
+
+
+@click.command(
+    "kubectl",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("words", metavar="[NAME] ARGUMENTS…", nargs=-1, type=click.UNPROCESSED)
+@common
+def command(words: tuple[str, ...]) -> int:
+    """Run kubectl, of the cluster's own version, as its administrator.
+
+    NAME may be left out when there is one deployment. Everything after it is kubectl's.
+
+    Exit codes: those of kubectl; 3 it cannot be had here; 5 no such deployment, or no cluster.
+    """
+    session = current()
+    deployment, arguments = _split(session, words)
+    kubeconfig = deployment.folder / KUBECONFIG
+    if not kubeconfig.exists():
+        raise NotFound(
+            f'deployment "{deployment.name}" has no cluster',
+            where=str(kubeconfig),
+            hint='software.manager = "kubernetes" or "kubeedge" makes one; continuum up FILE',
+        )
+    program = _program(session, deployment)
+    session.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    os.execve(program, ["kubectl", *arguments], environment)  # noqa: S606  no shell is wanted
+
+
+def _split(session: Session, words: tuple[str, ...]) -> tuple[Deployment, list[str]]:
+    """The deployment and kubectl's arguments: its words are no names of deployments."""
+    from continuum.deployment import Deployment  # noqa: PLC0415
+
+    with_cluster = [each for each in Deployment.all() if (each.folder / KUBECONFIG).exists()]
+    if words and words[0] in {each.name for each in Deployment.all()}:
+        return Deployment.existing(words[0]), list(words[1:])
+    if len(with_cluster) == 1:
+        return with_cluster[0], list(words)
+    return only_one(session), list(words)
+
+
+def _program(session: Session, deployment: Deployment) -> Path:
+    from continuum.artifacts.store import ArtifactStore  # noqa: PLC0415  slow to import
+    from continuum.software.managers.kubernetes.install import Versions  # noqa: PLC0415
+
+    versions = Versions.of(deployment.kubernetes_version())
+    (artifact,) = ArtifactStore(session.events).fetch_all([versions.wanted("kubectl")])
+    if not os.access(artifact.path, os.X_OK):
+        artifact.path.chmod(0o755)
+    return artifact.path

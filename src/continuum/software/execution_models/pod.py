@@ -1,0 +1,273 @@
+"""A worker as a pod: a Deployment of one replica, which the scheduler can put on one machine only.
+
+Its files lie on the machine, where a process would have them. A worker that ends is started again
+by its kubelet; that it ended stays known by the number of its starts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from continuum.errors import ContinuumError
+from continuum.machine import Command
+from continuum.software.contract import ExecutionModel, ProcessSpec
+from continuum.software.execution_models.mounts import mounted_folders
+from continuum.software.managers.kubernetes.kubectl import Kubectl
+
+if TYPE_CHECKING:
+    from continuum.images.recipe import InstallStep
+    from continuum.machine import Machine
+
+OURS = "app.kubernetes.io/managed-by=continuum"
+"""Label of everything that we put into a cluster."""
+
+STOP_LIMIT = 30.0
+_STOP_SECONDS = 5
+_NAME = "app.kubernetes.io/name"
+_ON = "continuum/machine"
+_HOPELESS = frozenset(
+    {
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "ErrImageNeverPull",
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "RunContainerError",
+    }
+)
+
+
+class Pod(ExecutionModel):
+    """Pods of a cluster, by `kubectl` on its control machine."""
+
+    name: ClassVar[str] = "container"
+
+    def install(self) -> tuple[InstallStep, ...]:
+        """Nothing: the resource manager brings what runs pods."""
+        return ()
+
+    def start(self, machine: Machine, process: ProcessSpec) -> None:
+        """Put its files and make its Deployment.
+
+        Raises:
+            StepFailed: the control plane refuses it.
+        """
+        for path, content in process.files.items():
+            machine.put(content, path)
+        if process.ready_file:
+            machine.run(Command(("rm", "-f", process.ready_file))).check()
+        share = self._share(machine)
+        self._kubectl.apply([deployment(process, share)])
+
+    def state(self, machine: Machine, process: ProcessSpec) -> str:
+        """`starting`, `ready` (its ready file is there), `ended`, `failed`, or `absent`."""
+        return self.states(machine, (process,))[process.name]
+
+    def states(self, machine: Machine, processes: Sequence[ProcessSpec]) -> dict[str, str]:
+        """State by name of several on one machine, asked for at once."""
+        items = self._kubectl.get("deployments,pods", selector=f"{_ON}={machine.name}")
+        found = {process.name: pod_state(items, process.name) for process in processes}
+        files = {
+            process.ready_file: process.name
+            for process in processes
+            if process.ready_file and found[process.name] == "ready"
+        }
+        if files:
+            there = machine.run(Command(("stat", "--format=%n", *files))).text.splitlines()
+            found |= {name: "starting" for path, name in files.items() if path not in there}
+        return found
+
+    def stop(self, machine: Machine, process: ProcessSpec) -> None:
+        """Delete its Deployment, and wait until its pod is gone."""
+        self._delete(machine, f"{_NAME}={process.name},{_ON}={machine.name}")
+
+    def stop_all(
+        self,
+        machine: Machine,
+        processes: Sequence[ProcessSpec],  # noqa: ARG002  nobody else has our label
+    ) -> None:
+        """Delete everything of ours on the machine."""
+        self._delete(machine, f"{OURS},{_ON}={machine.name}")
+
+    def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:
+        """What it wrote, in all its lives, and what its pod waits for."""
+        del machine
+        selector = f"{_NAME}={process.name}"
+        last = f"--tail={lines or -1}"
+        found = []
+        for earlier in ("--previous", "--previous=false"):
+            told = self._kubectl.run("logs", f"--selector={selector}", last, earlier)
+            if told.exit_code == 0 and told.text:
+                found.append(told.text)
+        try:
+            pods = self._kubectl.get("pods", selector=selector)
+        except ContinuumError as error:
+            return "\n".join([*found, error.message])
+        return "\n".join([*found, *(reason for pod in pods for reason in reasons(pod))])
+
+    @cached_property
+    def _kubectl(self) -> Kubectl:
+        assert self.experiment is not None
+        control = self.experiment.control_machine
+        assert control is not None
+        return Kubectl(self.machines[control])
+
+    @cached_property
+    def _shares(self) -> dict[str, tuple[float, float]]:
+        assert self.experiment is not None
+        sizes = {
+            name: (tier.cores * tier.quota, tier.memory)
+            for group, tier in self.experiment.tiers.items()
+            for name in self.experiment.machine_names(group)
+        }
+        found = {}
+        for node in self._kubectl.get("nodes"):
+            name = node["metadata"]["name"]
+            if name in sizes:
+                offered = node["status"]["allocatable"]
+                cores, memory = sizes[name]
+                found[name] = (
+                    min(1.0, quantity(offered["cpu"]) / cores),
+                    min(1.0, quantity(offered["memory"]) / memory),
+                )
+        return found
+
+    def _share(self, machine: Machine) -> tuple[float, float]:
+        return self._shares.get(machine.name, (1.0, 1.0))
+
+    def _delete(self, machine: Machine, selector: str) -> None:
+        done = self._kubectl.run(
+            *("delete", "deployments,pods", f"--selector={selector}", "--ignore-not-found"),
+            *("--wait=true", f"--timeout={STOP_LIMIT:.0f}s"),
+            limit=2 * STOP_LIMIT,
+        )
+        if done.exit_code != 0:
+            # A machine that is gone never says that its pods have ended.
+            self._kubectl.run(
+                *("delete", "pods", f"--selector={selector}", "--ignore-not-found"),
+                *("--force", "--grace-period=0"),
+            ).check(f"pods on {machine.name} could not be deleted")
+
+
+def deployment(process: ProcessSpec, share: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:
+    """The object for a worker; a pure function.
+
+    Args:
+        process: the worker; its machine's name is the node's.
+        share: of its cores and of its memory, how much is asked of the scheduler: a machine may be
+            larger than what its host, or its own programs, leave it.
+    """
+    labels = {
+        _NAME: process.name,
+        "app.kubernetes.io/managed-by": "continuum",
+        _ON: process.machine,
+    }
+    folders = mounted_folders(process)
+    container = {
+        "name": "worker",
+        "image": process.image,
+        "imagePullPolicy": "IfNotPresent",
+        **({"command": list(process.arguments)} if process.arguments else {}),
+        "env": [{"name": name, "value": value} for name, value in process.environment.items()],
+        "workingDir": process.working_directory,
+        "resources": _resources(process, share),
+        "volumeMounts": [
+            {"name": f"folder-{number}", "mountPath": path}
+            for number, path in enumerate(folders, start=1)
+        ],
+    }
+    if process.port is not None:
+        container["ports"] = [{"containerPort": process.port, "hostPort": process.port}]
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": process.name, "namespace": "default", "labels": labels},
+        "spec": {
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": {_NAME: process.name}},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "nodeSelector": {"kubernetes.io/hostname": process.machine},
+                    # It stays where it is, also when its machine is not heard of for a while.
+                    "tolerations": [{"operator": "Exists", "effect": "NoExecute"}],
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "terminationGracePeriodSeconds": _STOP_SECONDS,
+                    "containers": [container],
+                    "volumes": [
+                        {
+                            "name": f"folder-{number}",
+                            "hostPath": {"path": path, "type": "DirectoryOrCreate"},
+                        }
+                        for number, path in enumerate(folders, start=1)
+                    ],
+                },
+            },
+        },
+    }
+
+
+def _resources(process: ProcessSpec, share: tuple[float, float]) -> dict[str, dict[str, str]]:
+    limits, requests = {}, {}
+    if process.cpu is not None:
+        limits["cpu"] = f"{max(1, round(process.cpu * 1000))}m"
+        requests["cpu"] = f"{max(1, math.floor(process.cpu * share[0] * 1000))}m"
+    if process.memory is not None:
+        limits["memory"] = str(process.memory)
+        requests["memory"] = str(math.floor(process.memory * share[1]))
+    return {"limits": limits, "requests": requests}
+
+
+def pod_state(items: Sequence[Mapping[str, Any]], name: str) -> str:
+    """How a worker is, by its Deployment and its pods; its ready file is not looked at."""
+    ours = [item for item in items if item["metadata"]["labels"].get(_NAME) == name]
+    pods = [
+        item
+        for item in ours
+        if item["kind"] == "Pod" and "deletionTimestamp" not in item["metadata"]
+    ]
+    if not any(item["kind"] == "Deployment" for item in ours):
+        return "absent"
+    containers = [status for pod in pods for status in pod["status"].get("containerStatuses", ())]
+    for status in containers:
+        past = status.get("lastState", {}).get("terminated") or status["state"].get("terminated")
+        if past is not None:
+            return "ended" if past["exitCode"] == 0 else "failed"
+    for status in containers:
+        if status["state"].get("waiting", {}).get("reason") in _HOPELESS:
+            return "failed"
+    return "ready" if any("running" in status["state"] for status in containers) else "starting"
+
+
+def reasons(pod: Mapping[str, Any]) -> list[str]:
+    """What a pod waits for, or ended of, in the cluster's own words."""
+    status = pod["status"]
+    found = [
+        f"{condition['reason']}: {condition['message']}"
+        for condition in status.get("conditions", ())
+        if condition["status"] == "False" and condition.get("message")
+    ]
+    for container in status.get("containerStatuses", ()):
+        for state in (container["state"], container.get("lastState", {})):
+            for what in ("waiting", "terminated"):
+                if what in state:
+                    told = state[what]
+                    code = f" (status {told['exitCode']})" if "exitCode" in told else ""
+                    found.append(f"{told.get('reason', what)}{code}: {told.get('message', '')}")
+    return found
+
+
+def quantity(text: str) -> float:
+    """A quantity as Kubernetes writes it: `1500m`, `2`, `512Mi`, `1e3`."""
+    units = {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+    units |= {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGT", start=1)}
+    for unit, factor in sorted(units.items(), key=lambda pair: -len(pair[0])):
+        if text.endswith(unit):
+            return float(text.removesuffix(unit)) * factor
+    return float(text)

@@ -1,0 +1,187 @@
+"""What kubeadm and kube-proxy are told, as their own configuration documents. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from continuum.images.containers import REPOSITORY
+from continuum.software.managers.kubernetes.network import BRIDGE
+
+RUNTIME = "unix:///run/containerd/containerd.sock"
+
+ADMIN = "/etc/kubernetes/admin.conf"
+"""The administrator's kubeconfig on the control machine."""
+
+PODS_LIMIT = 110
+"""Pods on one machine: Kubernetes' own default."""
+
+IGNORED_CHECKS = ("CRI", "FileExisting-crictl", "Mem", "NumCPU", "Swap", "SystemVerification")
+"""Preflight checks that ask for a host of its own; the checks of machines are ours."""
+
+_OLD_FORMAT = (1, 31)
+"""Before this version kubeadm reads v1beta3, whose arguments are no lists."""
+
+AUDIT_LOG = "/var/log/kubernetes/audit.log"
+AUDIT_POLICY = "/etc/kubernetes/audit-policy.json"
+
+
+def init_documents(  # noqa: PLR0913  one parameter for each thing that an experiment decides
+    *,
+    version: str,
+    etcd_version: str,
+    machine: str,
+    address: str,
+    names: tuple[str, ...],
+    services: str,
+    name_server: str,
+    alone: bool,
+    audit: bool,
+    internet: bool,
+) -> list[dict[str, Any]]:
+    """For `kubeadm init`, as (InitConfiguration, ClusterConfiguration, KubeletConfiguration).
+
+    Args:
+        version: of Kubernetes, as `v1.34.4`.
+        etcd_version: as `v3.6.8`.
+        machine: name of the control plane's.
+        address: of that machine.
+        names: more names and addresses that its certificate is for.
+        services: the block of services' addresses.
+        name_server: the address of the cluster's name server.
+        alone: there is no other machine, so that pods run beside the control plane.
+        internet: pods ask for names of other networks where their machine does.
+        audit: keep a log of requests at `AUDIT_LOG`, by the policy at `AUDIT_POLICY`.
+    """
+    api_server: dict[str, Any] = {"certSANs": list(names)}
+    if audit:
+        api_server |= {
+            "extraArgs": _arguments(
+                version,
+                {
+                    "audit-log-path": AUDIT_LOG,
+                    "audit-policy-file": AUDIT_POLICY,
+                    "audit-log-maxsize": "1024",
+                },
+            ),
+            "extraVolumes": [
+                _volume("audit-policy", AUDIT_POLICY, "File", read_only=True),
+                _volume("audit-log", AUDIT_LOG.rpartition("/")[0], "DirectoryOrCreate"),
+            ],
+        }
+    registration = _registration(version, machine, address)
+    if alone:
+        registration["taints"] = []
+    return [
+        {
+            "apiVersion": _api(version),
+            "kind": "InitConfiguration",
+            "localAPIEndpoint": {"advertiseAddress": address, "bindPort": 6443},
+            "nodeRegistration": registration,
+            "skipPhases": ["addon", "show-join-command"],
+        },
+        {
+            "apiVersion": _api(version),
+            "kind": "ClusterConfiguration",
+            "kubernetesVersion": version,
+            "imageRepository": REPOSITORY,
+            "networking": {"serviceSubnet": services, "dnsDomain": "cluster.local"},
+            "apiServer": api_server,
+            "etcd": {"local": {"imageTag": etcd_version}},
+            # Elliptic curves: made in milliseconds, where RSA keys take seconds of a small machine.
+            **({} if _is_old(version) else {"encryptionAlgorithm": "ECDSA-P256"}),
+        },
+        _kubelet(name_server, internet=internet),
+    ]
+
+
+def join_document(
+    *, version: str, machine: str, address: str, discovery: Mapping[str, Any]
+) -> dict[str, Any]:
+    """For `kubeadm join`; `discovery` is filled in when the control plane is there."""
+    return {
+        "apiVersion": _api(version),
+        "kind": "JoinConfiguration",
+        "discovery": {"bootstrapToken": dict(discovery)},
+        "nodeRegistration": _registration(version, machine, address),
+    }
+
+
+def proxy_document() -> dict[str, Any]:
+    """For kube-proxy, which leaves the host's tables of connections as they are."""
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": "/etc/kubernetes/kubelet.conf"},
+        "mode": "iptables",
+        "detectLocalMode": "BridgeInterface",
+        "detectLocal": {"bridgeInterface": BRIDGE},
+        "iptables": {"localhostNodePorts": False},
+        "conntrack": {
+            "maxPerCore": 0,
+            "min": 0,
+            "tcpCloseWaitTimeout": "0s",
+            "tcpEstablishedTimeout": "0s",
+        },
+        "oomScoreAdj": 0,
+    }
+
+
+def _kubelet(name_server: str, *, internet: bool) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "cgroupDriver": "cgroupfs",
+        "clusterDNS": [name_server],
+        "clusterDomain": "cluster.local",
+        "failSwapOn": False,
+        "maxPods": PODS_LIMIT,
+        "resolvConf": "/etc/resolv.conf" if internet else "",
+        # A container's kernel settings are the host's.
+        "featureGates": {"KubeletInUserNamespace": True},
+        # The host's memory and disk are shared; a machine's own limit ends what takes too much.
+        "evictionHard": {
+            "memory.available": "50Mi",
+            "nodefs.available": "1%",
+            "nodefs.inodesFree": "1%",
+            "imagefs.available": "1%",
+        },
+        "imageGCHighThresholdPercent": 100,
+        "serializeImagePulls": False,
+        "rotateCertificates": False,
+    }
+
+
+def _registration(version: str, machine: str, address: str) -> dict[str, Any]:
+    return {
+        "name": machine,
+        "criSocket": RUNTIME,
+        "imagePullPolicy": "Never",
+        "ignorePreflightErrors": list(IGNORED_CHECKS),
+        "kubeletExtraArgs": _arguments(version, {"node-ip": address}),
+    }
+
+
+def _arguments(version: str, arguments: Mapping[str, str]) -> object:
+    if _is_old(version):
+        return dict(arguments)
+    return [{"name": name, "value": value} for name, value in arguments.items()]
+
+
+def _volume(name: str, path: str, kind: str, *, read_only: bool = False) -> dict[str, Any]:
+    return {
+        "name": name,
+        "hostPath": path,
+        "mountPath": path,
+        "pathType": kind,
+        "readOnly": read_only,
+    }
+
+
+def _api(version: str) -> str:
+    return f"kubeadm.k8s.io/{'v1beta3' if _is_old(version) else 'v1beta4'}"
+
+
+def _is_old(version: str) -> bool:
+    major, minor, *_ = version.removeprefix("v").split(".")
+    return (int(major), int(minor)) < _OLD_FORMAT

@@ -1,0 +1,204 @@
+"""The resource manager `kubernetes`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from continuum.errors import ContinuumError
+from continuum.machine import Command
+from continuum.software.configure import ROLES
+from continuum.software.contract import ResourceManager, RolePlay
+from continuum.software.managers.kubernetes import addons, kubeadm, network
+from continuum.software.managers.kubernetes.install import NODE_FILE, Versions, node_steps
+from continuum.software.managers.kubernetes.kubectl import Kubectl
+
+if TYPE_CHECKING:
+    from continuum.experiment.model import Experiment
+    from continuum.images.recipe import InstallStep
+    from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
+    from continuum.machine import Machine
+
+_LOG_LINES = 15
+
+
+class Kubernetes(ResourceManager):
+    """One control plane and its workers, by kubeadm."""
+
+    name: ClassVar[str] = "kubernetes"
+
+    def skip(self, experiment: Experiment) -> str | None:
+        """It needs machines, and workers beside its control plane when there is a benchmark."""
+        if not experiment.node_machines:
+            return "it needs a machine for its control plane"
+        if experiment.benchmark is not None and not experiment.worker_machines:
+            return (
+                f'tier "{experiment.worker_tier}" has no machine for workers beside the control '
+                f"plane, {experiment.control_machine}"
+            )
+        return None
+
+    def install(self, experiment: Experiment) -> tuple[InstallStep, ...]:
+        """Programs and images of the version that the experiment asks for."""
+        return node_steps(_versions(experiment))
+
+    @property
+    def execution_models(self) -> tuple[str, ...]:
+        """Pods; and processes beside them."""
+        return ("container", "process")
+
+    def configure(self, experiment: Experiment, plan: InfrastructurePlan) -> tuple[RolePlay, ...]:
+        """All machines as nodes; then the control plane; then the others join."""
+        control = self.control_machine(experiment)
+        assert control is not None
+        nodes = [spec for spec in plan.machines if spec.name in self.nodes(experiment)]
+        versions = _versions(experiment)
+        return (
+            node_play(nodes),
+            self._control_play(experiment, plan, versions, nodes),
+            *(
+                RolePlay(
+                    "kubernetes_worker",
+                    tuple(spec.name for spec in nodes if spec.name != control),
+                    ROLES,
+                    variables={"kubernetes_worker_control": control},
+                    per_machine={
+                        spec.name: {
+                            "kubernetes_worker_join": kubeadm.join_document(
+                                version=versions.kubernetes,
+                                machine=spec.name,
+                                address=spec.address,
+                                discovery={},
+                            )
+                        }
+                        for spec in nodes
+                        if spec.name != control
+                    },
+                ),
+            )
+            * (len(nodes) > 1),
+        )
+
+    def _control_play(
+        self,
+        experiment: Experiment,
+        plan: InfrastructurePlan,
+        versions: Versions,
+        nodes: list[MachineSpec],
+    ) -> RolePlay:
+        control = next(spec for spec in nodes if spec.name == self.control_machine(experiment))
+        services = network.service_block(plan.network.block)
+        documents = kubeadm.init_documents(
+            version=versions.kubernetes,
+            etcd_version=versions.etcd,
+            machine=control.name,
+            address=control.address,
+            names=("localhost", "127.0.0.1", control.address, control.name),
+            services=str(services),
+            name_server=network.name_server(services),
+            alone=len(nodes) == 1,
+            audit=False,
+            internet=plan.network.internet,
+        )
+        manifests = addons.manifests(
+            image=versions.image("coredns").reference,
+            name_server=network.name_server(services),
+            machines={spec.name: spec.address for spec in plan.machines},
+            internet=plan.network.internet,
+        )
+        return RolePlay(
+            "kubernetes_control",
+            (control.name,),
+            ROLES,
+            variables={
+                "kubernetes_control_documents": documents,
+                "kubernetes_control_manifests": manifests,
+                "kubernetes_control_address": control.address,
+                "kubernetes_control_nodes": [spec.name for spec in nodes],
+            },
+        )
+
+    def nodes(self, experiment: Experiment) -> tuple[str, ...]:
+        """Names of the machines that kubeadm makes nodes."""
+        return experiment.node_machines
+
+    def control_machine(self, experiment: Experiment) -> str | None:
+        """The control plane's."""
+        return experiment.control_machine
+
+    def missing(self, experiment: Experiment, machines: Mapping[str, Machine]) -> list[str]:
+        """Nodes that are not Ready, and the name server."""
+        control = self.control_machine(experiment)
+        assert control is not None
+        try:
+            items = Kubectl(machines[control]).get("nodes,deployments", namespace="kube-system")
+        except ContinuumError as error:
+            return [f"the control plane: {error.output or error.message}".strip()[:300]]
+        return missing_of(items, experiment.node_machines)
+
+    def log(self, experiment: Experiment, machines: Mapping[str, Machine]) -> str:
+        """The kubelets' last lines on these machines, the control plane's own first."""
+        found = []
+        for name in self.nodes(experiment):
+            if name in machines:
+                lines = machines[name].run(
+                    Command(
+                        (
+                            *("journalctl", "--no-pager", "--output=cat", "--unit=kubelet"),
+                            f"--lines={_LOG_LINES}",
+                        )
+                    )
+                )
+                found.append(f"{name}: kubelet\n{lines.last_output}")
+        return "\n".join(found)
+
+    def keep(self, experiment: Experiment, machines: Mapping[str, Machine]) -> Mapping[str, bytes]:
+        """The administrator's kubeconfig."""
+        control = self.control_machine(experiment)
+        assert control is not None
+        return {"kubeconfig": machines[control].get(kubeadm.ADMIN)}
+
+
+def node_play(nodes: list[MachineSpec]) -> RolePlay:
+    """What every node must know before it joins: its size and its pods' addresses."""
+    told = {}
+    for spec in nodes:
+        assert spec.pods is not None
+        told[spec.name] = {
+            "kubernetes_node_about": {
+                "cores": spec.cores * spec.quota,
+                "memory": spec.memory,
+                "cni": {
+                    "path": network.CNI_FILE,
+                    "content": network.cni_configuration(spec.pods),
+                },
+            }
+        }
+    return RolePlay(
+        "kubernetes_node",
+        tuple(spec.name for spec in nodes),
+        ROLES,
+        variables={"kubernetes_node_file": NODE_FILE},
+        per_machine=told,
+    )
+
+
+def missing_of(items: list[dict[str, Any]], nodes: tuple[str, ...]) -> list[str]:
+    """What of a cluster's nodes and deployments is not as it should be."""
+    ready = {
+        item["metadata"]["name"]
+        for item in items
+        if item["kind"] == "Node"
+        for condition in item["status"].get("conditions", ())
+        if condition["type"] == "Ready" and condition["status"] == "True"
+    }
+    missing = [f"node {name}" for name in nodes if name not in ready]
+    names = [item for item in items if item["kind"] == "Deployment"]
+    if not any(item["status"].get("availableReplicas") for item in names):
+        missing.append("the cluster's name server")
+    return missing
+
+
+def _versions(experiment: Experiment) -> Versions:
+    software = experiment.software
+    return Versions.of(software.kubernetes.version if software else None)
