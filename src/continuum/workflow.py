@@ -30,7 +30,7 @@ from continuum.errors import (
     StepFailed,
     UsageError,
 )
-from continuum.images.recipe import Recipe
+from continuum.images.recipe import ContainerImages, Recipe
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure import configure as infrastructure_configure
 from continuum.infrastructure import execute as infrastructure_execute
@@ -234,6 +234,8 @@ def _recipe(
         steps += software_configure.install_steps(experiment, services)
     if application is not None:
         steps += application.install()
+        if experiment.software is not None and experiment.software.execution_model == "container":
+            steps.append(ContainerImages((application.container_image(),)))
     return Recipe.collect(steps)
 
 

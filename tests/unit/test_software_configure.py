@@ -53,7 +53,8 @@ class Picky(ResourceManager):
     def skip(self, experiment: Experiment) -> str | None:
         return "too many machines" if experiment.machine_count > 3 else None
 
-    def install(self) -> tuple[InstallStep, ...]:
+    def install(self, experiment: Experiment) -> tuple[InstallStep, ...]:
+        del experiment
         return (DebianPackages(("picky",)),)
 
     def configure(self, experiment: Experiment, plan: InfrastructurePlan) -> tuple[RolePlay, ...]:

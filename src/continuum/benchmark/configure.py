@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from continuum.benchmark.contract import (
@@ -80,16 +80,20 @@ def configure(
         )
         for repetition in range(1, benchmark.repetitions + 1)
     )
+    software = experiment.software
+    in_containers = software is not None and software.execution_model == "container"
+    image = application.container_image().reference if workers and in_containers else ""
     return BenchmarkPlan(
         workers=tuple(
-            (
-                worker,
-                application.worker(worker, tuple(e for e in endpoints if e.worker == worker)),
-            )
+            (worker, replace(application.worker(worker, _answered(endpoints, worker)), image=image))
             for worker in workers
         ),
         repetitions=repetitions,
     )
+
+
+def _answered(endpoints: tuple[Endpoint, ...], worker: Worker) -> tuple[Endpoint, ...]:
+    return tuple(endpoint for endpoint in endpoints if endpoint.worker == worker)
 
 
 def _workers(experiment: Experiment, specs: dict[str, MachineSpec]) -> tuple[Worker, ...]:

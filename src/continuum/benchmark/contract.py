@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from continuum.benchmark.statistics import Quantity
     from continuum.events import Step
     from continuum.experiment.model import Experiment
+    from continuum.images.containers import ContainerImage
     from continuum.images.recipe import InstallStep
     from continuum.infrastructure.plan import InfrastructurePlan
 
@@ -99,6 +100,18 @@ class Application(ABC):
     @abstractmethod
     def install(self) -> tuple[InstallStep, ...]:
         """Steps for the machine image."""
+
+    def container_image(self) -> ContainerImage:
+        """What its worker runs in with the execution model `container`.
+
+        By default the same programs as in a machine, from the same install steps.
+        """
+        from continuum.images import containers, oci  # noqa: PLC0415  only where it is needed
+        from continuum.images.recipe import Recipe  # noqa: PLC0415
+        from continuum.images.runtime import runtime_tree  # noqa: PLC0415
+
+        recipe = Recipe.collect([runtime_tree(), *self.install()])
+        return containers.of_recipe(self.name.replace("_", "-"), recipe, oci.Config())
 
     def services(self, experiment: Experiment) -> tuple[str, ...]:
         """Services that every worker machine needs."""

@@ -8,7 +8,7 @@ killed, is removed before the next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from continuum.errors import StepFailed
@@ -24,9 +24,9 @@ from continuum.machine import Command
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.mounts import mounted_folders
 from continuum.software.execution_models.process import (
-    QUOTA_PERIOD_MICROSECONDS,
+    QUOTA_PERIOD_MILLISECONDS,
     Process,
-    UnitDetails,
+    Program,
     unit_name,
 )
 
@@ -87,16 +87,15 @@ class PlainContainer(Process):
         self._runtime.prepare(machine, process.image)
         super().start(machine, process)
 
-    def details(self, process: ProcessSpec) -> UnitDetails:
-        """The client as the unit's program; the container goes when the client does."""
+    def program(self, process: ProcessSpec) -> Program:
+        """The runtime's client; the container goes when the client does."""
         name = unit_name(process).removesuffix(".service")
-        remove = self._runtime.remove(name)
         folders = mounted_folders(process)
-        return UnitDetails(
+        return Program(
             arguments=self._runtime.run(name, process),
+            properties={"Wants": self._runtime.unit, "After": self._runtime.unit},
             before=((("/bin/mkdir", "-p", *folders),) if folders else ()),
-            cleanup=remove,
-            after=self._runtime.unit,
+            cleanup=self._runtime.remove(name),
         )
 
 
@@ -113,7 +112,7 @@ class _Containerd:
         arguments = ["/usr/bin/ctr", f"--namespace={NAMESPACE}", "run", "--rm", "--net-host"]
         if process.cpu is not None:
             arguments += [
-                f"--cpu-period={QUOTA_PERIOD_MICROSECONDS}",
+                f"--cpu-period={_PERIOD}",
                 f"--cpu-quota={_quota(process.cpu)}",
             ]
         if process.memory is not None:
@@ -178,7 +177,7 @@ class _Docker:
         arguments += [f"--name={name}", "--log-driver=none"]
         if process.cpu is not None:
             arguments += [
-                f"--cpu-period={QUOTA_PERIOD_MICROSECONDS}",
+                f"--cpu-period={_PERIOD}",
                 f"--cpu-quota={_quota(process.cpu)}",
             ]
         if process.memory is not None:
@@ -204,8 +203,9 @@ class _Docker:
 
 _RUNTIMES: dict[str, _Runtime] = {"containerd": _Containerd(), "docker": _Docker()}
 _INIT_INSIDE = "/continuum-init"
+_PERIOD = QUOTA_PERIOD_MILLISECONDS * 1000
 
 
 def _quota(cores: float) -> int:
     """Microseconds of each period; the kernel takes no less than a thousand."""
-    return max(1000, round(cores * QUOTA_PERIOD_MICROSECONDS))
+    return max(1000, round(cores * _PERIOD))

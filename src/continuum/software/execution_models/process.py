@@ -6,8 +6,8 @@ that ended well stays `active (exited)`, one that did not stays `failed`, until 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from continuum.images.recipe import InstallStep
     from continuum.machine import Machine
 
-QUOTA_PERIOD_MICROSECONDS = 20_000
+QUOTA_PERIOD_MILLISECONDS = 20
 """Short, so that a process that has used up its share does not stand still for long."""
 
 _PREFIX = "continuum-"
@@ -27,20 +27,22 @@ _STOP_SECONDS = 5
 
 
 @dataclass(frozen=True)
-class UnitDetails:
-    """How a unit's program differs from the process itself, for models that wrap it.
+class Program:
+    """What a unit runs: the process itself, or what runs it elsewhere.
 
     Attributes:
-        arguments: what the unit runs in the process's place, under limits of its own.
+        arguments: program and arguments.
+        environment: variables added to its own.
+        properties: of its unit.
         before: commands before it, in this order.
-        cleanup: commands that may fail, before it and after its end.
-        after: a unit that must be up first.
+        cleanup: commands before it and after its end, which may fail.
     """
 
     arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
     before: tuple[tuple[str, ...], ...] = ()
     cleanup: tuple[tuple[str, ...], ...] = ()
-    after: str = ""
 
 
 class Process(ExecutionModel):
@@ -63,7 +65,7 @@ class Process(ExecutionModel):
             machine.put(content, path)
         if process.output:
             machine.put(b"", process.output)
-        command = Command(systemd_run(process, self.details(process)))
+        command = Command(systemd_run(process, self.program(process)))
         result = machine.run(command)
         if result.exit_code != 0:
             # Mostly because a unit of that name is there, if only as the memory of a failure.
@@ -78,9 +80,9 @@ class Process(ExecutionModel):
                 "cgroup controllers cpu and memory?",
             )
 
-    def details(self, process: ProcessSpec) -> UnitDetails | None:
-        """What the unit runs instead of the process itself; None: the process itself."""
-        del process
+    def program(self, process: ProcessSpec) -> Program:
+        """What the process's unit runs."""
+        return the_process_itself(process)
 
     def state(self, machine: Machine, process: ProcessSpec) -> str:
         """`starting`, `ready` (its ready file is there), `ended`, `failed`, or `absent`."""
@@ -153,31 +155,39 @@ def unit_name(process: ProcessSpec) -> str:
     return f"{_PREFIX}{process.name}.service"
 
 
-def systemd_run(process: ProcessSpec, details: UnitDetails | None = None) -> tuple[str, ...]:
+def the_process_itself(process: ProcessSpec) -> Program:
+    """Its own program, with systemd's limits."""
+    properties = {"WorkingDirectory": process.working_directory}
+    if process.cpu is not None:
+        properties["CPUQuota"] = f"{process.cpu * 100:.2f}%"
+        properties["CPUQuotaPeriodSec"] = f"{QUOTA_PERIOD_MILLISECONDS}ms"
+    if process.memory is not None:
+        properties["MemoryMax"] = str(process.memory)
+        properties["MemorySwapMax"] = "0"
+    return Program(process.arguments, process.environment, properties)
+
+
+def systemd_run(process: ProcessSpec, program: Program | None = None) -> tuple[str, ...]:
     """The command that starts a process; it returns as soon as the program has been executed.
 
-    A limit that the machine cannot enforce makes it fail.
+    A limit that the machine cannot enforce makes it fail. `program` is the process itself when
+    None.
     """
-    wrapped = details is not None
-    details = details or UnitDetails(process.arguments)
+    program = program or the_process_itself(process)
     properties = {
         "Type": "exec",
         "RemainAfterExit": "yes",
         "TimeoutStopSec": f"{_STOP_SECONDS}s",
+        **program.properties,
     }
-    if not wrapped:
-        properties["WorkingDirectory"] = process.working_directory
-        properties |= _limits(process)
-    if details.after:
-        properties |= {"Wants": details.after, "After": details.after}
     if process.output:
         properties["StandardOutput"] = f"truncate:{process.output}"
         properties["StandardError"] = "journal"
-    before = list(details.before)
+    before = list(program.before)
     if process.ready_file:
         before.append(("/bin/mkdir", "-p", str(PurePosixPath(process.ready_file).parent)))
         before.append(("/bin/rm", "-f", process.ready_file))
-    cleanup = [f"-{_words(words)}" for words in details.cleanup]
+    cleanup = [f"-{_words(words)}" for words in program.cleanup]
     return (
         "systemd-run",
         "--quiet",
@@ -188,25 +198,11 @@ def systemd_run(process: ProcessSpec, details: UnitDetails | None = None) -> tup
         *(f"--property=ExecStartPre={command}" for command in cleanup),
         *(f"--property=ExecStartPre={_words(words)}" for words in before),
         *(f"--property=ExecStopPost={command}" for command in cleanup),
-        *(
-            f"--setenv={name}={value}"
-            for name, value in ({} if wrapped else process.environment).items()
-        ),
+        *(f"--setenv={name}={value}" for name, value in program.environment.items()),
         "--",
         # systemd would put variables of the environment into the arguments.
-        *(argument.replace("$", "$$") for argument in details.arguments),
+        *(argument.replace("$", "$$") for argument in program.arguments),
     )
-
-
-def _limits(process: ProcessSpec) -> dict[str, str]:
-    limits = {}
-    if process.cpu is not None:
-        limits["CPUQuota"] = f"{process.cpu * 100:.2f}%"
-        limits["CPUQuotaPeriodSec"] = f"{QUOTA_PERIOD_MICROSECONDS}us"
-    if process.memory is not None:
-        limits["MemoryMax"] = str(process.memory)
-        limits["MemorySwapMax"] = "0"
-    return limits
 
 
 def _asserted(process: ProcessSpec) -> list[str]:

@@ -41,6 +41,12 @@ class EmptySettings(PluginSettings):
         "all of its containers; `file`: a file for each pod, in one call; `call`: a call for each "
         "pod.",
     )
+    pods: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Pods on all machines together; absent: `workers_per_machine` on each.",
+    )
     timeout: PositiveSeconds | None = Field(
         default=None,
         description="After this, from the last call on, a pod that is not ready counts as lost; "
@@ -74,7 +80,13 @@ class Empty(Driven):
             return f"its pods need a cluster: set software.manager to {managers}"
         if not experiment.worker_machines:
             return "there is no machine for pods beside the control plane"
-        return capacity.problem(experiment, settings.deployment)
+        if settings.pods is not None and settings.deployment == "container":
+            return "`pods` is for one container in each: leave it out with deployment = container"
+        assert experiment.benchmark is not None
+        each = experiment.benchmark.workers_per_machine
+        if settings.pods is not None:
+            each = -(-settings.pods // len(experiment.worker_machines))
+        return capacity.problem(experiment, each, in_one_pod=settings.deployment == "container")
 
     def install(self) -> tuple[InstallStep, ...]:
         """What notes resources and makes calls, and the pods' image."""
@@ -91,10 +103,13 @@ class Empty(Driven):
         assert benchmark is not None
         assert control is not None
         workers = experiment.worker_machines
+        whole = self._settings.deployment == "container"
+        pods = self._settings.pods or benchmark.workers_per_machine * len(workers)
         wish = Wish(
             deployment=self._settings.deployment,
             machines=workers,
-            each=benchmark.workers_per_machine,
+            pods=len(workers) if whole else pods,
+            containers=benchmark.workers_per_machine if whole else 1,
             image=self.container_image().reference,
             sleep=self._settings.sleep_time,
             cpu=benchmark.worker_cpu,

@@ -23,16 +23,16 @@ CONTAINERS_LIMIT = 500
 """Containers of one pod: the object that names them all must stay well below a request's size."""
 
 
-def problem(experiment: Experiment, deployment: str) -> str | None:
-    """Why the nodes cannot hold what is asked for; None when they can."""
+def problem(experiment: Experiment, each: int, *, in_one_pod: bool) -> str | None:
+    """Why a machine cannot hold so many containers, each in a pod or all in one; None if it can."""
     benchmark = experiment.benchmark
     assert benchmark is not None
-    tier, each = experiment.tiers[experiment.worker_tier], benchmark.workers_per_machine
-    pods = 1 if deployment == "container" else each
-    noun = "containers" if deployment == "container" else "pods"
+    tier = experiment.tiers[experiment.worker_tier]
+    pods = 1 if in_one_pod else each
+    noun = "containers" if in_one_pod else "pods"
     if pods > PODS_LIMIT:
         return f"{each} pods on each machine; a node carries at most {PODS_LIMIT}"
-    if each > CONTAINERS_LIMIT and deployment == "container":
+    if in_one_pod and each > CONTAINERS_LIMIT:
         return f"{each} containers in one pod; at most {CONTAINERS_LIMIT}"
     if benchmark.worker_cpu is not None:
         cores = tier.cores * tier.quota

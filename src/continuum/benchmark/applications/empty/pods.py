@@ -31,7 +31,8 @@ class Wish:
 
     Attributes:
         machines: nodes that are to carry them.
-        each: pods on each of these; containers, where `deployment` is `container`.
+        pods: how many, on all of these.
+        containers: in each pod; more than one only where `deployment` is `container`.
         image: reference of the container image.
         sleep: seconds for which a container lives.
         cpu, memory: cores and bytes that a container may use, None without a limit.
@@ -41,7 +42,8 @@ class Wish:
 
     deployment: Deployment
     machines: tuple[str, ...]
-    each: int
+    pods: int
+    containers: int
     image: str
     sleep: float
     cpu: float | None = None
@@ -52,7 +54,7 @@ class Wish:
     @property
     def total(self) -> int:
         """Rows of samples: pods, or containers."""
-        return self.each * len(self.machines)
+        return self.pods * self.containers
 
     @property
     def noun(self) -> str:
@@ -85,14 +87,24 @@ def ask(wish: Wish, repetition: int) -> Asked:
     """The objects and calls of one repetition; names tell repetitions apart."""
     name = f"empty-{repetition}"
     if wish.deployment in ("pod", "container"):
-        whole = wish.deployment == "container"
-        pods = len(wish.machines) if whole else wish.total
-        job = _job(name, pods, _spec(wish, wish.each if whole else 1, apart=whole))
+        job = _job(name, wish.pods, _spec(wish, apart=wish.deployment == "container"))
         return Asked({f"{name}.json": _text(job)}, (f"{name}.json",))
-    digits = len(str(wish.total))
-    names = tuple(f"{name}-{number:0{digits}}" for number in range(1, wish.total + 1))
-    files = {f"{pod}.json": _text(_pod(pod, _spec(wish, 1))) for pod in names}
+    names = tuple(f"{name}-{number}" for number in numbers(wish.pods))
+    files = {f"{pod}.json": _text(_pod(pod, _spec(wish))) for pod in names}
     return Asked(files, tuple(files) if wish.deployment == "call" else ("",), names)
+
+
+def container_names(wish: Wish) -> tuple[str, ...]:
+    """Of the containers of one pod."""
+    if wish.containers == 1:
+        return ("empty",)
+    return tuple(f"empty-{number}" for number in numbers(wish.containers))
+
+
+def numbers(count: int) -> list[str]:
+    """From 1 on, all with as many digits, so that names sort as numbers do."""
+    digits = len(str(count))
+    return [f"{number:0{digits}}" for number in range(1, count + 1)]
 
 
 def namespace() -> dict[str, Any]:
@@ -124,21 +136,20 @@ def _pod(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _spec(wish: Wish, containers: int, *, apart: bool = False) -> dict[str, Any]:
-    digits = len(str(containers))
+def _spec(wish: Wish, *, apart: bool = False) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
         # The first process of a container passes over a request to end.
         "terminationGracePeriodSeconds": 1,
         "containers": [
             {
-                "name": f"empty-{number:0{digits}}" if containers > 1 else "empty",
+                "name": name,
                 "image": wish.image,
                 "imagePullPolicy": "Never",
                 "command": [BUSYBOX, "sleep", f"{wish.sleep:g}"],
                 **_resources(wish),
             }
-            for number in range(1, containers + 1)
+            for name in container_names(wish)
         ],
     }
     if wish.pinned:

@@ -8,7 +8,7 @@ from typing import Any
 
 from continuum.benchmark.applications.empty.audit_log import PodLife
 from continuum.benchmark.applications.empty.containerd_log import NodeLife
-from continuum.benchmark.applications.empty.pods import Asked, Wish
+from continuum.benchmark.applications.empty.pods import Asked, Wish, container_names
 
 STEPS = ("created_ns", "scheduled_ns", "sandbox_ns", "started_ns", "ready_ns")
 """Columns of a row, in the order in which they come to pass."""
@@ -57,14 +57,9 @@ def places(wish: Wish, asked: Asked, pods: Mapping[str, PodLife]) -> list[Place]
             Place(name, "empty", number if each_own else 0)
             for number, name in enumerate(asked.pods)
         ]
-    containers = wish.each if wish.deployment == "container" else 1
-    digits = len(str(containers))
-    names = [f"empty-{number:0{digits}}" for number in range(1, containers + 1)]
-    names = names if containers > 1 else ["empty"]
-    known = [name for name, life in pods.items() if life.created is not None]
-    wanted = wish.total // containers
-    found: list[str | None] = [*known[:wanted], *[None] * max(0, wanted - len(known))]
-    return [Place(pod, name, 0) for pod in found for name in names]
+    known = [name for name, life in pods.items() if life.created is not None][: wish.pods]
+    found = [*known, *[None] * (wish.pods - len(known))]
+    return [Place(pod, name, 0) for pod in found for name in container_names(wish)]
 
 
 def is_over(place: Place, pods: Mapping[str, PodLife]) -> bool:
