@@ -1,8 +1,10 @@
 """Make a machine ready to be a node, before its kubelet starts.
 
-    python3 -m continuum_runtime.cluster_node NODE ENVIRONMENT
+    python3 cluster_node.py --keep NODE < FILE
+    python3 cluster_node.py NODE ENVIRONMENT
 
-NODE is a file of JSON: `cores` (a number) and `memory` (bytes) that the machine may use, and `cni`
+The first keeps what it reads as NODE, and says "changed" where it differs from what was there.
+The second carries it out: NODE is a file of JSON: `cores` (a number) and `memory` (bytes) that the machine may use, and `cni`
 with the `path` and the `content` of its pods' network. ENVIRONMENT is written as a file of
 variables for systemd.
 
@@ -16,7 +18,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 
 def reserved(cores: float, memory: int, host_cores: int, host_memory: int) -> dict[str, str]:
@@ -38,19 +39,24 @@ def seen_memory(text: str) -> int:
     raise ValueError("/proc/meminfo tells no MemTotal")
 
 
-def write_network(path: Path, content: Any) -> None:  # noqa: ANN401  whatever JSON holds
-    """Write the configuration of the pods' network where it differs.
+def write_where_it_differs(path: Path, text: str) -> bool:
+    """Write a file, unless it is so already; True when it was not.
 
-    In place: containerd 1.6 takes no notice of a file that is moved there.
+    In place: containerd 1.6 takes no notice of a file that is moved into the folder that it watches.
     """
-    text = json.dumps(content, indent=1) + "\n"
-    if not path.exists() or path.read_text() != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    if path.exists() and path.read_text() == text:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return True
 
 
 def main(arguments: list[str]) -> None:
     """Read what the machine is, write what its kubelet and its containerd are told."""
+    if arguments[0] == "--keep":
+        if write_where_it_differs(Path(arguments[1]), sys.stdin.read()):
+            sys.stdout.write("changed\n")
+        return
     node_file, environment = map(Path, arguments)
     node = json.loads(node_file.read_text())
     missing = reserved(
@@ -62,7 +68,8 @@ def main(arguments: list[str]) -> None:
     told = ",".join(f"{name}={value}" for name, value in missing.items())
     environment.parent.mkdir(parents=True, exist_ok=True)
     environment.write_text(f"KUBELET_SIZE_ARGS=--system-reserved={told}\n" if told else "")
-    write_network(Path(node["cni"]["path"]), node["cni"]["content"])
+    network = json.dumps(node["cni"]["content"], indent=1) + "\n"
+    write_where_it_differs(Path(node["cni"]["path"]), network)
 
 
 if __name__ == "__main__":

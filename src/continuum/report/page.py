@@ -15,7 +15,7 @@ from continuum import folders
 from continuum.benchmark.results import REPORT_FILE, Results, Run
 from continuum.experiment.units import show_bytes
 from continuum.report import format as show
-from continuum.report import plots, table, topology
+from continuum.report import plots, pods, table, topology
 from continuum.report.files import write_plots
 
 if TYPE_CHECKING:
@@ -67,11 +67,16 @@ def write_report(folder: Path) -> Path:
 def draw(results: Results) -> dict[str, Markup]:
     """Every drawing of the page by its name; empty where there is nothing to draw."""
     run, samples = results.run, results.samples
-    taken = samples is not None and samples.num_rows > 0
-    return {
+    found = {
+        **dict.fromkeys(("breakdown", "distribution", "timeline", *pods.DRAWINGS), Markup()),
         "topology": topology.draw(run, results.links),
-        "breakdown": plots.breakdown(run),
         "links": plots.links(results.links),
+    }
+    if pods.are_samples(samples):
+        return found | pods.draw(run, samples, results.resources)
+    taken = samples is not None and samples.num_rows > 0
+    return found | {
+        "breakdown": plots.breakdown(run),
         "distribution": plots.distribution(samples) if taken else Markup(),
         "timeline": plots.timeline(samples) if taken else Markup(),
     }
@@ -93,10 +98,13 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         when=show.moment(run.started),
         lasted=show.lasted(run.started, run.finished),
         place=_place(run),
-        cards=_cards(run),
+        cards=_cards(results),
         drawings=drawings,
         statistics=table.summary_table(run),
-        outcome=table.outcome(run.all) if run.all else "",
+        outcome=table.outcome(run.all, run.noun) if run.all else "",
+        pods=pods.are_samples(results.samples),
+        nodes=pods.node_rows(run),
+        node_columns=pods.node_columns(run),
         clock_note=table.clock_note(run),
         endpoints=table.group_rows(run.groups("endpoint")),
         workers=table.group_rows(table.workers(run)),
@@ -149,8 +157,11 @@ def _place(run: Run) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _cards(run: Run) -> list[Card]:
+def _cards(results: Results) -> list[Card]:
     """The figures that a person looks for first."""
+    run = results.run
+    if pods.are_samples(results.samples):
+        return [Card(*each) for each in pods.cards(run, results.samples)]
     group = run.all
     if group is None:
         return []

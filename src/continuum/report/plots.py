@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _SIZE = (5.2, 3.2)
 """Inches, of 72 points; small, so that text stays readable on a narrow screen."""
 
-_COLOURS = {
+COLOURS = {
     "text": "#010101",
     "muted": "#020202",
     "grid": "#030303",
@@ -52,7 +52,7 @@ _COLOURS = {
 }
 """Stand-ins for variables of the page's style sheet."""
 
-_SERIES = tuple(_COLOURS[f"s{number}"] for number in range(1, 7))
+SERIES = tuple(COLOURS[f"s{number}"] for number in range(1, 7))
 _STAGES = (
     ("late_ms", "s6"),
     ("preparation_ms", "s3"),
@@ -75,17 +75,17 @@ def distribution(samples: pa.Table) -> Markup:
     if latency.size == 0:
         return Markup()
     names = sorted(set(endpoint.tolist()))
-    with _plot("distribution") as (figure, finish):
+    with plot("distribution") as (figure, finish):
         axes = figure.add_subplot()
         if 1 < len(names) <= _MOST_SERIES:
-            for name, colour in zip(names, _SERIES, strict=False):
-                _cumulative(axes, latency[endpoint == name], colour, _label(name))
+            for name, colour in zip(names, SERIES, strict=False):
+                _cumulative(axes, latency[endpoint == name], colour, shortened(name))
             axes.legend(loc="lower right")
         else:
-            _cumulative(axes, latency, _SERIES[0], "all")
+            _cumulative(axes, latency, SERIES[0], "all")
         for percentile, side in ((50, "center"), (95, "right"), (99, "left")):
             value = float(np.percentile(latency, percentile))
-            axes.axvline(value, color=_COLOURS["muted"], linewidth=0.7, linestyle=(0, (3, 3)))
+            axes.axvline(value, color=COLOURS["muted"], linewidth=0.7, linestyle=(0, (3, 3)))
             axes.annotate(
                 f"p{percentile}",
                 (value, 1.0),
@@ -94,7 +94,7 @@ def distribution(samples: pa.Table) -> Markup:
                 textcoords="offset points",
                 ha=side,
                 fontsize=8,
-                color=_COLOURS["muted"],
+                color=COLOURS["muted"],
             )
         _perhaps_logarithmic(axes, "x", latency)
         axes.set_ylim(0, 1.0)
@@ -113,7 +113,7 @@ def timeline(samples: pa.Table) -> Markup:
     at, edges = _places(samples)
     warm = samples["warmup"].to_numpy()
     shown = (status == "ok") & ~np.isnan(latency) & ~np.isnan(at)
-    with _plot("timeline") as (figure, finish):
+    with plot("timeline") as (figure, finish):
         axes = figure.add_subplot()
         _repetitions(axes, edges, at, warm)
         endpoint = samples["endpoint"].to_numpy()
@@ -132,9 +132,9 @@ def timeline(samples: pa.Table) -> Markup:
                         marker="o",
                         markersize=2.6,
                         markeredgewidth=0,
-                        color=_SERIES[index],
+                        color=SERIES[index],
                         alpha=alpha,
-                        label=_label(name) if few and alpha > 0.5 and shown.any() else None,
+                        label=shortened(name) if few and alpha > 0.5 and shown.any() else None,
                     )
         if shown.any():
             _perhaps_logarithmic(axes, "y", latency[shown])
@@ -156,7 +156,9 @@ def breakdown(run: Run) -> Markup:
     if everything is None or everything.statistic("latency_ms") is None:
         return Markup()
     bars = [
-        _Bar("measured" if group.kind == "all" else _label(group.name), stages, latency.mean.value)
+        _Bar(
+            "measured" if group.kind == "all" else shortened(group.name), stages, latency.mean.value
+        )
         for group in (everything, *run.groups("endpoint"))
         if (stages := _stages(group)) and (latency := group.statistic("latency_ms")) is not None
     ]
@@ -204,7 +206,7 @@ def links(table: pa.Table | None) -> Markup:
         return Markup()
     ways = list(dict.fromkeys((row["from_tier"], row["to_tier"]) for row in rows))[:_MOST_WAYS]
     height = max(1.5, 0.8 + 0.27 * len(ways))
-    with _plot("links", height=height) as (figure, finish):
+    with plot("links", height=height) as (figure, finish):
         grid = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
         for axes, (name, title) in zip(grid, quantities, strict=True):
             for place, way in enumerate(ways):
@@ -221,7 +223,7 @@ def links(table: pa.Table | None) -> Markup:
             axes.autoscale(enable=True, axis="x")
             axes.set_xlim(left=0)
             axes.grid(visible=False, axis="y")
-        grid[0].set_yticks(range(len(ways)), [_label(f"{a} → {b}") for a, b in ways])
+        grid[0].set_yticks(range(len(ways)), [shortened(f"{a} → {b}") for a, b in ways])
         grid[0].set_ylim(len(ways) - 0.4, -0.6)
         return finish()
 
@@ -290,10 +292,10 @@ def _repetitions(
         inside = warm & (at >= first) & (at <= last)
         if inside.any():
             axes.axvspan(
-                first, float(at[inside].max()), color=_COLOURS["grid"], alpha=0.55, linewidth=0
+                first, float(at[inside].max()), color=COLOURS["grid"], alpha=0.55, linewidth=0
             )
         if len(edges) > 1:
-            axes.axvline(first, color=_COLOURS["grid"], linewidth=0.8)
+            axes.axvline(first, color=COLOURS["grid"], linewidth=0.8)
             if len(edges) <= _MOST_REPETITIONS:
                 axes.annotate(
                     f"{number}",
@@ -302,7 +304,7 @@ def _repetitions(
                     xytext=(3, -9),
                     textcoords="offset points",
                     fontsize=8,
-                    color=_COLOURS["muted"],
+                    color=COLOURS["muted"],
                 )
 
 
@@ -319,7 +321,7 @@ def _bands(axes: Axes, at: Floats, latency: Floats) -> None:
         low.append(five)
         mid.append(fifty)
         high.append(rest)
-    colour = _SERIES[0]
+    colour = SERIES[0]
     axes.fill_between(middles, low, high, color=colour, alpha=0.25, linewidth=0, label="5 … 95 %")
     axes.plot(middles, mid, color=colour, linewidth=1.3, label="median")
 
@@ -344,14 +346,14 @@ def _unanswered(axes: Axes, at: Floats, status: NDArray[Any]) -> None:
                 marker=marker,
                 markersize=4.5,
                 markeredgewidth=1.2,
-                color=_COLOURS[colour],
+                color=COLOURS[colour],
                 label=f"{word} ({int(np.count_nonzero(here))})",
             )
 
 
 def _stacked(bars: list[_Bar]) -> Markup:
     height = 1.25 + 0.34 * len(bars)
-    with _plot("breakdown", height=height) as (figure, finish):
+    with plot("breakdown", height=height) as (figure, finish):
         axes = figure.add_subplot()
         places = np.arange(len(bars))
         left = np.zeros(len(bars))
@@ -364,8 +366,8 @@ def _stacked(bars: list[_Bar]) -> Markup:
                 widths,
                 left=left,
                 height=0.62,
-                color=_COLOURS[colour],
-                edgecolor=_COLOURS["surface"],
+                color=COLOURS[colour],
+                edgecolor=COLOURS["surface"],
                 linewidth=0.8,
                 label=LABELS[name],
             )
@@ -378,7 +380,7 @@ def _stacked(bars: list[_Bar]) -> Markup:
                 textcoords="offset points",
                 va="center",
                 fontsize=9,
-                color=_COLOURS["text"],
+                color=COLOURS["text"],
             )
         axes.set_yticks(places, [bar.label for bar in bars])
         axes.set_ylim(len(bars) - 0.5, -0.5)
@@ -396,12 +398,12 @@ def _asked_and_measured(axes: Axes, place: int, rows: list[dict[str, Any]]) -> N
             2 * tolerance,
             left=asked - tolerance,
             height=0.56,
-            color=_COLOURS["grid"],
+            color=COLOURS["grid"],
             linewidth=0,
             zorder=1,
         )
         axes.vlines(
-            asked, place - 0.28, place + 0.28, color=_COLOURS["muted"], linewidth=1.4, zorder=2
+            asked, place - 0.28, place + 0.28, color=COLOURS["muted"], linewidth=1.4, zorder=2
         )
     for ok, colour in ((True, "good"), (False, "bad")):
         found = [row["measured"] for row in rows if row["ok"] is ok and row["measured"] is not None]
@@ -413,20 +415,20 @@ def _asked_and_measured(axes: Axes, place: int, rows: list[dict[str, Any]]) -> N
             marker="o",
             markersize=5,
             markeredgewidth=0.8,
-            markeredgecolor=_COLOURS["surface"],
-            color=_COLOURS[colour],
+            markeredgecolor=COLOURS["surface"],
+            color=COLOURS[colour],
             zorder=3,
         )
 
 
-def _label(name: object) -> str:
+def shortened(name: object) -> str:
     """A name that the font can draw, and no longer than an axis has room for."""
     text = "".join(each if each.isprintable() and ord(each) < 0x2200 else "?" for each in str(name))
     return text if len(text) <= 24 else f"{text[:23]}…"
 
 
 @contextmanager
-def _plot(name: str, *, height: float = _SIZE[1]) -> Iterator[tuple[Figure, Callable[[], Markup]]]:
+def plot(name: str, *, height: float = _SIZE[1]) -> Iterator[tuple[Figure, Callable[[], Markup]]]:
     """An empty figure in the page's style, and the function that makes SVG of it."""
     # Fonts are looked up once for all and kept with our own cache, not in another folder of HOME.
     if "MPLCONFIGDIR" not in os.environ:
@@ -448,7 +450,7 @@ def _plot(name: str, *, height: float = _SIZE[1]) -> Iterator[tuple[Figure, Call
 
 
 def _style(name: str) -> dict[Any, Any]:
-    text, muted, grid = (_COLOURS[key] for key in ("text", "muted", "grid"))
+    text, muted, grid = (COLOURS[key] for key in ("text", "muted", "grid"))
     return {
         "svg.fonttype": "none",
         "svg.hashsalt": name,
@@ -486,7 +488,7 @@ def _for_the_page(svg: str, name: str) -> Markup:
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", body)
-    for variable, stand_in in _COLOURS.items():
+    for variable, stand_in in COLOURS.items():
         body = body.replace(stand_in, f"var(--{variable})")
     body = re.sub(r"font: (?:\d+ )?([\d.]+)px [^;\"]*", r"font-size: \1px", body)
     body = re.sub(r'<svg (.*?)width="[^"]*pt" height="[^"]*pt"', r"<svg \1", body, count=1)

@@ -157,9 +157,10 @@ def link_columns(rows: list[LinkRow]) -> list[tuple[str, str, str]]:
     ]
 
 
-def outcome(group: Group) -> str:
-    """How the requests ended, in words."""
-    parts = [f"{group.ok:,} of {group.samples:,} requests answered"]
+def outcome(group: Group, noun: str = "request") -> str:
+    """How the samples ended, in words; `noun` is what one of them is."""
+    done = "answered" if noun == "request" else "ready"
+    parts = [f"{group.ok:,} of {group.samples:,} {noun}s {done}"]
     parts += [
         f"{count:,} {word}"
         for count, word in ((group.lost, "lost"), (group.timeout, "too late"))
@@ -198,7 +199,7 @@ def _statistic_row(statistic: Statistic) -> StatisticRow:
     unit, scale = _unit(statistic)
     return StatisticRow(
         quantity=statistic.quantity,
-        label=LABELS.get(statistic.quantity, statistic.quantity),
+        label=statistic.label or LABELS.get(statistic.quantity, statistic.quantity),
         unit=unit,
         n=statistic.n,
         mean=_cell(statistic.mean, scale),

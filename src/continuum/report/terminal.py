@@ -53,6 +53,8 @@ def _benchmark(run: Run) -> list[RenderableType]:
         ("endpoint", run.groups("endpoint")),
         ("worker", rows_of.workers(run)),
     ):
+        if run.noun != "request":
+            break  # The report tells of each node.
         if len(groups) > 1:
             parts += [Text(""), _groups(title, rows_of.group_rows(groups[:_MOST_GROUPS]))]
         if len(groups) > _MOST_GROUPS:
@@ -60,7 +62,7 @@ def _benchmark(run: Run) -> list[RenderableType]:
     expected = rows_of.expectation_rows(run.expectation, "all")
     if expected:
         parts += [Text(""), _expectation(expected)]
-    parts += [Text(""), Text(f"{rows_of.outcome(run.all)}.")]
+    parts += [Text(""), Text(f"{rows_of.outcome(run.all, run.noun)}.")]
     if rows_of.clock_note(run):
         parts.append(_plain(rows_of.clock_note(run)))
     if run.all.judged:

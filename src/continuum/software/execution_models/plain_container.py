@@ -2,8 +2,8 @@
 
 A systemd unit runs `ctr` or `docker` in the foreground, so that state, log and end are the unit's.
 The container has the machine's network and sees the worker's own folders; its limits are those of
-the process model, enforced on the container. What an earlier start left, because its client was
-killed, is removed before the next.
+the process model, enforced on the container. Each start has a container of its own, which is
+removed when its unit ends, however that comes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from continuum.software.execution_models.process import (
     QUOTA_PERIOD_MILLISECONDS,
     Process,
     Program,
+    literally,
     unit_name,
 )
 
@@ -50,7 +51,7 @@ class _Runtime(Protocol):
 
     def run(self, name: str, process: ProcessSpec) -> tuple[str, ...]: ...
 
-    def remove(self, name: str) -> tuple[tuple[str, ...], ...]: ...
+    def remove(self, name: str) -> tuple[str, ...]: ...
 
 
 class PlainContainer(Process):
@@ -89,14 +90,30 @@ class PlainContainer(Process):
 
     def program(self, process: ProcessSpec) -> Program:
         """The runtime's client; the container goes when the client does."""
-        name = unit_name(process).removesuffix(".service")
-        folders = mounted_folders(process)
+        # Filled in by systemd, with a number of its own for every start.
+        name = f"{unit_name(process).removesuffix('.service')}-${{INVOCATION_ID}}"
+        folders = tuple(map(literally, mounted_folders(process)))
         return Program(
-            arguments=self._runtime.run(name, process),
+            arguments=tuple(_literally(word, name) for word in self._runtime.run(name, process)),
             properties={"Wants": self._runtime.unit, "After": self._runtime.unit},
             before=((("/bin/mkdir", "-p", *folders),) if folders else ()),
-            cleanup=self._runtime.remove(name),
+            afterwards=(
+                "/usr/bin/python3",
+                "-I",
+                "-S",
+                "-c",
+                _QUIETLY,
+                *self._runtime.remove(name),
+            ),
         )
+
+
+# Where all is well there is nothing to remove any more, and the worker's log is no place to say so.
+_QUIETLY = """\
+import subprocess, sys
+for command in sys.argv[1:]:
+    subprocess.run(command.split(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+"""
 
 
 class _Containerd:
@@ -109,7 +126,7 @@ class _Containerd:
         """Nothing: a missing image is in the client's own words."""
 
     def run(self, name: str, process: ProcessSpec) -> tuple[str, ...]:
-        arguments = ["/usr/bin/ctr", f"--namespace={NAMESPACE}", "run", "--rm", "--net-host"]
+        arguments = [_CTR, f"--namespace={NAMESPACE}", "run", "--rm", "--net-host"]
         if process.cpu is not None:
             arguments += [
                 f"--cpu-period={_PERIOD}",
@@ -137,13 +154,9 @@ class _Containerd:
             *program,
         )
 
-    def remove(self, name: str) -> tuple[tuple[str, ...], ...]:
-        client = ("/usr/bin/ctr", f"--namespace={NAMESPACE}")
-        return (
-            (*client, "tasks", "delete", "--force", name),
-            (*client, "containers", "delete", name),
-            (*client, "snapshots", "delete", name),
-        )
+    def remove(self, name: str) -> tuple[str, ...]:
+        what = ("tasks delete --force", "containers delete", "snapshots delete")
+        return tuple(f"{_CTR} --namespace={NAMESPACE} {each} {name}" for each in what)
 
 
 class _Docker:
@@ -164,7 +177,7 @@ class _Docker:
         archive = f"/var/lib/docker/continuum-{image.rpartition(':')[2]}.tar"
         # Several workers may need it at once.
         alone = ("flock", f"{archive}.lock")
-        export = ("/usr/bin/ctr", f"--namespace={NAMESPACE}", "images", "export", archive, image)
+        export = (_CTR, f"--namespace={NAMESPACE}", "images", "export", archive, image)
         load = (DOCKER, "load", "--quiet", f"--input={archive}")
         for command in ((*alone, *export), (*alone, *load)):
             machine.run(Command(command, timeout=LOAD_LIMIT)).check(
@@ -197,13 +210,19 @@ class _Docker:
             *others,
         )
 
-    def remove(self, name: str) -> tuple[tuple[str, ...], ...]:
-        return ((DOCKER, "rm", "--force", name),)
+    def remove(self, name: str) -> tuple[str, ...]:
+        return (f"{DOCKER} rm --force {name}",)
 
 
 _RUNTIMES: dict[str, _Runtime] = {"containerd": _Containerd(), "docker": _Docker()}
+_CTR = "/usr/bin/ctr"
 _INIT_INSIDE = "/continuum-init"
 _PERIOD = QUOTA_PERIOD_MILLISECONDS * 1000
+
+
+def _literally(word: str, but: str) -> str:
+    """Nothing in the word is for systemd to fill in, but this."""
+    return but.join(map(literally, word.split(but)))
 
 
 def _quota(cores: float) -> int:

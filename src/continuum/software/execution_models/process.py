@@ -31,18 +31,18 @@ class Program:
     """What a unit runs: the process itself, or what runs it elsewhere.
 
     Attributes:
-        arguments: program and arguments.
+        arguments: program and arguments; systemd fills in ${variables}, here and in commands.
         environment: variables added to its own.
         properties: of its unit.
         before: commands before it, in this order.
-        cleanup: commands before it and after its end, which may fail.
+        afterwards: a command after its end, however that came; it may fail.
     """
 
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     properties: Mapping[str, str] = field(default_factory=dict)
     before: tuple[tuple[str, ...], ...] = ()
-    cleanup: tuple[tuple[str, ...], ...] = ()
+    afterwards: tuple[str, ...] = ()
 
 
 class Process(ExecutionModel):
@@ -164,7 +164,7 @@ def the_process_itself(process: ProcessSpec) -> Program:
     if process.memory is not None:
         properties["MemoryMax"] = str(process.memory)
         properties["MemorySwapMax"] = "0"
-    return Program(process.arguments, process.environment, properties)
+    return Program(tuple(map(literally, process.arguments)), process.environment, properties)
 
 
 def systemd_run(process: ProcessSpec, program: Program | None = None) -> tuple[str, ...]:
@@ -185,9 +185,10 @@ def systemd_run(process: ProcessSpec, program: Program | None = None) -> tuple[s
         properties["StandardError"] = "journal"
     before = list(program.before)
     if process.ready_file:
-        before.append(("/bin/mkdir", "-p", str(PurePosixPath(process.ready_file).parent)))
-        before.append(("/bin/rm", "-f", process.ready_file))
-    cleanup = [f"-{_words(words)}" for words in program.cleanup]
+        ready = PurePosixPath(literally(process.ready_file))
+        before.append(("/bin/mkdir", "-p", str(ready.parent)))
+        before.append(("/bin/rm", "-f", str(ready)))
+    afterwards = (f"-{_words(program.afterwards)}",) if program.afterwards else ()
     return (
         "systemd-run",
         "--quiet",
@@ -195,14 +196,17 @@ def systemd_run(process: ProcessSpec, program: Program | None = None) -> tuple[s
         f"--description=Continuum: {process.name}",
         *(f"--property={name}={value}" for name, value in properties.items()),
         *(f"--property=AssertControlGroupController={name}" for name in _asserted(process)),
-        *(f"--property=ExecStartPre={command}" for command in cleanup),
         *(f"--property=ExecStartPre={_words(words)}" for words in before),
-        *(f"--property=ExecStopPost={command}" for command in cleanup),
+        *(f"--property=ExecStopPost={command}" for command in afterwards),
         *(f"--setenv={name}={value}" for name, value in program.environment.items()),
         "--",
-        # systemd would put variables of the environment into the arguments.
-        *(argument.replace("$", "$$") for argument in program.arguments),
+        *program.arguments,
     )
+
+
+def literally(argument: str) -> str:
+    """For systemd, which would put variables of the environment into the arguments."""
+    return argument.replace("$", "$$")
 
 
 def _asserted(process: ProcessSpec) -> list[str]:
@@ -215,7 +219,7 @@ def _words(words: tuple[str, ...]) -> str:
 
 
 def _quoted(word: str) -> str:
-    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+AUDITED = frozenset({"empty"})
+"""Applications that read the log."""
+
 NAMESPACE = "continuum-pods"
 """Where the pods are that the control plane's own benchmark asks for."""
 

@@ -33,6 +33,8 @@ STATIC_PODS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 NODE_FILE = "/etc/kubernetes/continuum-node.json"
 """What `continuum_runtime.cluster_node` reads on each node."""
 
+NODE_PROGRAM = f"{RUNTIME_FOLDER}/continuum_runtime/cluster_node.py"
+
 _BIN = "usr/local/bin"
 _PROXY_FILE = "/etc/kubernetes/kube-proxy.json"
 
@@ -60,11 +62,10 @@ ConditionPathExists=/var/lib/kubelet/config.yaml
 StartLimitIntervalSec=0
 
 [Service]
-Environment=PYTHONPATH={RUNTIME_FOLDER}
 EnvironmentFile=-/run/continuum/kubelet.environment
 EnvironmentFile=-/var/lib/kubelet/kubeadm-flags.env
 ExecStartPre=/sbin/sysctl --quiet --load=/etc/kubernetes/sysctl.conf
-ExecStartPre=/usr/bin/python3 -m continuum_runtime.cluster_node {NODE_FILE} /run/continuum/kubelet.environment
+ExecStartPre=/usr/bin/python3 {NODE_PROGRAM} {NODE_FILE} /run/continuum/kubelet.environment
 ExecStart=/usr/local/bin/kubelet --bootstrap-kubeconfig=/etc/kubernetes/bootstrap-kubelet.conf \
 --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml \
 $KUBELET_KUBEADM_ARGS $KUBELET_SIZE_ARGS

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from continuum.images.containers import REPOSITORY
@@ -12,6 +13,9 @@ RUNTIME = "unix:///run/containerd/containerd.sock"
 
 ADMIN = "/etc/kubernetes/admin.conf"
 """The administrator's kubeconfig on the control machine."""
+
+MARK = "/etc/kubernetes/continuum-initialised"
+"""A file that is there when the control plane is whole."""
 
 PODS_LIMIT = 110
 """Pods on one machine: Kubernetes' own default."""
@@ -79,6 +83,7 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
             "localAPIEndpoint": {"advertiseAddress": address, "bindPort": 6443},
             "nodeRegistration": registration,
             "skipPhases": ["addon", "show-join-command"],
+            **_timeouts(version),
         },
         {
             "apiVersion": _api(version),
@@ -87,12 +92,20 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
             "imageRepository": REPOSITORY,
             "networking": {"serviceSubnet": services, "dnsDomain": "cluster.local"},
             "apiServer": api_server,
+            # There is one of each: it has nobody to wait for.
+            "controllerManager": {"extraArgs": _arguments(version, {"leader-elect": "false"})},
+            "scheduler": {"extraArgs": _arguments(version, {"leader-elect": "false"})},
             "etcd": {"local": {"imageTag": etcd_version}},
             # Elliptic curves: made in milliseconds, where RSA keys take seconds of a small machine.
             **({} if _is_old(version) else {"encryptionAlgorithm": "ECDSA-P256"}),
         },
         _kubelet(name_server, internet=internet),
     ]
+
+
+def as_text(documents: Sequence[Mapping[str, Any]]) -> str:
+    """Documents in one text, as kubeadm reads them: JSON is YAML."""
+    return "---\n".join(json.dumps(each, indent=1) + "\n" for each in documents)
 
 
 def join_document(
@@ -103,6 +116,7 @@ def join_document(
         "apiVersion": _api(version),
         "kind": "JoinConfiguration",
         "discovery": {"bootstrapToken": dict(discovery)},
+        **_timeouts(version),
         "nodeRegistration": _registration(version, machine, address),
     }
 
@@ -159,6 +173,20 @@ def _registration(version: str, machine: str, address: str) -> dict[str, Any]:
         "imagePullPolicy": "Never",
         "ignorePreflightErrors": list(IGNORED_CHECKS),
         "kubeletExtraArgs": _arguments(version, {"node-ip": address}),
+    }
+
+
+def _timeouts(version: str) -> dict[str, Any]:
+    """Shorter than kubeadm's 4 to 5 minutes: what is not there by then does not come."""
+    if _is_old(version):
+        return {}
+    return {
+        "timeouts": {
+            "controlPlaneComponentHealthCheck": "1m30s",
+            "discovery": "1m0s",
+            "kubeletHealthCheck": "1m0s",
+            "tlsBootstrap": "1m0s",
+        }
     }
 
 

@@ -10,7 +10,13 @@ from continuum.machine import Command
 from continuum.software.configure import ROLES
 from continuum.software.contract import ResourceManager, RolePlay
 from continuum.software.managers.kubernetes import addons, kubeadm, network
-from continuum.software.managers.kubernetes.install import NODE_FILE, Versions, node_steps
+from continuum.software.managers.kubernetes.audit import AUDITED
+from continuum.software.managers.kubernetes.install import (
+    NODE_FILE,
+    NODE_PROGRAM,
+    Versions,
+    node_steps,
+)
 from continuum.software.managers.kubernetes.kubectl import Kubectl
 
 if TYPE_CHECKING:
@@ -54,14 +60,17 @@ class Kubernetes(ResourceManager):
         nodes = [spec for spec in plan.machines if spec.name in self.nodes(experiment)]
         versions = _versions(experiment)
         return (
-            node_play(nodes),
+            node_play(nodes, audited=control if is_audited(experiment) else ""),
             self._control_play(experiment, plan, versions, nodes),
             *(
                 RolePlay(
                     "kubernetes_worker",
                     tuple(spec.name for spec in nodes if spec.name != control),
                     ROLES,
-                    variables={"kubernetes_worker_control": control},
+                    variables={
+                        "kubernetes_worker_control": control,
+                        "kubernetes_worker_runtime": kubeadm.RUNTIME,
+                    },
                     per_machine={
                         spec.name: {
                             "kubernetes_worker_join": kubeadm.join_document(
@@ -97,7 +106,7 @@ class Kubernetes(ResourceManager):
             services=str(services),
             name_server=network.name_server(services),
             alone=len(nodes) == 1,
-            audit=False,
+            audit=is_audited(experiment),
             internet=plan.network.internet,
         )
         manifests = addons.manifests(
@@ -111,10 +120,12 @@ class Kubernetes(ResourceManager):
             (control.name,),
             ROLES,
             variables={
-                "kubernetes_control_documents": documents,
+                "kubernetes_control_admin": kubeadm.ADMIN,
+                "kubernetes_control_documents": kubeadm.as_text(documents),
                 "kubernetes_control_manifests": manifests,
-                "kubernetes_control_address": control.address,
+                "kubernetes_control_mark": kubeadm.MARK,
                 "kubernetes_control_nodes": [spec.name for spec in nodes],
+                "kubernetes_control_runtime": kubeadm.RUNTIME,
             },
         )
 
@@ -159,8 +170,11 @@ class Kubernetes(ResourceManager):
         return {"kubeconfig": machines[control].get(kubeadm.ADMIN)}
 
 
-def node_play(nodes: list[MachineSpec]) -> RolePlay:
-    """What every node must know before it joins: its size and its pods' addresses."""
+def node_play(nodes: list[MachineSpec], *, audited: str = "") -> RolePlay:
+    """What every node must know before it joins: its size and its pods' addresses.
+
+    `audited` is the machine whose API server keeps a log of requests, "" for none.
+    """
     told = {}
     for spec in nodes:
         assert spec.pods is not None
@@ -178,9 +192,14 @@ def node_play(nodes: list[MachineSpec]) -> RolePlay:
         "kubernetes_node",
         tuple(spec.name for spec in nodes),
         ROLES,
-        variables={"kubernetes_node_file": NODE_FILE},
+        variables={"kubernetes_node_file": NODE_FILE, "kubernetes_node_program": NODE_PROGRAM},
         per_machine=told,
     )
+
+
+def is_audited(experiment: Experiment) -> bool:
+    """Whether the API server keeps a log of requests: where the cluster itself is measured."""
+    return experiment.benchmark is not None and experiment.benchmark.application in AUDITED
 
 
 def missing_of(items: list[dict[str, Any]], nodes: tuple[str, ...]) -> list[str]:
