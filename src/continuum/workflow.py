@@ -37,6 +37,7 @@ from continuum.infrastructure import execute as infrastructure_execute
 from continuum.infrastructure.configure import Change, Surroundings
 from continuum.software import configure as software_configure
 from continuum.software import execute as software_execute
+from continuum.software.contract import KUBECONFIG
 
 if TYPE_CHECKING:
     from continuum.benchmark.configure import BenchmarkPlan
@@ -262,6 +263,8 @@ def _changing(deployment: Deployment) -> Iterator[None]:
 
 def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     deployment, provider = todo.deployment, todo.provider
+    if not recreate:
+        _refuse_to_break_a_cluster(todo)
     for remark in todo.remarks if todo.changes else ():
         events.note(remark)
     for change in () if todo.first else todo.changes:
@@ -270,6 +273,7 @@ def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     deployment.save_experiment(todo.experiment)
     if recreate:
         provider.destroy(deployment)
+        (deployment.folder / KUBECONFIG).unlink(missing_ok=True)
     machines = infrastructure_execute.execute(
         deployment, todo.infrastructure, todo.recipe, provider, events
     )
@@ -290,6 +294,29 @@ def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     if changed and not changes:
         changes.append(Change("update", "links", "they were not in force"))
     return Up(todo, tuple(machines), tuple(changes))
+
+
+def _refuse_to_break_a_cluster(todo: Plan) -> None:
+    """A machine that is replaced takes what it is in the cluster along: that has to be asked for.
+
+    Raises:
+        UsageError: machines of a cluster that has been up would be replaced.
+    """
+    if not todo.experiment.in_a_cluster or not (todo.deployment.folder / KUBECONFIG).exists():
+        return
+    control = todo.experiment.control_machine
+    lost = [
+        change
+        for change in todo.changes
+        if change.action == "replace" or (change.action, change.what) == ("create", control)
+    ]
+    if lost:
+        raise UsageError(
+            f"{len(lost)} machines of a cluster would be replaced, and what runs on them lost",
+            where=f'deployment "{todo.deployment.name}"',
+            output="\n".join(map(str, lost)),
+            hint="continuum up --recreate FILE makes the whole deployment anew",
+        )
 
 
 def _remove_of_another_provider(todo: Plan, events: Events) -> None:

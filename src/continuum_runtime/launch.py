@@ -1,7 +1,7 @@
 """Runs a program that knows nothing of the files by which the benchmark talks to processes.
 
 Started as `python3 -m continuum_runtime.launch CONFIG`; CONFIG is a JSON file with the fields of
-`Config`. For an endpoint it makes the file `ready`, waits for the file `start`, and then runs the
+`Config`. For an endpoint it waits for its worker if it is told to, makes the file `ready`, waits for the file `start`, and then runs the
 program with the time of the first request in its environment and its standard output in
 `samples.jsonl`; a program that does not end in time is ended. For a worker it runs the program at
 once, and makes `ready` when the program can take requests.
@@ -59,8 +59,9 @@ class Config:
         arguments: program and arguments.
         executable: files to make executable first.
         load: of an endpoint; None for a worker.
-        ready: of a worker: `started`, `file` (it makes the file `ready` itself) or `port`.
-        port: on which a worker listens, for `port`.
+        ready: of a worker: `started`, `file` (it makes the file `ready` itself) or `port`. Of an
+            endpoint: `port` when it has to wait until its worker listens.
+        port: on which the worker listens, for `port`.
         address: on which it listens.
     """
 
@@ -141,6 +142,21 @@ def run_worker(config: Config) -> int:
     return _as_exit(status)
 
 
+def _await_worker(config: Config, limit: float) -> bool:
+    """Wait until the worker listens; whether it did within so many seconds."""
+    deadline = time.monotonic() + limit
+    told = False
+    while not listens(config.address, config.port):
+        if not told:
+            place = f"{config.address} port {config.port}"
+            print(f"the worker takes no connections on {place} yet", file=sys.stderr, flush=True)
+            told = True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
 def run_endpoint(config: Config, load: Load) -> int:
     """Run an endpoint from its start to its end; returns its status."""
     folder = Path(config.folder)
@@ -148,6 +164,8 @@ def run_endpoint(config: Config, load: Load) -> int:
     output = os.open(
         folder / SAMPLES_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644
     )
+    if config.ready == "port" and not _await_worker(config, load.start_timeout):
+        return 1
     announce_ready(folder)
     schedule = Schedule(
         await_start(folder, load.start_timeout),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import io
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -182,13 +183,15 @@ def test_every_key_has_a_place(values: dict[str, Any]) -> None:
         max_size=15,
     )
 )
+@example(["provider = \r0"])
 @example(["[a]", "x = 1", "", "  y", "z : 2"])
 def test_ini_is_read_as_configparser_reads_it(lines: list[str]) -> None:
     text = "\n".join(["[infrastructure]", *lines])
     parser = configparser.RawConfigParser(default_section="\0none")
     found = cfg.scan(text)
     try:
-        parser.read_string(text)
+        # As from a file: however its lines end.
+        parser.read_file(io.StringIO(text, newline=None))
     except configparser.DuplicateOptionError:
         return
     except configparser.Error:

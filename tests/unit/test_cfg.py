@@ -246,7 +246,6 @@ def test_kata_is_valid_but_not_runnable() -> None:
     loaded = read(text, provider="lxc")
     assert loaded.not_runnable == (
         'manager "kube_kata" (Kata containers on Kubernetes) is not part of this version',
-        'execution model "container" (workers in containers) is not part of this version',
         'application "empty_kata" (Kata containers that do nothing) is not part of this version',
         "runtime kata-qemu (Kata containers) is not part of this version",
     )

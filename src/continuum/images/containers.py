@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,20 +37,20 @@ class ContainerImage:
     Attributes:
         title: what it is, as `etcd v3.6.8`.
         name: with the hash of what decides its content as its tag.
-        config: how it starts.
-        layers: writes them into a folder, the lowest first, and tells how far it is; called when
-            the image is not in the cache.
+        inputs: what decides its content beside its name, as JSON has it.
+        write: writes its archive to the first path, with the second one, a folder, for what it
+            needs meanwhile, and tells how far it is; called when it is not in the cache.
     """
 
     title: str
     name: oci.Name
-    config: oci.Config
-    layers: Callable[[Path, Progress], Sequence[oci.Layer]]
+    inputs: Any
+    write: Callable[[Path, Path, Progress], oci.Image]
 
     @property
     def key(self) -> str:
         """Its folder in the cache of images."""
-        return f"container-{fingerprint(_LAYOUT, asdict(self.name), asdict(self.config))}"
+        return f"container-{fingerprint(_LAYOUT, asdict(self.name), self.inputs)}"
 
     @property
     def reference(self) -> str:
@@ -62,12 +62,13 @@ def of_files(
     title: str, name: oci.Name, files: Callable[[], Mapping[str, oci.File]], config: oci.Config
 ) -> ContainerImage:
     """An image of single files in one layer; `files` is called when they are needed."""
-    return ContainerImage(
-        title,
-        name,
-        config,
-        lambda folder, _: (oci.layer_of_files(files(), folder / "layer.tar"),),
-    )
+
+    def write(target: Path, work: Path, progress: Progress) -> oci.Image:
+        del progress
+        layer = oci.layer_of_files(files(), work / "layer.tar")
+        return oci.write(target, name, [layer], config)
+
+    return ContainerImage(title, name, asdict(config), write)
 
 
 def of_recipe(name: str, recipe: Recipe, config: oci.Config) -> ContainerImage:
@@ -83,23 +84,22 @@ def of_recipe(name: str, recipe: Recipe, config: oci.Config) -> ContainerImage:
     content = replace(recipe, container_images=(), boots=False)
     environment = {"PYTHONPATH": f"{RUNTIME_FOLDER}:{PYTHON_FOLDER}", **config.environment}
 
-    def write(folder: Path, progress: Progress) -> list[oci.Layer]:
+    whole = oci.Name(f"{REPOSITORY}/{name}", fingerprint(_LAYOUT, build.fingerprint_of(content)))
+    config = replace(config, environment=environment, architecture=architecture())
+
+    def write(target: Path, work: Path, progress: Progress) -> oci.Image:
         def tell(event: Event) -> None:
             if isinstance(event, StepProgress):
                 progress(event.detail, event.fraction)
 
         built = build.build(content, Events([tell]))
-        return [
-            oci.layer_of_folder(path, folder / f"layer-{number}.tar", keep=_wanted)
+        layers = [
+            oci.layer_of_folder(path, work / f"layer-{number}.tar", keep=_wanted)
             for number, path in enumerate(reversed(built.layers))
         ]
+        return oci.write(target, whole, layers, config)
 
-    return ContainerImage(
-        name,
-        oci.Name(f"{REPOSITORY}/{name}", fingerprint(_LAYOUT, build.fingerprint_of(content))),
-        replace(config, environment=environment, architecture=architecture()),
-        write,
-    )
+    return ContainerImage(name, whole, asdict(config), write)
 
 
 def archive(image: ContainerImage, progress: Progress) -> oci.Image:
@@ -108,7 +108,7 @@ def archive(image: ContainerImage, progress: Progress) -> oci.Image:
     def make(root: Path, tell: Progress) -> dict[str, Any]:
         tell(f"writing {image.reference}", None)
         work = folders.make_folder(root.parent / "layers")
-        written = oci.write(root / _ARCHIVE, image.name, image.layers(work, tell), image.config)
+        written = image.write(root / _ARCHIVE, work, tell)
         folders.remove_tree(work)
         return {"name": written.name, "digest": written.digest}
 

@@ -63,13 +63,18 @@ class Name:
 
 @dataclass(frozen=True)
 class Config:
-    """How a container of the image starts, unless it is told otherwise."""
+    """How a container of the image starts, unless it is told otherwise.
+
+    `user` is "" for root, or as `1000:1000`; `stop_signal` is "" for SIGTERM, or as `SIGINT`.
+    """
 
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     working_directory: str = "/"
     architecture: str = "amd64"
+    user: str = ""
+    stop_signal: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,18 @@ def layer_of_folder(
     def fill(tar: _Writer) -> None:
         for path in _walk(root, keep):
             tar.add_as_it_is(root, path)
+
+    return _written(target, fill)
+
+
+def layer_of_members(
+    members: Iterable[tuple[tarfile.TarInfo, IO[bytes] | None]], target: Path
+) -> Layer:
+    """A layer of entries of other tar files, with their content."""
+
+    def fill(tar: _Writer) -> None:
+        for member, content in members:
+            tar.add_member(member, content)
 
     return _written(target, fill)
 
@@ -177,6 +194,8 @@ def _config(layers: Sequence[Layer], config: Config) -> dict[str, Any]:
             "Cmd": list(config.command),
             "Env": [f"{key}={value}" for key, value in environment.items()],
             "WorkingDir": config.working_directory,
+            **({"User": config.user} if config.user else {}),
+            **({"StopSignal": config.stop_signal} if config.stop_signal else {}),
         },
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer.digest}" for layer in layers]},
         "history": [{"created": "1970-01-01T00:00:00Z"} for _ in layers],
@@ -251,6 +270,9 @@ class _Writer:
         with file.content.open("rb") as content:
             member.size = os.fstat(content.fileno()).st_size
             self._tar.addfile(member, content)
+
+    def add_member(self, member: tarfile.TarInfo, content: IO[bytes] | None) -> None:
+        self._tar.addfile(member, content)
 
     def add_as_it_is(self, root: Path, path: str) -> None:
         whole = root / path

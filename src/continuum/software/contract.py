@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from continuum.machine import Machine
 
 
+KUBECONFIG = "kubeconfig"
+"""In a deployment's folder, once its cluster has been up: how `kubectl` reaches it."""
+
+
 @dataclass(frozen=True)
 class RolePlay:
     """One role on some machines.

@@ -180,13 +180,6 @@ class CommandApplication(Application):
     def worker(self, worker: Worker, endpoints: tuple[Endpoint, ...]) -> ProcessSpec:
         """The user's worker, under our launcher."""
         folder = f"{RUN_FOLDER}/{worker.name}"
-        environment = {
-            "CONTINUUM_ROLE": "worker",
-            "CONTINUUM_NAME": worker.name,
-            "CONTINUUM_NUMBER": str(worker.number),
-            "CONTINUUM_ENDPOINTS": ",".join(endpoint.name for endpoint in endpoints),
-            **self._about_worker(worker),
-        }
         config = {
             "arguments": list(self._settings.worker),
             "ready": self._settings.worker_ready,
@@ -194,11 +187,27 @@ class CommandApplication(Application):
             "port": self._port(worker),
         }
         return self._process(
-            ProcessSpec(worker.name, worker.machine, (), cpu=worker.cpu, memory=worker.memory),
+            ProcessSpec(
+                worker.name,
+                worker.machine,
+                (),
+                cpu=worker.cpu,
+                memory=worker.memory,
+                port=self._port(worker),
+            ),
             folder,
-            environment,
+            self._told_worker(worker, endpoints),
             config,
         )
+
+    def _told_worker(self, worker: Worker, endpoints: tuple[Endpoint, ...]) -> dict[str, str]:
+        return {
+            "CONTINUUM_ROLE": "worker",
+            "CONTINUUM_NAME": worker.name,
+            "CONTINUUM_NUMBER": str(worker.number),
+            "CONTINUUM_ENDPOINTS": ",".join(endpoint.name for endpoint in endpoints),
+            **self._about_worker(worker),
+        }
 
     def endpoint(self, endpoint: Endpoint, load: Load) -> ProcessSpec:
         """The user's endpoint, under our launcher."""
@@ -219,6 +228,7 @@ class CommandApplication(Application):
         }
         config = {
             "arguments": list(self._settings.endpoint),
+            **self._awaited(endpoint.worker),
             "load": {
                 "frequency": load.frequency,
                 "warmup": warmup,
@@ -318,6 +328,11 @@ class CommandApplication(Application):
     def _port(self, worker: Worker) -> int:
         return self._settings.port or FIRST_PORT + (worker.number - 1) % PORTS
 
+    def _awaited(self, worker: Worker | None) -> dict[str, object]:
+        """What the endpoint's launcher waits for; a worker that is a process tells by itself."""
+        del worker
+        return {}
+
     def _about_worker(self, worker: Worker | None) -> dict[str, str]:
         if worker is None:
             return {}
@@ -357,6 +372,7 @@ class CommandApplication(Application):
             files={**self._files, path: json.dumps(whole, indent=2).encode() + b"\n"},
             cpu=process.cpu,
             memory=process.memory,
+            port=process.port,
             ready_file=f"{folder}/ready",
             working_directory=FILES_FOLDER if self._files else folder,
         )

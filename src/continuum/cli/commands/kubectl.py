@@ -11,14 +11,13 @@ import click
 from continuum.cli.deployments import only_one
 from continuum.cli.session import common, current
 from continuum.errors import NotFound
+from continuum.software.contract import KUBECONFIG
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from continuum.cli.session import Session
     from continuum.deployment import Deployment
-
-KUBECONFIG = "kubeconfig"
 
 
 @click.command(

@@ -8,6 +8,7 @@ removed when its unit ends, however that comes.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -162,6 +163,9 @@ class _Containerd:
 class _Docker:
     unit = "docker.service"
 
+    def __init__(self) -> None:
+        self._alone: dict[str, threading.Lock] = {}
+
     def install(self) -> tuple[InstallStep, ...]:
         return (DebianPackages((*CONTAINERD, "docker.io")), containerd_tree(""), docker_tree())
 
@@ -171,19 +175,18 @@ class _Docker:
         Raises:
             StepFailed: neither has it.
         """
-        known = (DOCKER, "image", "inspect", "--format={{.Id}}", image)
-        if machine.run(Command(known)).exit_code == 0:
-            return
-        archive = f"/var/lib/docker/continuum-{image.rpartition(':')[2]}.tar"
-        # Several workers may need it at once.
-        alone = ("flock", f"{archive}.lock")
-        export = (_CTR, f"--namespace={NAMESPACE}", "images", "export", archive, image)
-        load = (DOCKER, "load", "--quiet", f"--input={archive}")
-        for command in ((*alone, *export), (*alone, *load)):
-            machine.run(Command(command, timeout=LOAD_LIMIT)).check(
-                f"Docker cannot take over image {image}"
-            )
-        machine.run(Command(("rm", "-f", archive))).check()
+        known = Command((DOCKER, "image", "inspect", "--format={{.Id}}", image))
+        # Several workers of a machine may need it at once.
+        with self._alone.setdefault(machine.name, threading.Lock()):
+            if machine.run(known).exit_code == 0:
+                return
+            export = (_CTR, f"--namespace={NAMESPACE}", "images", "export", _ARCHIVE, image)
+            load = (DOCKER, "load", "--quiet", f"--input={_ARCHIVE}")
+            for command in (export, load):
+                machine.run(Command(command, timeout=LOAD_LIMIT)).check(
+                    f"Docker cannot take over image {image}"
+                )
+            machine.run(Command(("rm", "-f", _ARCHIVE))).check()
 
     def run(self, name: str, process: ProcessSpec) -> tuple[str, ...]:
         arguments = [DOCKER, "run", "--rm", "--init", "--pull=never", "--network=host"]
@@ -215,6 +218,7 @@ class _Docker:
 
 
 _RUNTIMES: dict[str, _Runtime] = {"containerd": _Containerd(), "docker": _Docker()}
+_ARCHIVE = "/var/lib/docker/continuum-image.tar"
 _CTR = "/usr/bin/ctr"
 _INIT_INSIDE = "/continuum-init"
 _PERIOD = QUOTA_PERIOD_MILLISECONDS * 1000

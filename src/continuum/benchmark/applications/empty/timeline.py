@@ -85,7 +85,7 @@ def _row(sequence: int, place: Place, seen: Seen) -> dict[str, Any]:
         "warmup": False,
         "status": _status(call, life, ready),
         "intended_ns": call.asked_ns if call else None,
-        "sent_ns": None,
+        "sent_ns": call.ended_ns if call else None,
         "answered_ns": ready,
         "result": None,
         "worker": life.node,

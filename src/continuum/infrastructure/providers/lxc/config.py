@@ -110,9 +110,12 @@ def spec_fingerprint(
     machine that stands on the former has lost its files.
     """
     network = plan.network
+    made_of = asdict(spec)
+    # Only what runs in the machine knows of pods.
+    del made_of["pods"]
     return fingerprint(
         LAYOUT,
-        asdict(spec),
+        made_of,
         plan.image,
         image_inodes,
         [network.bridge, str(network.block), network.host_address, network.internet],

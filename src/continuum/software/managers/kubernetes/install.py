@@ -25,7 +25,8 @@ from continuum.images.recipe import (
     Units,
     fingerprint,
 )
-from continuum.software.managers.kubernetes.kubeadm import proxy_document
+from continuum.software.managers.kubernetes.audit import audit_policy
+from continuum.software.managers.kubernetes.kubeadm import AUDIT_POLICY, proxy_document
 
 PROGRAMS = ("kubelet", "kubeadm", "kubectl", "kube-proxy")
 STATIC_PODS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -196,6 +197,7 @@ def _units() -> dict[str, str]:
         "/etc/systemd/system/kube-proxy.path": _PROXY_PATH,
         "/etc/kubernetes/sysctl.conf": _SYSCTL,
         _PROXY_FILE: json.dumps(proxy_document(), indent=1) + "\n",
+        AUDIT_POLICY: json.dumps(audit_policy(), indent=1) + "\n",
     }
 
 

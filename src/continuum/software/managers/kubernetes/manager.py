@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.software.configure import ROLES
-from continuum.software.contract import ResourceManager, RolePlay
+from continuum.software.contract import KUBECONFIG, ResourceManager, RolePlay
 from continuum.software.managers.kubernetes import addons, kubeadm, network
 from continuum.software.managers.kubernetes.audit import AUDITED
 from continuum.software.managers.kubernetes.install import (
@@ -60,7 +60,7 @@ class Kubernetes(ResourceManager):
         nodes = [spec for spec in plan.machines if spec.name in self.nodes(experiment)]
         versions = _versions(experiment)
         return (
-            node_play(nodes, audited=control if is_audited(experiment) else ""),
+            node_play(nodes),
             self._control_play(experiment, plan, versions, nodes),
             *(
                 RolePlay(
@@ -68,6 +68,7 @@ class Kubernetes(ResourceManager):
                     tuple(spec.name for spec in nodes if spec.name != control),
                     ROLES,
                     variables={
+                        "kubernetes_worker_admin": kubeadm.ADMIN,
                         "kubernetes_worker_control": control,
                         "kubernetes_worker_runtime": kubeadm.RUNTIME,
                     },
@@ -167,14 +168,11 @@ class Kubernetes(ResourceManager):
         """The administrator's kubeconfig."""
         control = self.control_machine(experiment)
         assert control is not None
-        return {"kubeconfig": machines[control].get(kubeadm.ADMIN)}
+        return {KUBECONFIG: machines[control].get(kubeadm.ADMIN)}
 
 
-def node_play(nodes: list[MachineSpec], *, audited: str = "") -> RolePlay:
-    """What every node must know before it joins: its size and its pods' addresses.
-
-    `audited` is the machine whose API server keeps a log of requests, "" for none.
-    """
+def node_play(nodes: list[MachineSpec]) -> RolePlay:
+    """What every node must know before it joins: its size and its pods' addresses."""
     told = {}
     for spec in nodes:
         assert spec.pods is not None

@@ -1,0 +1,125 @@
+"""A user's own container image as the worker, and their own program as the endpoint."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, field_validator
+
+from continuum.benchmark.applications.command import (
+    Arguments,
+    CommandApplication,
+    CommandSettings,
+)
+from continuum.software.contract import ProcessSpec
+
+if TYPE_CHECKING:
+    from continuum.benchmark.contract import Endpoint, Worker
+    from continuum.experiment.model import Benchmark, Experiment
+    from continuum.images.containers import ContainerImage
+    from continuum.infrastructure.providers.contract import PluginSettings
+
+
+class ContainerSettings(CommandSettings):
+    """The table `[benchmark.container]`."""
+
+    archive: Path | None = Field(
+        default=None,
+        description="The worker's image as a tar file, as `docker save` writes it, or an OCI "
+        "layout.",
+    )
+    image: str = Field(
+        default="",
+        description="The worker's image in a registry, with a tag or a digest; fetched once.",
+    )
+    worker: Arguments = Field(
+        default=(), description="Program and arguments in place of those that the image names."
+    )
+    worker_ready: Literal["started", "port"] = Field(
+        default="port",
+        description="When a worker can take requests: once its TCP port takes connections, or "
+        "once started.",
+    )
+    files: Path | None = Field(
+        default=None,
+        description="A file or a folder that is copied to the endpoints; they start in it.",
+    )
+    debian_packages: tuple[str, ...] = Field(
+        default=(), description="Debian packages that the endpoint needs."
+    )
+    python_packages: tuple[str, ...] = Field(
+        default=(), description="Python packages that the endpoint needs."
+    )
+
+    @field_validator("image")
+    @classmethod
+    def _named_for_ever(cls, value: str) -> str:
+        # Only who uses this application has time for it.
+        from continuum.images.foreign import problem_with_reference  # noqa: PLC0415
+
+        problem = problem_with_reference(value) if value else None
+        if problem:
+            raise ValueError(problem)
+        return value
+
+
+class ContainerApplication(CommandApplication):
+    """The image needs neither Python nor anything of ours: it is told by its environment."""
+
+    name: ClassVar[str] = "container"
+    settings_type: ClassVar[type[PluginSettings]] = ContainerSettings
+
+    def skip(self, experiment: Experiment) -> str | None:
+        """Why the experiment does not fit; None when it does."""
+        model = experiment.software.execution_model if experiment.software else "process"
+        if model != "container":
+            return f'it needs software.execution_model = "container", not "{model}"'
+        return super().skip(experiment) or self._image_problem()
+
+    def _worker_problem(self, tier: str, benchmark: Benchmark) -> str | None:
+        del tier
+        if self._settings.port is not None and benchmark.workers_per_machine > 1:
+            return "workers on one machine cannot share a port; leave `port` out"
+        return None
+
+    def _image_problem(self) -> str | None:
+        from continuum.images.foreign import problem_with_archive  # noqa: PLC0415  as above
+
+        archive = self._own.archive
+        if (archive is None) == (not self._own.image):
+            return "it needs one image: either `archive` or `image`"
+        problem = problem_with_archive(archive) if archive is not None else None
+        return f"archive: {problem}" if problem else None
+
+    def container_image(self) -> ContainerImage:
+        """The user's image, written again under a name of ours."""
+        from continuum.images import foreign  # noqa: PLC0415  as above
+
+        if self._own.archive is not None:
+            return foreign.of_archive(self._own.archive)
+        return foreign.of_registry(self._own.image)
+
+    def worker(self, worker: Worker, endpoints: tuple[Endpoint, ...]) -> ProcessSpec:
+        """The image's program, or the one that the settings name, without a launcher."""
+        return ProcessSpec(
+            name=worker.name,
+            machine=worker.machine,
+            arguments=self._settings.worker,
+            environment={**self._settings.environment, **self._told_worker(worker, endpoints)},
+            cpu=worker.cpu,
+            memory=worker.memory,
+            working_directory="",
+            port=self._port(worker),
+        )
+
+    def _awaited(self, worker: Worker | None) -> dict[str, object]:
+        if worker is None or self._settings.worker_ready != "port":
+            return {}
+        return {"ready": "port", "address": worker.address, "port": self._port(worker)}
+
+    @cached_property
+    def _own(self) -> ContainerSettings:
+        assert isinstance(self.settings, ContainerSettings)
+        return self.settings
