@@ -36,6 +36,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     },
     "applications": {
         "command": "continuum.benchmark.applications.command:CommandApplication",
+        "container": "continuum.benchmark.applications.container:ContainerApplication",
         "empty": "continuum.benchmark.applications.empty:Empty",
         "image_classification": (
             "continuum.benchmark.applications.image_classification:ImageClassification"
@@ -63,7 +64,6 @@ _FORESEEN: dict[str, dict[str, str]] = {
         "clock": "clock synchronisation",
     },
     "applications": {
-        "container": "a user's own image",
         "empty_kata": "Kata containers that do nothing",
         "mem_usage": "memory use of Kata containers",
         "stress": "CPU use of Kata containers",

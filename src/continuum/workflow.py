@@ -168,6 +168,7 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             host_cores=os.cpu_count() or 1,
             blocks_in_use=provider.foreign_blocks(deployment, before.network if before else None),
             kept_block=str(next(iter(before.network.tiers.values()))[0]) if before else None,
+            kept_size=(next(iter(before.network.tiers.values())).num_addresses if before else 0),
         ),
         provider.settings.model_dump(mode="json"),
     )

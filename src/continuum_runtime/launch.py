@@ -1,10 +1,11 @@
 """Runs a program that knows nothing of the files by which the benchmark talks to processes.
 
 Started as `python3 -m continuum_runtime.launch CONFIG`; CONFIG is a JSON file with the fields of
-`Config`. For an endpoint it waits for its worker if it is told to, makes the file `ready`, waits for the file `start`, and then runs the
-program with the time of the first request in its environment and its standard output in
-`samples.jsonl`; a program that does not end in time is ended. For a worker it runs the program at
-once, and makes `ready` when the program can take requests.
+`Config`. For an endpoint it waits for its worker if it is told to, makes the file `ready`, waits
+for the file `start`, and then runs the program with the time of the first request in its
+environment and its standard output in `samples.jsonl`; a program that does not end in time is
+ended. For a worker it runs the program at once, and makes `ready` when the program can take
+requests.
 """
 
 from __future__ import annotations

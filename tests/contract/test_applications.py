@@ -12,10 +12,12 @@ import pytest
 from brokers import broker
 from continuum import folders
 from continuum.benchmark.applications.command import CommandApplication
+from continuum.benchmark.applications.container import ContainerApplication
 from continuum.benchmark.applications.image_classification import ImageClassification
 from continuum.benchmark.contract import Application
-from continuum.experiment.model import Benchmark, Experiment, Tier
+from continuum.experiment.model import Benchmark, Experiment, Software, Tier
 from continuum.testing.application import ApplicationContract
+from doc_files import write_files_of
 
 # Taken before tests get a cache of their own: packages are downloaded once, not for each test.
 CACHE = folders.cache_folder()
@@ -87,3 +89,34 @@ class TestOwnProgramWithoutAWorker(ApplicationContract):
 
     def unfit(self) -> tuple[Experiment, ...]:
         return (self.experiment(itself=False),)
+
+
+class TestOwnContainer(ApplicationContract):
+    """The page's programs; the worker's runs outside of its image here."""
+
+    application_type = ContainerApplication
+    answers_itself = False
+    settings: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _example(self, tmp_path: Path) -> None:
+        folder = tmp_path / "page"
+        write_files_of("application-container.md", folder)
+        settings = {
+            "image": "checksum:1",
+            "worker": ["python3", str(folder / "worker.py")],
+            "files": folder / "endpoint.py",
+            "endpoint": "python3 endpoint.py",
+            "columns": {"agrees": "boolean"},
+        }
+        type(self).settings = settings
+
+    def experiment(self, *, itself: bool = False, endpoints: int = 2) -> Experiment:
+        fitting = super().experiment(itself=itself, endpoints=endpoints)
+        return fitting.model_copy(update={"software": Software(execution_model="container")})
+
+    def unfit(self) -> tuple[Experiment, ...]:
+        return (super().experiment(), self.experiment(itself=True))
+
+    def check_samples(self, samples: list[dict[str, Any]]) -> None:
+        assert all(sample["agrees"] for sample in samples)

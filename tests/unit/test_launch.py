@@ -175,3 +175,29 @@ def test_files_are_made_executable_first(tmp_path: Path) -> None:
         tmp_path, "", arguments=[str(program)], executable=[str(program)], ready="started"
     ) as process:
         assert process.wait(10) == 5
+
+
+def test_an_endpoint_can_wait_for_its_workers_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    told = {"load": LOAD, "ready": "port", "address": "127.0.0.1", "port": port}
+    with launched(tmp_path, "print('{}')", **told) as endpoint:
+        assert endpoint.stderr is not None
+        assert endpoint.stderr.readline() == (
+            f"the worker takes no connections on 127.0.0.1 port {port} yet\n"
+        )
+        assert not (tmp_path / "ready").exists()
+        with socket.create_server(("127.0.0.1", port)):
+            start(tmp_path)
+            assert endpoint.wait(20) == 0
+    assert (tmp_path / "samples.jsonl").read_text() == "{}\n"
+
+
+def test_an_endpoint_whose_worker_never_listens_fails_in_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    load = {**LOAD, "start_timeout": 0.1}
+    told = {"load": load, "ready": "port", "address": "127.0.0.1", "port": port}
+    with launched(tmp_path, "print('{}')", **told) as endpoint:
+        assert endpoint.wait(20) == 1
+    assert not (tmp_path / "ready").exists()

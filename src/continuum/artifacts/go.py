@@ -1,26 +1,26 @@
-"""The source `go`: programs built from Go modules with the host's Go.
+"""The source `go`: programs built from Go modules.
 
 The tested version is built with the go.mod and go.sum that lie beside the catalogue: they pin every
 module. Any other version gets a go.mod made from the project's own, and its sums are those that
 Go's checksum database vouches for.
 
-Modules and compiled packages are kept in the caller's own Go caches, which other builds share, and
-from which a build that was interrupted goes on.
+Modules and compiled packages are kept in Go's own caches, from which a build that was interrupted
+goes on: those of the caller where the host has a Go, and else in ours.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from continuum import folders
+from continuum.artifacts import toolchain
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import (
     Extended,
@@ -31,58 +31,23 @@ from continuum.artifacts.catalogue import (
     numbers,
     pinned_files,
 )
+from continuum.artifacts.toolchain import QUERY_LIMIT, Toolchain
 from continuum.artifacts.web import Progress, Web
 from continuum.errors import StepFailed, TimedOut
-from continuum.images import isolated
 from continuum.machine import Command, run_on_host, stream_on_host
 
-QUERY_LIMIT = 60.0
 MODULES_LIMIT = 900.0
 BUILD_LIMIT = 2400.0
 
-_PLACES = ("/usr/local/go/bin", "/usr/lib/go/bin", "/snap/bin")
 _GO_LINE = re.compile(r"^go (\d+\.\d+(?:\.\d+)?)$", re.MULTILINE)
 _PART = re.compile(r"^\s*(\S+) => \./staging/", re.MULTILINE)
-_LAST_LINES = 20
+_OLDEST = "1.21"
+"""What is asked of Go before it is known what a build asks for."""
 
-HOW_TO_GET_GO = (
-    "install Go (Debian's package golang where it is new enough, or the project's own archive "
-    "unpacked to /usr/local/go)"
-)
+COMPILER = {"gcc": "gcc", "gencat": "libc6-dev"}
+"""The Debian package by a program that comes with it: what C code is compiled with."""
 
-
-@dataclass(frozen=True)
-class Toolchain:
-    """The host's Go. `version` is as (1, 24, 4); `settings` are those of `go env`."""
-
-    program: str
-    version: tuple[int, ...]
-    settings: Mapping[str, str]
-
-    @property
-    def may_switch(self) -> bool:
-        """Whether it loads a newer toolchain by itself where a module asks for one."""
-        return self.version >= (1, 21) and self.settings["GOTOOLCHAIN"] != "local"
-
-
-def toolchain() -> Toolchain:
-    """The Go on this host.
-
-    Raises:
-        Unavailable: there is none that works.
-    """
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_PLACES))
-    program = shutil.which("go", path=path)
-    if program is None:
-        raise Unavailable(f"there is no Go on this host; {HOW_TO_GET_GO}")
-    wanted = ("GOVERSION", "GOTOOLCHAIN", "GOPROXY")
-    try:
-        shown = run_on_host(_command((program, "env", "-json", *wanted), {}, QUERY_LIMIT)).check()
-        settings: dict[str, str] = json.loads(shown.stdout)
-    except (StepFailed, ValueError) as error:
-        raise Unavailable(f"{program} does not work: {error}") from error
-    version = numbers(settings["GOVERSION"].removeprefix("go").partition(" ")[0])
-    return Toolchain(program, version or (0,), settings)
+_TRIAL = b"#include <stdlib.h>\n"
 
 
 def build(
@@ -94,17 +59,17 @@ def build(
         The programs' files, in `folder`, and what they were made by.
 
     Raises:
-        Unavailable: there is no Go, or modules cannot be had.
+        Unavailable: there is no Go or no C compiler, or modules cannot be had.
         StepFailed: the build failed; with its last output.
     """
-    builder = _Builder(toolchain(), wanted[0], folder, web, progress)
+    builder = _Builder(wanted[0], folder, web, progress)
     builder.prepare()
     packages = [builder.package(each) for each in wanted]
     builder.compile(packages, builder.load(packages))
     return {each: folder / "out" / each.name for each in wanted}, builder.made_by
 
 
-def newest(project: Project, minor: str, web: Web) -> str:
+def newest(project: Project, minor: str, web: Web, progress: Progress) -> str:
     """The newest version of a minor release among the module's, as `v1.33.5`.
 
     Raises:
@@ -112,11 +77,11 @@ def newest(project: Project, minor: str, web: Web) -> str:
     """
     if project.go is None or project.go.only_tested:
         raise Unavailable("only the tested version can be built from Go modules")
-    go = toolchain()
+    go = toolchain.find(_OLDEST, progress)
     _reach(go, web)
-    arguments = (go.program, "list", "-m", "-versions", "-json", f"{project.go.module}@latest")
+    arguments = ("list", "-m", "-versions", "-json", f"{project.go.module}@latest")
     try:
-        shown = run_on_host(_command(arguments, {"GOFLAGS": "-mod=mod"}, QUERY_LIMIT)).check()
+        shown = run_on_host(go.command(arguments, {"GOFLAGS": "-mod=mod"}, QUERY_LIMIT)).check()
     except StepFailed as error:
         raise Unavailable(f"Go modules: {_reason(error.output)}") from error
     versions: list[str] = json.loads(shown.stdout).get("Versions", [])
@@ -146,24 +111,25 @@ def generated(project: str, rules: GoModules, version: str, module_file: str) ->
 class _Builder:
     """Runs Go in the folder of one build. `example` is one of the programs."""
 
-    def __init__(
-        self, go: Toolchain, example: Wanted, folder: Path, web: Web, progress: Progress
-    ) -> None:
+    def __init__(self, example: Wanted, folder: Path, web: Web, progress: Progress) -> None:
         rules = example.project.go
         assert rules is not None
-        self._go = go
         self._example = example
         self._rules = rules
         self._folder = folder
         self._web = web
         self._progress = progress
         self._pinned = example.version == example.project.version
+        self._files = pinned_files(example.project.name)
+        self._go = toolchain.find(
+            _go_line(self._files["go.mod"]) if self._pinned else _OLDEST, progress
+        )
 
     @property
     def made_by(self) -> str:
         """What its programs are made by."""
         modules = "pinned" if self._pinned else "unpinned"
-        return f"go{'.'.join(map(str, self._go.version))}, {modules} modules"
+        return f"{self._go.name}, {modules} modules"
 
     def package(self, wanted: Wanted) -> str:
         """The package of a program."""
@@ -171,9 +137,11 @@ class _Builder:
 
     def prepare(self) -> None:
         """Put the files of the build into its folder, which is made anew."""
+        if self._rules.cgo:
+            _try_compiler(self._go)
         folders.remove_tree(self._folder)
         folders.make_folder(self._folder)
-        files = pinned_files(self._example.project.name)
+        files = self._files
         if not self._pinned:
             own = self._module(self._rules.module, self._example.version)["GoMod"]
             files = {path: text for path, text in files.items() if path.endswith(".go")}
@@ -183,7 +151,7 @@ class _Builder:
                 self._example.version,
                 Path(own).read_text(),
             )
-        self._check_version(_go_line(files["go.mod"]))
+            self._go = toolchain.find(_go_line(files["go.mod"]), self._progress)
         for name, extended in self._rules.extended.items():
             self._progress(f"copying module {extended.module}", None)
             source = self._extended(extended)
@@ -252,18 +220,7 @@ class _Builder:
             "CGO_ENABLED": "1" if self._rules.cgo else "0",
             **more,
         }
-        return stream_on_host(
-            _command((self._go.program, *arguments), environment, limit, self._folder)
-        )
-
-    def _check_version(self, version: str) -> None:
-        wanted = numbers(version)
-        assert wanted is not None
-        if self._go.version < wanted and not self._go.may_switch:
-            have = ".".join(map(str, self._go.version))
-            raise Unavailable(
-                f"it takes Go {version}, and {self._go.program} is {have}; {HOW_TO_GET_GO}"
-            )
+        return stream_on_host(self._go.command(arguments, environment, limit, self._folder))
 
     def _extended(self, extended: Extended) -> Path:
         found = self._module(extended.module, extended.version)
@@ -275,13 +232,13 @@ class _Builder:
 
     def _module(self, module: str, version: str) -> dict[str, Any]:
         """What `go mod download` tells of a module: its folder, its sum."""
-        arguments = (self._go.program, "mod", "download", "-json", f"{module}@{version}")
-        result = run_on_host(_command(arguments, {"GOPROXY": "off"}, QUERY_LIMIT))
+        arguments = ("mod", "download", "-json", f"{module}@{version}")
+        result = run_on_host(self._go.command(arguments, {"GOPROXY": "off"}, QUERY_LIMIT))
         if result.exit_code != 0:
             _reach(self._go, self._web)
             self._progress(f"downloading Go module {module}", None)
             try:
-                result = run_on_host(_command(arguments, {}, MODULES_LIMIT))
+                result = run_on_host(self._go.command(arguments, {}, MODULES_LIMIT))
             except TimedOut as error:
                 raise Unavailable(f"Go modules: {error.message}") from error
         try:
@@ -311,20 +268,21 @@ def _go_line(module_file: str) -> str:
     return found[1] if found else "1.21"
 
 
-def _command(
-    arguments: Sequence[str],
-    environment: Mapping[str, str],
-    limit: float,
-    folder: Path | None = None,
-) -> Command:
-    """Go, run as the person whose caches it fills, heeding no workspace around it."""
-    plain = isolated.dying_with_us(tuple(arguments), limit, user=folders.caller())
-    return Command(
-        plain.arguments,
-        timeout=plain.timeout,
-        environment={"GO111MODULE": "on", "GOWORK": "off", **environment},
-        directory=folder or Path("/"),
-    )
+def _try_compiler(go: Toolchain) -> None:
+    """Find out before a long build whether C code can be compiled.
+
+    Raises:
+        Unavailable: it cannot.
+    """
+    compiler = shlex.split(go.settings["CC"]) or ["gcc"]
+    trial = (*compiler, "-fsyntax-only", "-x", "c", "-")
+    try:
+        run_on_host(Command(trial, input=_TRIAL, timeout=QUERY_LIMIT)).check()
+    except StepFailed as error:
+        raise Unavailable(
+            f"it takes a C compiler, and `{shlex.join(compiler)}` does not work: "
+            f"apt-get install {' '.join(COMPILER.values())}"
+        ) from error
 
 
 def _reason(output: str) -> str:

@@ -9,15 +9,17 @@ import re
 import shutil
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from continuum import folders
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.web import Progress
+from continuum.errors import TimedOut
 from continuum.images import isolated
 from continuum.images.sources import architecture
-from continuum.machine import Command, run_on_host
+from continuum.machine import Result, run_on_host
 
 LIMIT = 900.0
 INDEX_LIMIT = 10.0
@@ -43,19 +45,19 @@ def from_debian(wanted: Wanted, folder: Path, progress: Progress) -> tuple[Path,
     package = f"{rules.package}:{wanted.architecture}"
     progress(f"downloading package {rules.package}", None)
     download = ("apt-get", "-q", *_QUICK, *_ONCE, "download", package)
-    result = run_on_host(_in(work, download))
+    result = _run(work, download)
     if result.exit_code != 0:
         # Lists of packages of our own: the host's may be missing, and are not ours to change.
         progress("reading lists of packages", None)
         own = ("-o", f"Dir::State::lists={work / 'lists'}", "-o", f"Dir::Cache={work / 'cache'}")
         (work / "lists/partial").mkdir(parents=True)
         (work / "cache/archives/partial").mkdir(parents=True)
-        run_on_host(_in(work, ("apt-get", "-q", *_QUICK, *_ONCE, *own, "update")))
-        result = run_on_host(_in(work, (*download[:2], *own, *download[2:])))
+        _run(work, ("apt-get", "-q", *_QUICK, *_ONCE, *own, "update"))
+        result = _run(work, (*download[:2], *own, *download[2:]))
     packages = list(work.glob("*.deb"))
     if result.exit_code != 0 or not packages:
         raise Unavailable(f"Debian package {rules.package}: {_last(result.last_output)}")
-    run_on_host(_in(work, ("dpkg-deb", "-x", packages[0].name, "files"))).check()
+    _run(work, ("dpkg-deb", "-x", packages[0].name, "files")).check()
     found = work / "files" / rules.file
     if not found.is_file():
         raise Unavailable(f"{packages[0].name} has no {rules.file}")
@@ -101,16 +103,24 @@ def wheel(requirement: str, folder: Path, progress: Progress, machine: str | Non
         f"--dest={folder}",
         requirement,
     )
-    result = run_on_host(_in(folder, arguments))
+    result = _run(folder, arguments)
     wheels = list(folder.glob("*.whl"))
     if result.exit_code != 0 or not wheels:
         raise Unavailable(f"Python package {name}: {_last(result.last_output)}")
     return wheels[0]
 
 
-def _in(work: Path, arguments: tuple[str, ...]) -> Command:
+def _run(work: Path, arguments: tuple[str, ...]) -> Result:
+    """Run a program in a folder, where its temporary files go too.
+
+    Raises:
+        Unavailable: it did not come to an end.
+    """
     plain = isolated.dying_with_us(arguments, LIMIT, work)
-    return Command(plain.arguments, timeout=LIMIT, directory=work, environment=plain.environment)
+    try:
+        return run_on_host(replace(plain, directory=work))
+    except TimedOut as error:
+        raise Unavailable(f"{arguments[0]}: no end within {LIMIT:g} s") from error
 
 
 def _empty(work: Path) -> Path:

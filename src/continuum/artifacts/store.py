@@ -15,7 +15,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,12 +144,13 @@ class ArtifactStore:
         if kept.is_file():
             return kept.read_text().strip()
         tried = []
-        with self._events.step("artifacts", f"{project.about} {minor}", "its newest version"):
-            for source, ask in (("release", release.newest), ("go", go.newest)):
+        step_name = f"{project.about} {minor}"
+        with self._events.step("artifacts", step_name, "its newest version") as step:
+            for source, ask in _NEWEST.items():
                 if source not in project.sources:
                     continue
                 try:
-                    found = ask(project, minor, self._web)
+                    found = ask(project, minor, self._web, step.progress)
                 except Unavailable as error:
                     tried.append(f"{SOURCES[source]}: {error.reason}")
                 else:
@@ -338,6 +339,15 @@ def _from_pypi(wanted: Wanted, web: Web, work: Path, progress: Progress) -> tupl
     return packages.from_pypi(wanted, work, progress)
 
 
+def _newest_release(project: Project, minor: str, web: Web, progress: Progress) -> str:
+    del progress
+    return release.newest(project, minor, web)
+
+
+_NEWEST: dict[SourceName, Callable[[Project, str, Web, Progress], str]] = {
+    "release": _newest_release,
+    "go": go.newest,
+}
 _FETCHERS = {"release": _from_release, "debian": _from_debian, "pypi": _from_pypi}
 
 

@@ -28,6 +28,9 @@ SMALLEST_TIER = 256
 FIRST_MACHINE = 2
 """Offset of a tier's first machine in its block: 0 is the network, 1 the host on the first."""
 
+SMALLEST_CLUSTER = 16
+"""Machines of a cluster's tier that there is room for at least: more can join live."""
+
 MACHINE_BLOCK = 256
 """Addresses of a machine in a cluster: its own and, in the upper half, those of its pods. So what
 is said of a machine or of a tier holds for its pods without being said again."""
@@ -45,6 +48,7 @@ class Surroundings:
         host_cores: cores of the host.
         blocks_in_use: address blocks to keep away from.
         kept_block: first address of the block that this deployment already has, if it has one.
+        kept_size: addresses of each of its tiers, 0 when it has none.
     """
 
     deployment: str
@@ -53,6 +57,7 @@ class Surroundings:
     host_cores: int
     blocks_in_use: Sequence[str] = ()
     kept_block: str | None = None
+    kept_size: int = 0
 
 
 def configure(
@@ -95,13 +100,14 @@ def from_json(text: str | bytes) -> InfrastructurePlan:
     return _PLAN.validate_json(text)
 
 
-def _tier_size(experiment: Experiment) -> int:
+def _tier_size(experiment: Experiment, surroundings: Surroundings) -> int:
     """Addresses of every tier: a power of two, all the same, with room for some more machines."""
     most = max(tier.machines for tier in experiment.tiers.values())
-    size = SMALLEST_TIER
+    # What has been given is kept, so that fewer machines change nothing for those that stay.
+    size = max(SMALLEST_TIER, surroundings.kept_size)
     wanted = most + most // 4 + FIRST_MACHINE + 1
     if experiment.in_a_cluster:
-        wanted = (most + most // 4) * MACHINE_BLOCK
+        wanted = max(SMALLEST_CLUSTER, most + most // 4) * MACHINE_BLOCK
     while size < wanted:
         size *= 2
     return size
@@ -124,7 +130,7 @@ def _pods(block: Block) -> Block | None:
 
 
 def _tier_blocks(experiment: Experiment, surroundings: Surroundings) -> dict[str, Block]:
-    size = _tier_size(experiment)
+    size = _tier_size(experiment, surroundings)
     count = len(experiment.tiers)
     used = [ipaddress.IPv4Network(text, strict=False) for text in surroundings.blocks_in_use]
     asked = experiment.infrastructure.address_block

@@ -76,6 +76,12 @@ class ContainerApplication(CommandApplication):
         model = experiment.software.execution_model if experiment.software else "process"
         if model != "container":
             return f'it needs software.execution_model = "container", not "{model}"'
+        assert experiment.benchmark is not None
+        if experiment.worker_tier == experiment.benchmark.endpoints:
+            return (
+                f'its workers need a tier of their own; "{experiment.worker_tier}" is that of the '
+                "endpoints"
+            )
         return super().skip(experiment) or self._image_problem()
 
     def _worker_problem(self, tier: str, benchmark: Benchmark) -> str | None:

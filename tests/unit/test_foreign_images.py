@@ -1,0 +1,293 @@
+"""Images that others made, in the forms in which they come."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from continuum.errors import NotPossibleHere, StepFailed
+from continuum.images import containers, foreign
+from continuum.images.sources import architecture
+
+CONFIG = {
+    "architecture": architecture(),
+    "config": {
+        "Entrypoint": ["/serve"],
+        "Cmd": ["--fast"],
+        "Env": ["A=b=c", "PATH=/opt"],
+        "WorkingDir": "/srv",
+        "User": "1000:1000",
+        "StopSignal": "SIGINT",
+    },
+}
+
+Files = Mapping[str, bytes | str | None]
+"""Content, the target of a hard link, or None for a folder."""
+
+
+def tar_of(files: Files) -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        for path, content in files.items():
+            member = tarfile.TarInfo(path)
+            if content is None:
+                member.type, member.mode = tarfile.DIRTYPE, 0o750
+                tar.addfile(member)
+            elif isinstance(content, str):
+                member.type, member.linkname = tarfile.LNKTYPE, content
+                tar.addfile(member)
+            else:
+                member.size, member.mode, member.uid = len(content), 0o640, 7
+                tar.addfile(member, io.BytesIO(content))
+    return target.getvalue()
+
+
+def docker(path: Path, *layers: bytes, config: Any = None) -> Path:
+    """As `docker save` writes it."""
+    names = [f"{number}/layer.tar" for number in range(len(layers))]
+    manifest = [{"Config": "config.json", "RepoTags": ["me/own:1"], "Layers": names}]
+    described = json.dumps(config or CONFIG).encode()
+    files = {"config.json": described, "manifest.json": json.dumps(manifest).encode()}
+    path.write_bytes(tar_of({**files, **dict(zip(names, layers, strict=True))}))
+    return path
+
+
+def layout(path: Path, *layers: bytes, platforms: tuple[str, ...] = ()) -> Path:
+    """An OCI image layout, with an index of several processors if any are named."""
+    blobs: dict[str, bytes] = {}
+
+    def put(content: bytes, **more: Any) -> dict[str, Any]:
+        digest = hashlib.sha256(content).hexdigest()
+        blobs[f"./blobs/sha256/{digest}"] = content
+        return {"digest": f"sha256:{digest}", "size": len(content), **more}
+
+    manifest = json.dumps(
+        {"config": put(json.dumps(CONFIG).encode()), "layers": [put(each) for each in layers]}
+    ).encode()
+    if platforms:
+        others = [
+            put(manifest if each == architecture() else b"{}", platform={"architecture": each})
+            for each in platforms
+        ]
+        index = {"manifests": [put(json.dumps({"manifests": others}).encode())]}
+    else:
+        index = {"manifests": [put(manifest)]}
+    path.write_bytes(tar_of({**blobs, "./index.json": json.dumps(index).encode()}))
+    return path
+
+
+def written(path: Path) -> tuple[dict[str, Any], list[dict[str, tuple[str, bytes]]]]:
+    """What came out: the configuration, and the layers with kind and content by path."""
+    image = containers.archive(foreign.of_archive(path), lambda *_: None)
+    with tarfile.open(image.archive) as tar:
+
+        def read(name: str) -> bytes:
+            file = tar.extractfile(name)
+            assert file is not None
+            return file.read()
+
+        (manifest,) = json.loads(read("manifest.json"))
+        layers = [_content(read(name)) for name in manifest["Layers"]]
+        return json.loads(read(manifest["Config"])), layers
+
+
+def _content(layer: bytes) -> dict[str, tuple[str, bytes]]:
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+        for member in tar:
+            file = tar.extractfile(member)
+            kind = "link" if member.islnk() else "folder" if member.isdir() else "file"
+            found[member.name] = (kind, file.read() if file else b"")
+    return found
+
+
+LOW = tar_of({"etc": None, "etc/a": b"low", "serve": b"program"})
+HIGH = tar_of({"etc/a": b"high", "etc/b": b"new"})
+
+
+@pytest.mark.parametrize("write", [docker, layout])
+def test_layers_and_what_the_image_says_of_its_program_are_kept(write: Any, tmp_path: Path) -> None:
+    config, layers = written(write(tmp_path / "own.tar", LOW, HIGH))
+    assert layers == [_content(LOW), _content(HIGH)]
+    assert config["config"] == {
+        **CONFIG["config"],  # type: ignore[dict-item]
+        "Env": ["PATH=/opt", "A=b=c"],
+    }
+    assert config["rootfs"]["diff_ids"] == [
+        f"sha256:{hashlib.sha256(each).hexdigest()}" for each in (LOW, HIGH)
+    ]
+
+
+def test_layers_may_be_compressed(tmp_path: Path) -> None:
+    _, layers = written(layout(tmp_path / "own.tar", gzip.compress(LOW)))
+    assert layers == [_content(LOW)]
+
+
+def test_of_several_processors_this_hosts_is_taken(tmp_path: Path) -> None:
+    path = layout(tmp_path / "own.tar", LOW, platforms=("riscv64", architecture()))
+    assert written(path)[1] == [_content(LOW)]
+
+
+def test_layers_that_remove_files_are_merged(tmp_path: Path) -> None:
+    low = tar_of(
+        {
+            "etc": None,
+            "etc/removed": b"1",
+            "etc/kept": b"2",
+            "gone": None,
+            "gone/deep": None,
+            "gone/deep/file": b"3",
+            "opaque": None,
+            "opaque/old": b"4",
+            "was-folder": None,
+            "was-folder/file": b"5",
+            "first": b"6",
+            "twin": "first",
+            "third": "first",
+        }
+    )
+    high = tar_of(
+        {
+            "etc/.wh.removed": b"",
+            ".wh.gone": b"",
+            "opaque": None,
+            "opaque/.wh..wh..opq": b"",
+            "opaque/new": b"7",
+            "was-folder": b"8",
+            "first": b"9",
+        }
+    )
+    top = tar_of({"gone": None, "gone/again": b"10"})
+    _, (layer,) = written(docker(tmp_path / "own.tar", low, high, top))
+    assert layer == {
+        "etc": ("folder", b""),
+        "etc/kept": ("file", b"2"),
+        "first": ("file", b"9"),
+        "gone": ("folder", b""),
+        "gone/again": ("file", b"10"),
+        "opaque": ("folder", b""),
+        "opaque/new": ("file", b"7"),
+        "third": ("file", b"6"),
+        "twin": ("link", b"6"),
+        "was-folder": ("file", b"8"),
+    }
+
+
+def test_the_same_file_is_the_same_image_wherever_it_lies(tmp_path: Path) -> None:
+    path = docker(tmp_path / "My Worker.v2.tar", LOW)
+    first = foreign.of_archive(path)
+    (tmp_path / "copy").mkdir()
+    moved = path.rename(tmp_path / "copy" / path.name)
+    assert foreign.of_archive(moved).reference == first.reference
+    assert first.reference.startswith("continuum.local/my-worker:")
+    docker(moved, HIGH)
+    assert foreign.of_archive(moved).reference != first.reference
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no tar file", "ReadError"),
+        (tar_of({"a": b"b"}), "index.json"),
+        (tar_of({"manifest.json": b"[]"}), "0 images"),
+        (tar_of({"manifest.json": b"{"}), "JSONDecodeError"),
+    ],
+)
+def test_what_is_no_image_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.tar"
+    path.write_bytes(content)
+    with pytest.raises(StepFailed, match=r"own.tar is no archive") as caught:
+        written(path)
+    assert said in caught.value.output
+    assert "docker save" in caught.value.hint
+
+
+def test_layers_in_zstd_are_refused_with_what_helps(tmp_path: Path) -> None:
+    path = layout(tmp_path / "own.tar", b"\x28\xb5\x2f\xfd compressed")
+    with pytest.raises(StepFailed) as caught:
+        written(path)
+    assert "skopeo copy" in caught.value.output
+
+
+def test_an_image_for_another_processor_is_refused(tmp_path: Path) -> None:
+    path = docker(tmp_path / "own.tar", LOW, config={**CONFIG, "architecture": "riscv64"})
+    with pytest.raises(StepFailed, match="riscv64") as caught:
+        written(path)
+    assert architecture() in caught.value.hint
+
+
+def test_archives_that_are_none_are_known_at_once(tmp_path: Path) -> None:
+    assert "there is no file" in str(foreign.problem_with_archive(tmp_path / "x"))
+    (tmp_path / "x").write_bytes(b"x")
+    assert "no tar file" in str(foreign.problem_with_archive(tmp_path / "x"))
+    assert foreign.problem_with_archive(docker(tmp_path / "own.tar", LOW)) is None
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "worker:1.2",
+        "me/worker:v1",
+        "registry.example:5000/me/worker:1",
+        f"registry.example/worker@sha256:{'0' * 64}",
+    ],
+)
+def test_names_that_mean_one_image(reference: str) -> None:
+    assert foreign.problem_with_reference(reference) is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("worker", "every time"),
+        ("worker:latest", "every time"),
+        ("registry.example:5000/worker", "every time"),
+        ("Worker:1", "is not an image"),
+        ("--help", "is not an image"),
+        ("docker://worker:1", "is not an image"),
+        ("worker@sha256:12", "is not an image"),
+    ],
+)
+def test_names_that_do_not(reference: str, said: str) -> None:
+    assert said in str(foreign.problem_with_reference(reference))
+
+
+def test_a_registrys_image_is_fetched_by_skopeo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = docker(tmp_path / "ready.tar", LOW)
+    program = tmp_path / "bin" / "skopeo"
+    program.parent.mkdir()
+    program.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" > {tmp_path}/said\n'
+        f'for last; do :; done\ncp {ready} "${{last#docker-archive:}}"\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    image = foreign.of_registry("registry.example/me/worker:1")
+    assert not (tmp_path / "said").exists()
+    assert containers.archive(image, lambda *_: None).name == image.reference
+    assert image.reference.startswith("continuum.local/worker:")
+    said = (tmp_path / "said").read_text()
+    assert f"--override-arch={architecture()} " in said
+    assert " copy docker://registry.example/me/worker:1 docker-archive:" in said
+
+
+def test_without_skopeo_the_error_says_what_helps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotPossibleHere, match="skopeo") as caught:
+        containers.archive(foreign.of_registry("worker:1"), lambda *_: None)
+    assert "apt-get install -y skopeo" in caught.value.hint
+    assert "docker save" in caught.value.hint
