@@ -29,6 +29,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     "managers": {
         "none": "continuum.software.managers.none:NoManager",
         "kubernetes": "continuum.software.managers.kubernetes:Kubernetes",
+        "kubeedge": "continuum.software.managers.kubeedge:KubeEdge",
     },
     "execution_models": {
         "process": "continuum.software.execution_models.process:Process",
@@ -51,7 +52,6 @@ _FORESEEN: dict[str, dict[str, str]] = {
         "terraform": "machines of a cloud",
     },
     "managers": {
-        "kubeedge": "KubeEdge",
         "kubecontrol": "the benchmark of Kubernetes' control plane",
         "kube_kata": "Kata containers on Kubernetes",
     },

@@ -6,7 +6,8 @@
 The first keeps what it reads as NODE, and says "changed" where it differs from what was there.
 The second carries it out: NODE is a file of JSON: `cores` (a number) and `memory` (bytes) that the machine may use, and `cni`
 with the `path` and the `content` of its pods' network. ENVIRONMENT is written as a file of
-variables for systemd.
+variables for systemd. `cloudcore` and `edgecore`, where they are there, have the same two fields, of
+the settings of KubeEdge's programs.
 
 A container sees its host's processors and memory. What its own limits do not allow is reserved, so
 that the scheduler counts with the machine's own size.
@@ -68,8 +69,13 @@ def main(arguments: list[str]) -> None:
     told = ",".join(f"{name}={value}" for name, value in missing.items())
     environment.parent.mkdir(parents=True, exist_ok=True)
     environment.write_text(f"KUBELET_SIZE_ARGS=--system-reserved={told}\n" if told else "")
-    network = json.dumps(node["cni"]["content"], indent=1) + "\n"
-    write_where_it_differs(Path(node["cni"]["path"]), network)
+    if "edgecore" in node:
+        edged = node["edgecore"]["content"]["modules"]["edged"]
+        edged["tailoredKubeletConfig"]["systemReserved"] = missing
+    for each in ("cni", "cloudcore", "edgecore"):
+        if each in node:
+            text = json.dumps(node[each]["content"], indent=1) + "\n"
+            write_where_it_differs(Path(node[each]["path"]), text)
 
 
 if __name__ == "__main__":

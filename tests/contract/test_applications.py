@@ -66,6 +66,11 @@ class TestOwnProgramsOfTheExample(ApplicationContract):
     }
     answers_itself = False
 
+    def test_ends_in_time_without_a_worker(self, tmp_path: Path) -> None:
+        """Told not to wait for the worker's port."""
+        self.settings["worker_ready"] = "started"
+        super().test_ends_in_time_without_a_worker(tmp_path)
+
     def check_samples(self, samples: list[dict[str, Any]]) -> None:
         assert all(sample["agrees"] for sample in samples)
         assert len({sample["expected"] for sample in samples}) == len(samples)
@@ -117,6 +122,11 @@ class TestOwnContainer(ApplicationContract):
 
     def unfit(self) -> tuple[Experiment, ...]:
         return (super().experiment(), self.experiment(itself=True))
+
+    def test_ends_in_time_without_a_worker(self, tmp_path: Path) -> None:
+        """Told not to wait for the worker's port."""
+        self.settings["worker_ready"] = "started"
+        super().test_ends_in_time_without_a_worker(tmp_path)
 
     def check_samples(self, samples: list[dict[str, Any]]) -> None:
         assert all(sample["agrees"] for sample in samples)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from continuum.benchmark.applications.container import ContainerApplication, ContainerSettings
 from continuum.benchmark.contract import RUN_FOLDER, Endpoint, Load, Worker
 from continuum.experiment.model import Benchmark, Experiment, Software, Tier
-from test_foreign_images import LOW, docker
+from foreign_archives import LOW, docker
 
 WORKER = Worker("worker-2", 2, "edge-1", "10.0.1.2", 0.75, 2**29)
 ENDPOINT = Endpoint("endpoint-1", 1, "endpoint-1", "10.0.2.1", 0.5, 2**30, WORKER)

@@ -175,7 +175,7 @@ def test_who_loses_the_addresses_keeps_no_claim_to_them(
         raise StepFailed("just taken by another deployment")
 
     monkeypatch.setattr(provider, "_need_root", lambda: None)
-    monkeypatch.setattr(limits, "raise_for", lambda _: [])
+    monkeypatch.setattr(limits, "raise_for", lambda *_: [])
     monkeypatch.setattr(firewall, "ensure", lambda *_: True)
     monkeypatch.setattr(routing, "switch_on", lambda _: done.append("forwarding"))
     monkeypatch.setattr(bridge, "ensure", taken)

@@ -98,7 +98,8 @@ def configure(
     """The software phase of an experiment; empty when the experiment has no use for software.
 
     `services_needed` are the services that the application needs, each with its machines. They
-    come beside the ones that the experiment names, which are on every worker machine.
+    come beside the ones that the experiment names, which are on every worker machine, and beside
+    those that the manager needs.
 
     Raises:
         NotPossibleHere: the manager does not carry this experiment, or is not in this version.
@@ -106,7 +107,7 @@ def configure(
     """
     services = _services(experiment, services_needed or {})
     plays: list[RolePlay] = []
-    if experiment.software is not None or experiment.benchmark is not None:
+    if _has_software(experiment):
         plays += manager_of(experiment).configure(experiment, plan)
     for name, machines in services.items():
         plays += _service(name).configure(experiment, plan, machines)
@@ -123,7 +124,7 @@ def install_steps(
         UsageError: a name is no plug-in.
     """
     steps: list[InstallStep] = []
-    if experiment.software is not None or experiment.benchmark is not None:
+    if _has_software(experiment):
         steps += manager_of(experiment).install(experiment)
         steps += _execution_model(experiment).install()
     for name in _services(experiment, dict.fromkeys(services_needed, ())):
@@ -149,15 +150,20 @@ def _software(experiment: Experiment) -> Software:
     return experiment.software or Software()
 
 
+def _has_software(experiment: Experiment) -> bool:
+    return experiment.software is not None or experiment.benchmark is not None
+
+
 def _services(
     experiment: Experiment, needed: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
     """Services by name, each with its machines; names and machines once, in a fixed order."""
     wanted = service_machines(experiment)
     found: dict[str, tuple[str, ...]] = {}
-    for name in sorted({*_software(experiment).services, *needed}):
+    own = manager_of(experiment).services(experiment) if _has_software(experiment) else {}
+    for name in sorted({*_software(experiment).services, *needed, *own}):
         named = wanted if name in _software(experiment).services else ()
-        found[name] = tuple(dict.fromkeys((*named, *needed.get(name, ()))))
+        found[name] = tuple(dict.fromkeys((*named, *needed.get(name, ()), *own.get(name, ()))))
     return found
 
 

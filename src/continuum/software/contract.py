@@ -90,6 +90,11 @@ class ResourceManager(ABC):
         """Execution models that work on this manager."""
         return ("process",)
 
+    def services(self, experiment: Experiment) -> Mapping[str, tuple[str, ...]]:
+        """Services that the manager itself needs, each with its machines."""
+        del experiment
+        return {}
+
     def control_machine(self, experiment: Experiment) -> str | None:
         """The machine that `kubectl` works on; None for a manager without a cluster."""
         del experiment

@@ -18,15 +18,21 @@ def read(name: str) -> int:
     return int(path.read_text()) if path.exists() else 0
 
 
-def raise_for(machines: int) -> list[str]:
+INSTANCES_PER_NODE = 32
+"""The same for a machine that carries containers, beside what every machine takes."""
+
+
+def raise_for(machines: int, nodes: int = 0) -> list[str]:
     """Raise what is too low for that many machines; returns what was raised, in words.
+
+    `nodes` of them carry containers.
 
     They stay raised: lowering them again could stop what was started since.
     """
     # The kernel keeps one table of neighbours for all machines together.
     neighbours = min(machines * machines, _NEIGHBOUR_LIMIT)
     wanted = {
-        INOTIFY_INSTANCES: 128 + machines * INSTANCES_PER_MACHINE,
+        INOTIFY_INSTANCES: (128 + machines * INSTANCES_PER_MACHINE + nodes * INSTANCES_PER_NODE),
         f"{_NEIGHBOURS}1": neighbours,
         f"{_NEIGHBOURS}2": neighbours * 2,
         f"{_NEIGHBOURS}3": neighbours * 4,

@@ -144,6 +144,7 @@ class _Repetition:
         self.log = AuditLog(NAMESPACE)
         self.offset = 0
         self.calls: list[Call] = []
+        self.waited = 0.0
         self.notes = [
             resources.process(name, repetition, self._longest + 60) for name in driver.machines
         ]
@@ -236,7 +237,7 @@ class _Repetition:
     def _follow(self) -> None:
         """Wait until nothing more can happen, or the limit."""
         wish = self.driver.wish
-        until = time.monotonic() + self.driver.limit
+        began = time.monotonic()
         failed = {number for number, call in enumerate(self.calls) if call.failed}
         while True:
             self._read_on()
@@ -248,7 +249,8 @@ class _Repetition:
                 for place in places
             )
             self.step.progress(f"{over} of {wish.total} {wish.noun}s ready", over / len(places))
-            if over == len(places) or time.monotonic() > until:
+            self.waited = time.monotonic() - began
+            if over == len(places) or self.waited > self.driver.limit:
                 return
             _pause(LOOK_INTERVAL)
 
@@ -256,7 +258,7 @@ class _Repetition:
         """Read what the audit log has got since the last look."""
         more = self.control.run(
             Command(("tail", f"--bytes=+{self.offset + 1}", AUDIT_LOG), timeout=GATHER_LIMIT)
-        ).check()
+        ).check("the audit log cannot be read")
         self.offset += len(more.stdout)
         self.log.feed(more.stdout)
 
@@ -289,11 +291,11 @@ class _Repetition:
         try:
             self._read_on()
         except ContinuumError as error:
-            self.collected.because(f"the audit log cannot be read: {error.message}")
+            self.collected.because(error.message)
         nodes = for_each(lambda name: self._node(name, began), self.driver.wish.machines)
         seen = Seen(self.calls, self.log.pods, nodes)
         wish = self.driver.wish
-        for reason in timeline.reasons(wish, self.asked, seen, self.driver.limit):
+        for reason in timeline.reasons(wish, self.asked, seen, self.waited):
             self.collected.because(reason)
         for row in timeline.rows(wish, self.asked, seen):
             self.collected.rows.append(

@@ -111,16 +111,16 @@ def _status(call: Call | None, life: PodLife, ready: int | None) -> str:
     return "error" if refused or (life.ended and life.trouble) else "lost"
 
 
-def reasons(wish: Wish, asked: Asked, seen: Seen, limit: float) -> list[str]:
+def reasons(wish: Wish, asked: Asked, seen: Seen, waited: float) -> list[str]:
     """Why not everything got ready, in sentences; empty when it did.
 
-    `limit` is how long was waited, in s.
+    `waited` is how long after the last call it was looked, in s.
     """
     rows_ = places(wish, asked, seen.pods)
     whole = f"of {len(rows_)} {wish.noun}s"
     found: dict[str, int] = {}
     for place in rows_:
-        why = _why(place, seen, limit)
+        why = _why(place, seen, waited)
         if why:
             found[why] = found.get(why, 0) + 1
     common = sorted(found.items(), key=lambda item: -item[1])
@@ -129,7 +129,7 @@ def reasons(wish: Wish, asked: Asked, seen: Seen, limit: float) -> list[str]:
     return [*said, f"{rest} {whole} did not get ready for other reasons"] if rest else said
 
 
-def _why(place: Place, seen: Seen, limit: float) -> str:
+def _why(place: Place, seen: Seen, waited: float) -> str:
     """Why a row did not get ready, in half a sentence; empty when it did."""
     life = seen.pods.get(place.pod or "", PodLife(""))
     call = seen.calls[place.call] if place.call < len(seen.calls) else None
@@ -146,5 +146,5 @@ def _why(place: Place, seen: Seen, limit: float) -> str:
     elif life.ended:
         why = "ended before they were seen ready: a longer sleep_time shows them"
     else:
-        why = f"on {life.node} were not ready after {limit:g} s"
+        why = f"on {life.node} were not ready {waited:.0f} s after the last call"
     return why

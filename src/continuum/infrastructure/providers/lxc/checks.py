@@ -14,7 +14,7 @@ from continuum import folders, plugins
 from continuum.errors import ContinuumError
 from continuum.experiment.units import show_bytes
 from continuum.images import sources, store
-from continuum.infrastructure.host import cgroups, disks, limits
+from continuum.infrastructure.host import cgroups, disks, kernel_modules, limits
 from continuum.infrastructure.links.contract import LinkEmulator
 from continuum.infrastructure.plan import MachineSpec
 from continuum.infrastructure.providers.contract import Check
@@ -45,6 +45,7 @@ def all_checks() -> list[Check]:
         _container,
         _inotify,
         _emulators,
+        _kernel_modules,
     ]
     return [Check("root", ok=True, detail="yes"), *_programs(), *(_safely(each) for each in tried)]
 
@@ -254,6 +255,18 @@ def _inotify() -> Check:
         "inotify instances",
         ok=True,
         detail=f"{now}, enough for {room} machines; `up` raises it when there are more",
+    )
+
+
+def _kernel_modules() -> Check:
+    missing = kernel_modules.missing()
+    names = ", ".join(kernel_modules.FOR_CONTAINERS)
+    return Check(
+        "containers in machines",
+        ok=not missing,
+        detail=f"the kernel has no {', '.join(missing)}" if missing else f"the kernel has {names}",
+        mend=f"modprobe --all {' '.join(missing)} (`up` does it where the kernel has them)",
+        needed=False,
     )
 
 

@@ -23,6 +23,7 @@ from continuum.infrastructure.host import (
     cgroups,
     disks,
     firewall,
+    kernel_modules,
     keys,
     limits,
     routing,
@@ -132,7 +133,11 @@ class Lxc(Provider):
         folder = _machines_folder(deployment)
         folders.make_folder(folder, folders.PRIVATE_FOLDER)
         others = [each for each in containers.running() if each.lxc_path != folder]
-        for raised in limits.raise_for(len(others) + len(plan.machines)):
+        nodes = sum(spec.nested for spec in plan.machines)
+        if nodes:
+            for loaded in kernel_modules.ensure():
+                self.events.note(f"loaded the kernel's module {loaded}, for containers in machines")
+        for raised in limits.raise_for(len(others) + len(plan.machines), nodes):
             self.events.note(f"raised the kernel's limit {raised}, for this many machines")
         # Closed before there is anything to close: a rule may name a bridge that is not there yet.
         changed = firewall.ensure(plan.identity, plan.network)

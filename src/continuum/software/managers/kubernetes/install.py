@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ NODE_FILE = "/etc/kubernetes/continuum-node.json"
 NODE_PROGRAM = f"{RUNTIME_FOLDER}/continuum_runtime/cluster_node.py"
 
 _BIN = "usr/local/bin"
+_WANTED_BY = re.compile(r"^WantedBy=(\S+)$", re.MULTILINE)
 _PROXY_FILE = "/etc/kubernetes/kube-proxy.json"
 
 # Of containers: bridge, addresses and ports. Of kubelet and kubeadm: the rest.
@@ -204,8 +206,8 @@ def _units() -> dict[str, str]:
 def _enable(root: Path, units: list[str]) -> None:
     """Switch on the units that say by what they are wanted."""
     for path in units:
-        if "WantedBy=multi-user.target" in (root / path.lstrip("/")).read_text():
-            wants = folders.make_folder(root / "etc/systemd/system/multi-user.target.wants")
+        for wanting in _WANTED_BY.findall((root / path.lstrip("/")).read_text()):
+            wants = folders.make_folder(root / f"etc/systemd/system/{wanting}.wants")
             link = wants / Path(path).name
             link.unlink(missing_ok=True)
             link.symlink_to(path)

@@ -141,13 +141,10 @@ def proxy_document() -> dict[str, Any]:
     }
 
 
-def _kubelet(name_server: str, *, internet: bool) -> dict[str, Any]:
+def kubelet_settings(*, internet: bool) -> dict[str, Any]:
+    """What every kubelet is told, also the one in EdgeCore."""
     return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
         "cgroupDriver": "cgroupfs",
-        "clusterDNS": [name_server],
-        "clusterDomain": "cluster.local",
         "failSwapOn": False,
         "maxPods": PODS_LIMIT,
         "resolvConf": "/etc/resolv.conf" if internet else "",
@@ -162,7 +159,17 @@ def _kubelet(name_server: str, *, internet: bool) -> dict[str, Any]:
         },
         "imageGCHighThresholdPercent": 100,
         "serializeImagePulls": False,
+    }
+
+
+def _kubelet(name_server: str, *, internet: bool) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "clusterDNS": [name_server],
+        "clusterDomain": "cluster.local",
         "rotateCertificates": False,
+        **kubelet_settings(internet=internet),
     }
 
 

@@ -60,7 +60,7 @@ class Kubernetes(ResourceManager):
         nodes = [spec for spec in plan.machines if spec.name in self.nodes(experiment)]
         versions = _versions(experiment)
         return (
-            node_play(nodes),
+            self._node_play(experiment, plan, versions),
             self._control_play(experiment, plan, versions, nodes),
             *(
                 RolePlay(
@@ -106,7 +106,7 @@ class Kubernetes(ResourceManager):
             names=("localhost", "127.0.0.1", control.address, control.name),
             services=str(services),
             name_server=network.name_server(services),
-            alone=len(nodes) == 1,
+            alone=len(experiment.node_machines) == 1,
             audit=is_audited(experiment),
             internet=plan.network.internet,
         )
@@ -125,14 +125,57 @@ class Kubernetes(ResourceManager):
                 "kubernetes_control_documents": kubeadm.as_text(documents),
                 "kubernetes_control_manifests": manifests,
                 "kubernetes_control_mark": kubeadm.MARK,
-                "kubernetes_control_nodes": [spec.name for spec in nodes],
+                "kubernetes_control_nodes": list(experiment.node_machines),
                 "kubernetes_control_runtime": kubeadm.RUNTIME,
             },
         )
 
+    def _node_play(
+        self, experiment: Experiment, plan: InfrastructurePlan, versions: Versions
+    ) -> RolePlay:
+        """What every node must know before it joins: its size and its pods' addresses."""
+        nodes = [spec for spec in plan.machines if spec.name in experiment.node_machines]
+        told = {}
+        for spec in nodes:
+            assert spec.pods is not None
+            told[spec.name] = {
+                "kubernetes_node_about": {
+                    "cores": spec.cores * spec.quota,
+                    "memory": spec.memory,
+                    "cni": {
+                        "path": network.CNI_FILE,
+                        "content": network.cni_configuration(spec.pods),
+                    },
+                    **self.about_node(experiment, plan, versions, spec),
+                }
+            }
+        return RolePlay(
+            "kubernetes_node",
+            tuple(spec.name for spec in nodes),
+            ROLES,
+            variables={"kubernetes_node_file": NODE_FILE, "kubernetes_node_program": NODE_PROGRAM},
+            per_machine=told,
+        )
+
+    def about_node(
+        self,
+        experiment: Experiment,
+        plan: InfrastructurePlan,
+        versions: Versions,
+        spec: MachineSpec,
+    ) -> dict[str, Any]:
+        """What else a node must know, for `continuum_runtime.cluster_node`."""
+        del experiment, plan, versions, spec
+        return {}
+
     def nodes(self, experiment: Experiment) -> tuple[str, ...]:
         """Names of the machines that kubeadm makes nodes."""
         return experiment.node_machines
+
+    def units(self, experiment: Experiment, machine: str) -> tuple[str, ...]:
+        """Units that make one of the machines a node."""
+        del experiment, machine
+        return ("kubelet.service",)
 
     def control_machine(self, experiment: Experiment) -> str | None:
         """The control plane's."""
@@ -149,19 +192,13 @@ class Kubernetes(ResourceManager):
         return missing_of(items, experiment.node_machines)
 
     def log(self, experiment: Experiment, machines: Mapping[str, Machine]) -> str:
-        """The kubelets' last lines on these machines, the control plane's own first."""
+        """The last lines of what makes these machines nodes."""
         found = []
-        for name in self.nodes(experiment):
-            if name in machines:
-                lines = machines[name].run(
-                    Command(
-                        (
-                            *("journalctl", "--no-pager", "--output=cat", "--unit=kubelet"),
-                            f"--lines={_LOG_LINES}",
-                        )
-                    )
-                )
-                found.append(f"{name}: kubelet\n{lines.last_output}")
+        for name in experiment.node_machines:
+            for unit in self.units(experiment, name) if name in machines else ():
+                journal = ("journalctl", "--no-pager", "--output=cat", f"--unit={unit}")
+                lines = machines[name].run(Command((*journal, f"--lines={_LOG_LINES}")))
+                found.append(f"{name}: {unit}\n{lines.last_output}")
         return "\n".join(found)
 
     def keep(self, experiment: Experiment, machines: Mapping[str, Machine]) -> Mapping[str, bytes]:
@@ -169,30 +206,6 @@ class Kubernetes(ResourceManager):
         control = self.control_machine(experiment)
         assert control is not None
         return {KUBECONFIG: machines[control].get(kubeadm.ADMIN)}
-
-
-def node_play(nodes: list[MachineSpec]) -> RolePlay:
-    """What every node must know before it joins: its size and its pods' addresses."""
-    told = {}
-    for spec in nodes:
-        assert spec.pods is not None
-        told[spec.name] = {
-            "kubernetes_node_about": {
-                "cores": spec.cores * spec.quota,
-                "memory": spec.memory,
-                "cni": {
-                    "path": network.CNI_FILE,
-                    "content": network.cni_configuration(spec.pods),
-                },
-            }
-        }
-    return RolePlay(
-        "kubernetes_node",
-        tuple(spec.name for spec in nodes),
-        ROLES,
-        variables={"kubernetes_node_file": NODE_FILE, "kubernetes_node_program": NODE_PROGRAM},
-        per_machine=told,
-    )
 
 
 def is_audited(experiment: Experiment) -> bool:
