@@ -5,6 +5,7 @@ plan/                everything that *configure* wrote
 journal.jsonl, lock  what was begun and finished; who changes it now
 ssh/                 key made for this deployment, host keys, known_hosts
 ssh_config           `ssh -F` this
+kubeconfig           how kubectl reaches its cluster, when it has one
 machines/            what the provider keeps of its machines
 logs/                full logs of commands
 """
@@ -21,7 +22,10 @@ from pathlib import Path
 from continuum import folders
 from continuum.errors import NotFound
 from continuum.experiment.model import NAME, Experiment
+
 from continuum.journal import Journal
+
+KUBECONFIG = "kubeconfig"
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,15 @@ class Deployment:
         whole = self.folder / path
         folders.write_file(whole, content, folders.PRIVATE_FILE if private else 0o644)
         return whole
+
+    def cluster_command(self) -> str:
+        """The command that speaks with its cluster; "" when it has none."""
+        return f"continuum kubectl {self.name} get pods -A" if self.kubeconfig.exists() else ""
+
+    @property
+    def kubeconfig(self) -> Path:
+        """How `kubectl` reaches its cluster; there once the cluster has been up."""
+        return self.folder / KUBECONFIG
 
     def kubernetes_version(self) -> str | None:
         """The version of Kubernetes that the kept experiment asks for, None for the tested one."""

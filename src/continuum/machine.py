@@ -172,6 +172,10 @@ class _Commands:
                 _kill(process)
                 process.wait()
             self.processes.discard(process)
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None and not stream.closed:
+                    with suppress(BrokenPipeError):
+                        stream.close()
 
     def refuse(self, command: Command, where: str) -> None:
         """Raise `Interrupted` while commands are stopped."""

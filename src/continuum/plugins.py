@@ -25,6 +25,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     },
     "services": {
         "mqtt": "continuum.software.services.mqtt:Mqtt",
+        "registry": "continuum.software.services.registry:Registry",
     },
     "managers": {
         "none": "continuum.software.managers.none:NoManager",
@@ -59,7 +60,6 @@ _FORESEEN: dict[str, dict[str, str]] = {
         "function": "serverless functions",
     },
     "services": {
-        "registry": "a registry of container images",
         "observability": "Prometheus and Grafana",
         "clock": "clock synchronisation",
     },

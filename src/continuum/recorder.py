@@ -163,7 +163,11 @@ class Recorder:
                     cores=spec.cores,
                     quota=spec.quota,
                     memory=spec.memory,
-                    ssh="" if self.removed else self.deployment.ssh_command(spec.name),
+                    ssh=(
+                        ""
+                        if self.removed or not self.capabilities.ssh
+                        else self.deployment.ssh_command(spec.name)
+                    ),
                 )
                 for spec in self.plan.machines
             ),
@@ -187,6 +191,7 @@ class Recorder:
             experiment_text=self.loaded.source_text,
             experiment_file=str(self.loaded.path or ""),
             remove="" if self.removed else f"continuum down {self.deployment.name}",
+            cluster="" if self.removed else self.deployment.cluster_command(),
             notes=(*self.loaded.notes, *self._notes),
         )
 

@@ -37,7 +37,6 @@ from continuum.infrastructure import execute as infrastructure_execute
 from continuum.infrastructure.configure import Change, Surroundings
 from continuum.software import configure as software_configure
 from continuum.software import execute as software_execute
-from continuum.software.contract import KUBECONFIG
 
 if TYPE_CHECKING:
     from continuum.benchmark.configure import BenchmarkPlan
@@ -122,7 +121,8 @@ class MachineStatus:
 class DeploymentStatus:
     """A deployment as it is now.
 
-    `links_in_force` is None when only root can see them. `leftover`: found by its labels alone,
+    `links_in_force` is None when only root can see them. `cluster` is the command that speaks with
+    its cluster, "" when it has none. `leftover`: found by its labels alone,
     its folder is gone.
     """
 
@@ -133,6 +133,7 @@ class DeploymentStatus:
     links_in_force: int | None
     last_step: str
     leftover: bool = False
+    cluster: str = ""
 
 
 # -- plan ----------------------------------------------------------------------------------------
@@ -274,7 +275,7 @@ def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     deployment.save_experiment(todo.experiment)
     if recreate:
         provider.destroy(deployment)
-        (deployment.folder / KUBECONFIG).unlink(missing_ok=True)
+        deployment.kubeconfig.unlink(missing_ok=True)
     machines = infrastructure_execute.execute(
         deployment, todo.infrastructure, todo.recipe, provider, events
     )
@@ -303,7 +304,7 @@ def _refuse_to_break_a_cluster(todo: Plan) -> None:
     Raises:
         UsageError: machines of a cluster that has been up would be replaced.
     """
-    if not todo.experiment.in_a_cluster or not (todo.deployment.folder / KUBECONFIG).exists():
+    if not todo.experiment.in_a_cluster or not todo.deployment.kubeconfig.exists():
         return
     control = todo.experiment.control_machine
     lost = [
@@ -430,7 +431,10 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
             capabilities=todo.provider.capabilities,
             emulator=todo.provider.emulator_in_use(deployment, todo.infrastructure),
             removed=down or loaded.experiment.infrastructure.delete,
-            image_versions=todo.provider.image_versions(todo.infrastructure),
+            image_versions={
+                **todo.provider.image_versions(todo.infrastructure),
+                **software_configure.versions(loaded.experiment),
+            },
         )
         try:
             _measure(ready, recorder, events, accept_links=accept_links, all_pairs=all_pairs)
@@ -625,13 +629,14 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
                 tier=spec.tier,
                 address=spec.address,
                 state=states.get(spec.name, "missing"),
-                ssh=deployment.ssh_command(spec.name),
+                ssh=deployment.ssh_command(spec.name) if provider.capabilities.ssh else "",
             )
             for spec in plan_.machines
         ),
         links_asked=len(plan_.network.links),
         links_in_force=_links_in_force(deployment, plan_, provider),
         last_step=last,
+        cluster=deployment.cluster_command(),
     )
 
 

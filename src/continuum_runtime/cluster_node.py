@@ -3,10 +3,13 @@
     python3 cluster_node.py --keep NODE < FILE
     python3 cluster_node.py NODE ENVIRONMENT
 
-The first keeps what it reads as NODE, and says "changed" where it differs from what was there.
-The second carries it out: NODE is a file of JSON: `cores` (a number) and `memory` (bytes) that the machine may use, and `cni`
-with the `path` and the `content` of its pods' network. ENVIRONMENT is written as a file of
-variables for systemd. `cloudcore` and `edgecore`, where they are there, have the same two fields, of
+The first keeps what it reads as NODE, and says "changed" where it differs from what was there. It
+also ends what an `up` that was interrupted has left running: two kubeadm at once take each other's
+files away.
+
+The second carries it out: NODE is a file of JSON: `cores` (a number) and `memory` (bytes) that the
+machine may use, and `cni` with the `path` and the `content` of its pods' network. ENVIRONMENT is
+written as a file of variables for systemd. `cloudcore` and `edgecore`, where they are there, have the same two fields, of
 the settings of KubeEdge's programs.
 
 A container sees its host's processors and memory. What its own limits do not allow is reserved, so
@@ -15,9 +18,12 @@ that the scheduler counts with the machine's own size.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 
@@ -52,9 +58,32 @@ def write_where_it_differs(path: Path, text: str) -> bool:
     return True
 
 
+def end_all(name: str, processes: Path = Path("/proc"), limit: float = 10.0) -> None:
+    """Kill every process of a program, and wait until it is gone.
+
+    Raises:
+        RuntimeError: one is not gone in that many seconds.
+    """
+    until = time.monotonic() + limit
+    for folder in processes.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # It has ended while we look.
+            if (folder / "comm").read_text().strip() == name:
+                os.kill(int(folder.name), signal.SIGKILL)
+                while _lives(folder / "stat"):
+                    if time.monotonic() > until:
+                        raise RuntimeError(f"{name} does not end")
+                    time.sleep(0.02)
+
+
+def _lives(status: Path) -> bool:
+    """Whether a process is there, and is more than what its parent has yet to look at."""
+    return status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def main(arguments: list[str]) -> None:
     """Read what the machine is, write what its kubelet and its containerd are told."""
     if arguments[0] == "--keep":
+        end_all("kubeadm")
         if write_where_it_differs(Path(arguments[1]), sys.stdin.read()):
             sys.stdout.write("changed\n")
         return

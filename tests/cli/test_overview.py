@@ -18,6 +18,12 @@ def _command(verb: str) -> click.Command:
     return found
 
 
+def _commands(verb: str) -> list[click.Command]:
+    """The verb's command, or those of a verb that has verbs of its own."""
+    command = _command(verb)
+    return list(command.commands.values()) if isinstance(command, click.Group) else [command]
+
+
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
 def test_the_overview_shows_every_verb_and_every_exit_code(cli: Cli, arguments: list[str]) -> None:
     ending = cli(*arguments)
@@ -55,7 +61,8 @@ def test_every_verb_has_help_with_its_exit_codes(cli: Cli, verb: str) -> None:
     assert "--quiet" in ending.stdout
 
 
-@pytest.mark.parametrize("verb", ALL_VERBS)
+# All options of kubectl are kubectl's.
+@pytest.mark.parametrize("verb", [verb for verb in ALL_VERBS if verb != "kubectl"])
 def test_a_wrong_option_is_usage(cli: Cli, verb: str) -> None:
     ending = cli(verb, "--nonsense")
     assert ending.code == 2
@@ -67,7 +74,8 @@ def test_every_verb_has_a_page_that_names_each_option(verb: str) -> None:
     page = (DOCS / f"{verb}.md").read_text()
     assert page.startswith(f"# continuum {verb}\n")
     assert "## Exit codes" in page
-    for parameter in _command(verb).params:
+    parameters = [each for command in _commands(verb) for each in command.params]
+    for parameter in parameters:
         if isinstance(parameter, click.Option):
             for name in parameter.opts:
                 if name.startswith("--") and name not in {"--quiet", "--verbose"}:
@@ -76,8 +84,9 @@ def test_every_verb_has_a_page_that_names_each_option(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", ALL_VERBS)
 def test_every_verb_has_json(verb: str) -> None:
-    options = {name for parameter in _command(verb).params for name in parameter.opts}
-    assert "--json" in options or verb == "ssh"
+    for command in _commands(verb):
+        options = {name for parameter in command.params for name in parameter.opts}
+        assert "--json" in options or verb in {"ssh", "kubectl"}
 
 
 def test_quiet_and_verbose_stand_before_or_after_the_verb(cli: Cli, write: Cli) -> None:

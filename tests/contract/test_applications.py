@@ -66,11 +66,6 @@ class TestOwnProgramsOfTheExample(ApplicationContract):
     }
     answers_itself = False
 
-    def test_ends_in_time_without_a_worker(self, tmp_path: Path) -> None:
-        """Told not to wait for the worker's port."""
-        self.settings["worker_ready"] = "started"
-        super().test_ends_in_time_without_a_worker(tmp_path)
-
     def check_samples(self, samples: list[dict[str, Any]]) -> None:
         assert all(sample["agrees"] for sample in samples)
         assert len({sample["expected"] for sample in samples}) == len(samples)

@@ -11,7 +11,7 @@ import hashlib
 import io
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from continuum import folders
 from continuum.artifacts.catalogue import NAME_PATTERN, VERSION_PATTERN, Wanted
-from continuum.artifacts.store import Artifact, ArtifactStore
+from continuum.artifacts.store import Artifact, ArtifactStore, digest
 from continuum.artifacts.web import Progress
 from continuum.errors import NotFound, StepFailed
 from continuum.images import packed
@@ -31,6 +31,8 @@ _MANIFEST_LIMIT = 2**22
 _CHUNK = 2**20
 _HINT = "export it again, or copy it again: it may have been cut on its way"
 
+_Release = Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
+_Version = Annotated[str, Field(pattern=f"^{VERSION_PATTERN}$")]
 _Sum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -42,7 +44,7 @@ class Entry(_Part):
     """One artifact in an archive."""
 
     name: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
-    version: Annotated[str, Field(pattern=f"^{VERSION_PATTERN}$")]
+    version: _Version
     architecture: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
     sha256: _Sum
     size: Annotated[int, Field(ge=0)]
@@ -63,12 +65,16 @@ class LayerEntry(_Part):
 
 
 class Manifest(_Part):
-    """What an archive says of itself."""
+    """What an archive says of itself.
+
+    `versions` is what minor releases were found to mean, as `v1.33.9` by `kubernetes-1.33`.
+    """
 
     format: Literal["continuum artifacts"] = "continuum artifacts"
     schema_version: Literal[1] = 1
     artifacts: tuple[Entry, ...] = ()
     layers: tuple[LayerEntry, ...] = ()
+    versions: Mapping[_Release, _Version] = Field(default={})
 
     @model_validator(mode="after")
     def _each_once(self) -> Manifest:
@@ -107,13 +113,14 @@ def write(
                 f"{each} is not in the cache", hint=f"continuum artifacts fetch {each.name}"
             )
         artifacts.append(found)
+    _remove_what_killed_ones_left(target.parent, f".{target.name}.")
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    work = folders.make_folder(store.folder / "work" / f"export-{os.getpid()}")
+    work = _work_folder(store, "export")
     try:
         with telling_disk_full(target.parent):
             packs = {key: _pack(key, work, progress) for key in layers}
-            manifest = _described(artifacts, packs)
-            with tarfile.open(temporary, "w") as tar:
+            manifest = _described(artifacts, packs, store.versions(), progress)
+            with tarfile.TarFile(temporary, "w", copybufsize=_CHUNK) as tar:
                 _add_text(tar, MANIFEST, manifest.model_dump_json(indent=2))
                 for name, path in _members(artifacts, packs):
                     refuse_when_stopped(name)
@@ -134,7 +141,7 @@ def read(store: ArtifactStore, source: Path, progress: Progress) -> Manifest:
         NotFound: there is no such file.
         StepFailed: it is no archive of ours, it is cut, or a SHA-256 is wrong.
     """
-    work = folders.make_folder(store.folder / "work" / f"import-{os.getpid()}")
+    work = _work_folder(store, "import")
     try:
         with telling_disk_full(store.folder):
             try:
@@ -144,6 +151,8 @@ def read(store: ArtifactStore, source: Path, progress: Progress) -> Manifest:
                 raise NotFound(f"there is no file {source}") from error
             except (tarfile.TarError, EOFError) as error:
                 raise _refused(source, f"it is no whole tar archive: {error}") from error
+            for release, version in manifest.versions.items():
+                store.remember(release, version)
             for entry in manifest.artifacts:
                 _keep(store, entry, files[f"files/{entry.sha256}"], source)
             for layer in manifest.layers:
@@ -162,12 +171,35 @@ def parse(text: bytes) -> Manifest:
     return Manifest.model_validate_json(text)
 
 
+def _work_folder(store: ArtifactStore, purpose: str) -> Path:
+    folder = store.folder / "work"
+    _remove_what_killed_ones_left(folder, f"{purpose}-")
+    return folders.make_folder(folder / f"{purpose}-{os.getpid()}")
+
+
+def _remove_what_killed_ones_left(folder: Path, prefix: str) -> None:
+    """They are large: remove what carries the number of a process that is no more."""
+    for path in folder.glob(f"{prefix}*"):
+        number = path.name.removeprefix(prefix)
+        if number.isdigit() and not Path("/proc", number).exists():
+            folders.remove_tree(path) if path.is_dir() else path.unlink()
+
+
 def _pack(key: str, work: Path, progress: Progress) -> Path:
     progress(f"packing machine image layer {key}", None)
     return packed.pack(key, work / f"{key}.tar")
 
 
-def _described(artifacts: Iterable[Artifact], packs: dict[str, Path]) -> Manifest:
+def _described(
+    artifacts: Iterable[Artifact],
+    packs: dict[str, Path],
+    versions: Mapping[str, str],
+    progress: Progress,
+) -> Manifest:
+    def layer(key: str, path: Path) -> LayerEntry:
+        progress(f"summing machine image layer {key}", None)
+        return LayerEntry(key=key, sha256=digest(path), size=path.stat().st_size)
+
     return Manifest(
         artifacts=tuple(
             Entry(
@@ -180,10 +212,8 @@ def _described(artifacts: Iterable[Artifact], packs: dict[str, Path]) -> Manifes
             )
             for each in artifacts
         ),
-        layers=tuple(
-            LayerEntry(key=key, sha256=_digest(path), size=path.stat().st_size)
-            for key, path in packs.items()
-        ),
+        layers=tuple(layer(key, path) for key, path in packs.items()),
+        versions=versions,
     )
 
 
@@ -230,10 +260,10 @@ def _unpack(
         progress(f"reading {member.name}", len(found) / len(expected))
         content = tar.extractfile(member)
         assert content is not None
-        digest, size = expected[member.name]
+        total, size = expected[member.name]
         path = work / member.name.replace("/", "-")
-        if member.size != size or _copy(content, path) != digest:
-            raise _refused(source, f"{_titles(manifest, digest)}: the SHA-256 is wrong")
+        if member.size != size or _copy(content, path) != total:
+            raise _refused(source, f"{_titles(manifest, total)}: the SHA-256 is wrong")
         found[member.name] = path
     missing = expected.keys() - found.keys()
     if missing:
@@ -261,15 +291,10 @@ def _keep(store: ArtifactStore, entry: Entry, file: Path, source: Path) -> None:
         store.add(entry.wanted, copy, f"archive {source.name}, {entry.source}"[:200])
 
 
-def _titles(manifest: Manifest, digest: str) -> str:
-    names = [str(each.wanted) for each in manifest.artifacts if each.sha256 == digest]
-    names += [f"layer {each.key}" for each in manifest.layers if each.sha256 == digest]
+def _titles(manifest: Manifest, total: str) -> str:
+    names = [str(each.wanted) for each in manifest.artifacts if each.sha256 == total]
+    names += [f"layer {each.key}" for each in manifest.layers if each.sha256 == total]
     return ", ".join(names)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _refused(source: Path, why: str) -> StepFailed:

@@ -140,9 +140,9 @@ class ArtifactStore:
         return self._look_up(project, ".".join(map(str, wanted)))
 
     def _look_up(self, project: Project, minor: str) -> str:
-        kept = self.folder / "versions" / f"{project.name}-{minor}"
-        if kept.is_file():
-            return kept.read_text().strip()
+        kept = self.versions().get(f"{project.name}-{minor}")
+        if kept is not None:
+            return kept
         tried = []
         step_name = f"{project.about} {minor}"
         with self._events.step("artifacts", step_name, "its newest version") as step:
@@ -154,13 +154,22 @@ class ArtifactStore:
                 except Unavailable as error:
                     tried.append(f"{SOURCES[source]}: {error.reason}")
                 else:
-                    folders.write_file(kept, f"{found}\n")
+                    self.remember(f"{project.name}-{minor}", found)
                     return found
         raise NotPossibleHere(
             f"the newest version of {project.about} {minor} cannot be found out here",
             output="\n".join(tried),
             hint=f"name the whole version, as {minor}.0, or use the tested one, {project.version}",
         )
+
+    def versions(self) -> dict[str, str]:
+        """The versions that were found out, as `v1.33.9` by `kubernetes-1.33`."""
+        kept = (self.folder / "versions").glob("[!.]*")
+        return {path.name: path.read_text().strip() for path in sorted(kept)}
+
+    def remember(self, release: str, version: str) -> None:
+        """Have a minor release mean a version from now on."""
+        folders.write_file(self.folder / "versions" / release, f"{version}\n")
 
     # -- what is there ---------------------------------------------------------------------------
 

@@ -232,6 +232,7 @@ class Run(Record):
         table: first the group of all samples, then every endpoint, then every worker.
         experiment: as resolved; `experiment_text`: as written, in `experiment_file`.
         remove: the command that removes the deployment; empty when it is gone.
+        cluster: the command that speaks with its cluster; empty when it has none.
     """
 
     schema_version: Literal["1"] = "1"
@@ -261,6 +262,7 @@ class Run(Record):
     experiment_text: str = ""
     experiment_file: str = ""
     remove: str = ""
+    cluster: str = ""
     notes: tuple[str, ...] = ()
 
     @property

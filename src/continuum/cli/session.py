@@ -88,12 +88,7 @@ def _verbosity(level: int) -> Callable[[click.Context, click.Parameter, bool], N
 
 
 def common(command: F) -> F:
-    """Options of every command.
-
-    In its docstring a line of backslash and b keeps the lines of a paragraph apart, as click has
-    it; docstrings with backslashes are raw, and click looks for the character itself.
-    """
-    command.__doc__ = (command.__doc__ or "").replace("\\b\n", "\b\n")
+    """Options of every command."""
     quiet = click.option(
         "-q",
         "--quiet",

@@ -83,6 +83,8 @@ def docker_tree() -> Tree:
     settings = {
         "bridge": "none",
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        # A registry on the emulated network speaks plainly.
+        "insecure-registries": ["10.0.0.0/8"],
         "ip-forward": False,
         "ip-masq": False,
         "iptables": False,

@@ -24,6 +24,15 @@ def keys() -> list[str]:
     return sorted(path.parent.name for path in folder.glob(f"[!.]*/{_RECORD}"))
 
 
+def keys_of(fingerprint: str) -> list[str]:
+    """Keys of the layers of a machine image, the lowest first.
+
+    Raises:
+        NotFound: it is not in the cache.
+    """
+    return [root.parent.name for root in reversed(store.find(fingerprint).layers)]
+
+
 def pack(key: str, target: Path) -> Path:
     """Write a layer to a tar file; returns its path.
 

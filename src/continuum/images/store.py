@@ -97,7 +97,7 @@ def record(key: str) -> dict[str, Any]:
     return found
 
 
-WORTH_NAMING = ("mosquitto", "openssh-server", "systemd")
+WORTH_NAMING = ("containerd", "mosquitto", "openssh-server", "runc", "systemd")
 """Debian packages whose versions a run's record names; all of them are in the layers' records."""
 
 

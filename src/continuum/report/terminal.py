@@ -160,6 +160,8 @@ def _ways_in(run: Run, folder: Path, *, removed: bool) -> Table:
         made.add_row(
             "", f"and {len(shown) - _MOST_MACHINES} more: continuum status {run.deployment}"
         )
+    if run.cluster:
+        made.add_row("cluster", _plain(run.cluster))
     if run.remove:
         made.add_row("remove", _plain(run.remove))
     return made

@@ -132,6 +132,13 @@ def install_steps(
     return tuple(steps)
 
 
+def versions(experiment: Experiment) -> dict[str, str]:
+    """Versions of what the experiment's manager brings, by name."""
+    if experiment.software is None and experiment.benchmark is None:
+        return {}
+    return dict(manager_of(experiment).versions(experiment))
+
+
 def service_machines(experiment: Experiment) -> tuple[str, ...]:
     """The machines that services named in the experiment run on: the workers'.
 

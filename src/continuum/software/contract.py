@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from continuum.machine import Machine
 
 
-KUBECONFIG = "kubeconfig"
-"""In a deployment's folder, once its cluster has been up: how `kubectl` reaches it."""
-
-
 @dataclass(frozen=True)
 class RolePlay:
     """One role on some machines.
@@ -51,6 +47,11 @@ class Service(ABC):
     @abstractmethod
     def install(self) -> tuple[InstallStep, ...]:
         """Steps for the machine image."""
+
+    def machines(self, experiment: Experiment, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        """Names of the machines that it concerns, where it is wanted on some."""
+        del experiment
+        return wanted
 
     @abstractmethod
     def configure(
@@ -95,6 +96,11 @@ class ResourceManager(ABC):
         del experiment
         return {}
 
+    def versions(self, experiment: Experiment) -> Mapping[str, str]:
+        """Versions of what it brings, by name, for the record of a run."""
+        del experiment
+        return {}
+
     def control_machine(self, experiment: Experiment) -> str | None:
         """The machine that `kubectl` works on; None for a manager without a cluster."""
         del experiment
@@ -123,14 +129,14 @@ class ProcessSpec:
     Attributes:
         name: unique on its machine, as `worker-1`.
         machine: name of the machine.
-        arguments: program and arguments.
+        arguments: program and arguments; empty for those that its image names.
         environment: variables added.
         files: content by absolute path, put there before the start.
         cpu: cores that it may use, None without a limit of its own.
         memory: bytes that it may use, None without a limit of its own.
         output: file on the machine that takes its standard output, "" for the system's log.
         ready_file: file that it makes when it can take requests, "" when it makes none.
-        working_directory: where it starts.
+        working_directory: where it starts; "" for where its image says.
         image: the container image that it runs in, for models that need one.
         port: TCP port that it listens on, None when it listens on none.
     """

@@ -225,8 +225,8 @@ def _check_process(spec: ProcessSpec, whose: Worker | Endpoint) -> None:
     assert spec.cpu == whose.cpu
     assert spec.memory == whose.memory
     assert spec.arguments
-    paths = [*spec.files, spec.working_directory]
-    paths += [path for path in (spec.ready_file, spec.output) if path]
+    paths = [*spec.files]
+    paths += [path for path in (spec.ready_file, spec.output, spec.working_directory) if path]
     assert all(path.startswith("/") for path in paths), paths
 
 

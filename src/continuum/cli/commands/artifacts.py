@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from continuum.cli import output
-from continuum.cli.session import Session, common, current, json_option
+from continuum.cli.experiments import provider_of, read
+from continuum.cli.privileges import prepare_host
+from continuum.cli.session import Session, common, current, json_option, yes_option
 from continuum.errors import NotFound, UsageError
 from continuum.experiment.units import show_bytes
 
@@ -24,12 +26,11 @@ _NAMES = click.argument("names", metavar="[NAME[@VERSION]…]", nargs=-1)
 @common
 @click.pass_context
 def command(context: click.Context) -> None:
-    r"""Programs from outside: Kubernetes, KubeEdge and what belongs to them.
+    """Programs from outside: Kubernetes, KubeEdge and what belongs to them.
 
     They are fetched when they are needed. These verbs show what is there, fetch in advance, and
     carry it to a host without a network.
 
-    \b
     Exit codes: 0 done; 1 a build failed, or an archive is refused; 2 no such artifact; 3 no
     source has it here; 5 there is no such file.
     """
@@ -125,11 +126,29 @@ def fetch(names: tuple[str, ...], as_json: bool) -> int:
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @_NAMES
 @click.option("--machine-images", is_flag=True, help="Also the machine images; needs root.")
+@click.option(
+    "--for",
+    "experiment",
+    metavar="EXPERIMENT",
+    type=click.Path(path_type=Path),
+    help="Only what this experiment needs, with its machine image; builds what is missing.",
+)
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="With --for: as `up`.")
+@click.option("--provider", metavar="NAME", help="With --for: as `up`.")
 @click.option("--force", is_flag=True, help="Overwrite FILE if it is there.")
+@yes_option
 @json_option
 @common
-def export(
-    *, file: Path, names: tuple[str, ...], machine_images: bool, force: bool, as_json: bool
+def export(  # noqa: PLR0913  one parameter per option of the command line
+    *,
+    file: Path,
+    names: tuple[str, ...],
+    machine_images: bool,
+    experiment: Path | None,
+    settings: tuple[str, ...],
+    provider: str | None,
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Write artifacts of the cache to a tar archive: the named ones, or all that are there."""
     session = current()
@@ -139,8 +158,13 @@ def export(
     from continuum.artifacts import archive  # noqa: PLC0415
     from continuum.images import packed  # noqa: PLC0415
 
-    wanted = _wanted(store, names) if names else [each.wanted for each in store.all()]
-    layers = packed.keys() if machine_images else []
+    wanted = _wanted(store, names) if names else []
+    if experiment is not None:
+        layers, needed = _needs(session, store, experiment, settings, provider)
+        wanted += needed
+    else:
+        layers = packed.keys() if machine_images else []
+        wanted = wanted or [each.wanted for each in store.all()]
     if not wanted and not layers:
         raise NotFound("the cache has no artifacts", hint="continuum artifacts fetch")
     with session.events.step("artifacts", f"write {file}", "the archive") as step:
@@ -178,6 +202,34 @@ def _store(session: Session) -> ArtifactStore:
     from continuum.artifacts.store import ArtifactStore  # noqa: PLC0415  slow to import
 
     return ArtifactStore(session.events)
+
+
+def _needs(
+    session: Session,
+    store: ArtifactStore,
+    file: Path,
+    settings: tuple[str, ...],
+    provider: str | None,
+) -> tuple[list[str], list[Wanted]]:
+    """What another host lacks for an experiment: layers of its machine image, and artifacts.
+
+    Both are in the cache afterwards.
+    """
+    loaded = read(session, file, settings, provider)
+    prepare_host(session, provider_of(loaded))
+    from continuum import workflow  # noqa: PLC0415  slow to import
+    from continuum.images import packed  # noqa: PLC0415
+    from continuum.software.managers.kubernetes.install import Versions  # noqa: PLC0415
+
+    plan = workflow.plan(loaded, session.events)
+    layers = packed.keys_of(plan.provider.build_image(plan.recipe))
+    software = plan.experiment.software
+    if software is None or not plan.experiment.in_a_cluster:
+        return layers, []
+    # Its programs are in the image; this one is the host's own.
+    kubectl = Versions.of(software.kubernetes.version).wanted("kubectl")
+    store.fetch_all([kubectl])
+    return layers, [kubectl]
 
 
 def _sources(wanted: Wanted) -> list[str]:

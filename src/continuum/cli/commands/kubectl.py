@@ -11,7 +11,6 @@ import click
 from continuum.cli.deployments import only_one
 from continuum.cli.session import common, current
 from continuum.errors import NotFound
-from continuum.software.contract import KUBECONFIG
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +34,7 @@ def command(words: tuple[str, ...]) -> int:
     """
     session = current()
     deployment, arguments = _split(session, words)
-    kubeconfig = deployment.folder / KUBECONFIG
+    kubeconfig = deployment.kubeconfig
     if not kubeconfig.exists():
         raise NotFound(
             f'deployment "{deployment.name}" has no cluster',
@@ -54,7 +53,7 @@ def _split(session: Session, words: tuple[str, ...]) -> tuple[Deployment, list[s
     """The deployment and kubectl's arguments: its words are no names of deployments."""
     from continuum.deployment import Deployment  # noqa: PLC0415
 
-    with_cluster = [each for each in Deployment.all() if (each.folder / KUBECONFIG).exists()]
+    with_cluster = [each for each in Deployment.all() if each.kubeconfig.exists()]
     if words and words[0] in {each.name for each in Deployment.all()}:
         return Deployment.existing(words[0]), list(words[1:])
     if len(with_cluster) == 1:

@@ -55,6 +55,8 @@ def _show(deployment: DeploymentStatus) -> None:
         rows = [(each.name, each.state, each.address, each.ssh) for each in deployment.machines]
         table = output.table(("machine", "state", "address", "log in"), rows)
         output.write("\n".join(f"  {line}" for line in table.splitlines()))
+    if deployment.cluster:
+        output.write(f"  cluster: {deployment.cluster}")
     if deployment.last_step:
         output.write(f"  last step: {deployment.last_step}")
     output.write(f"  remove it: continuum down {deployment.name}")

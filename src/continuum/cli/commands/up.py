@@ -49,10 +49,15 @@ def command(
                         "name": machine.name,
                         "tier": machine.tier,
                         "address": machine.address,
-                        "ssh": deployment.ssh_command(machine.name),
+                        "ssh": (
+                            deployment.ssh_command(machine.name)
+                            if outcome.plan.provider.capabilities.ssh
+                            else ""
+                        ),
                     }
                     for machine in outcome.machines
                 ],
+                "cluster": deployment.cluster_command(),
                 "remove": f"continuum down {name}",
             }
         )
@@ -62,6 +67,9 @@ def command(
         f'deployment "{name}" is up: {count} machine{"s" if count != 1 else ""}'
         + ("" if outcome.changes else "; nothing was changed")
     )
-    session.say(f"  log in:     continuum ssh {name} {outcome.machines[0].name}")
+    if outcome.plan.provider.capabilities.ssh:
+        session.say(f"  log in:     continuum ssh {name} {outcome.machines[0].name}")
+    if deployment.cluster_command():
+        session.say(f"  cluster:    {deployment.cluster_command()}")
     session.say(f"  remove it:  continuum down {name}")
     return 0

@@ -7,6 +7,8 @@ by its kubelet; that it ended stays known by the number of its starts.
 from __future__ import annotations
 
 import math
+import time
+import uuid
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,16 +20,21 @@ from continuum.software.execution_models.mounts import mounted_folders
 from continuum.software.managers.kubernetes.kubectl import Kubectl
 
 if TYPE_CHECKING:
+    from continuum.experiment.model import Experiment
     from continuum.images.recipe import InstallStep
     from continuum.machine import Machine
 
 OURS = "app.kubernetes.io/managed-by=continuum"
 """Label of everything that we put into a cluster."""
 
+PLACE_LIMIT = 20.0
+"""Seconds in which the scheduler must find a node: one that has just come back takes no pods yet."""
+
 STOP_LIMIT = 30.0
 _STOP_SECONDS = 5
 _NAME = "app.kubernetes.io/name"
 _ON = "continuum/machine"
+_START = "continuum/start"
 _HOPELESS = frozenset(
     {
         "CreateContainerConfigError",
@@ -39,12 +46,26 @@ _HOPELESS = frozenset(
         "RunContainerError",
     }
 )
+_INTO = """\
+import os, sys
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+os.dup2(file, 1)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 class Pod(ExecutionModel):
     """Pods of a cluster, by `kubectl` on its control machine."""
 
     name: ClassVar[str] = "container"
+
+    def __init__(
+        self,
+        experiment: Experiment | None = None,
+        machines: Mapping[str, Machine] | None = None,
+    ) -> None:
+        super().__init__(experiment, machines)
+        self._without_place: dict[str, float] = {}
 
     def install(self) -> tuple[InstallStep, ...]:
         """Nothing: the resource manager brings what runs pods."""
@@ -60,8 +81,8 @@ class Pod(ExecutionModel):
             machine.put(content, path)
         if process.ready_file:
             machine.run(Command(("rm", "-f", process.ready_file))).check()
-        share = self._share(machine)
-        self._kubectl.apply([deployment(process, share)])
+        made = deployment(process, self._share(machine), start=uuid.uuid4().hex)
+        self._kubectl.apply([made])
 
     def state(self, machine: Machine, process: ProcessSpec) -> str:
         """`starting`, `ready` (its ready file is there), `ended`, `failed`, or `absent`."""
@@ -71,6 +92,12 @@ class Pod(ExecutionModel):
         """State by name of several on one machine, asked for at once."""
         items = self._kubectl.get("deployments,pods", selector=f"{_ON}={machine.name}")
         found = {process.name: pod_state(items, process.name) for process in processes}
+        now = time.monotonic()
+        for name in found:
+            if not finds_no_place(items, name):
+                self._without_place.pop(name, None)
+            elif self._without_place.setdefault(name, now) < now - PLACE_LIMIT:
+                found[name] = "failed"
         files = {
             process.ready_file: process.name
             for process in processes
@@ -140,9 +167,11 @@ class Pod(ExecutionModel):
         return self._shares.get(machine.name, (1.0, 1.0))
 
     def _delete(self, machine: Machine, selector: str) -> None:
+        # In the foreground: what makes pods must be gone before they go, or it makes others.
+        seconds = STOP_LIMIT if _answers(machine) else 1
         done = self._kubectl.run(
-            *("delete", "deployments,pods", f"--selector={selector}", "--ignore-not-found"),
-            *("--wait=true", f"--timeout={STOP_LIMIT:.0f}s"),
+            *("delete", "deployments", f"--selector={selector}", "--ignore-not-found"),
+            *("--cascade=foreground", "--wait=true", f"--timeout={seconds:.0f}s"),
             limit=2 * STOP_LIMIT,
         )
         if done.exit_code != 0:
@@ -153,13 +182,23 @@ class Pod(ExecutionModel):
             ).check(f"pods on {machine.name} could not be deleted")
 
 
-def deployment(process: ProcessSpec, share: tuple[float, float] = (1.0, 1.0)) -> dict[str, Any]:
+def _answers(machine: Machine) -> bool:
+    try:
+        return machine.run(Command(("true",), timeout=10)).exit_code == 0
+    except ContinuumError:
+        return False
+
+
+def deployment(
+    process: ProcessSpec, share: tuple[float, float] = (1.0, 1.0), *, start: str = ""
+) -> dict[str, Any]:
     """The object for a worker; a pure function.
 
     Args:
         process: the worker; its machine's name is the node's.
         share: of its cores and of its memory, how much is asked of the scheduler: a machine may be
             larger than what its host, or its own programs, leave it.
+        start: another for every start, so that each makes a new pod.
     """
     labels = {
         _NAME: process.name,
@@ -171,8 +210,10 @@ def deployment(process: ProcessSpec, share: tuple[float, float] = (1.0, 1.0)) ->
         "name": "worker",
         "image": process.image,
         "imagePullPolicy": "IfNotPresent",
-        **({"command": list(process.arguments)} if process.arguments else {}),
-        "env": [{"name": name, "value": value} for name, value in process.environment.items()],
+        **({"command": command(process)} if process.arguments else {}),
+        "env": [
+            {"name": name, "value": literally(value)} for name, value in process.environment.items()
+        ],
         "workingDir": process.working_directory,
         "resources": _resources(process, share),
         "volumeMounts": [
@@ -191,7 +232,7 @@ def deployment(process: ProcessSpec, share: tuple[float, float] = (1.0, 1.0)) ->
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": {_NAME: process.name}},
             "template": {
-                "metadata": {"labels": labels},
+                "metadata": {"labels": {**labels, _START: start}},
                 "spec": {
                     "nodeSelector": {"kubernetes.io/hostname": process.machine},
                     # It stays where it is, also when its machine is not heard of for a while.
@@ -213,6 +254,17 @@ def deployment(process: ProcessSpec, share: tuple[float, float] = (1.0, 1.0)) ->
     }
 
 
+def command(process: ProcessSpec) -> list[str]:
+    """Program and arguments; where its output goes to a file, by the image's Python."""
+    before = ("python3", "-I", "-S", "-c", _INTO, process.output) if process.output else ()
+    return [literally(word) for word in (*before, *process.arguments)]
+
+
+def literally(word: str) -> str:
+    """A word that Kubernetes leaves as it is: it would fill in `$(NAME)`."""
+    return word.replace("$", "$$")
+
+
 def _resources(process: ProcessSpec, share: tuple[float, float]) -> dict[str, dict[str, str]]:
     limits, requests = {}, {}
     if process.cpu is not None:
@@ -224,15 +276,29 @@ def _resources(process: ProcessSpec, share: tuple[float, float]) -> dict[str, di
     return {"limits": limits, "requests": requests}
 
 
-def pod_state(items: Sequence[Mapping[str, Any]], name: str) -> str:
-    """How a worker is, by its Deployment and its pods; its ready file is not looked at."""
+def pods_of(items: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, Any]] | None:
+    """A worker's pods since its last start that are not on their way out; None: it has none."""
     ours = [item for item in items if item["metadata"]["labels"].get(_NAME) == name]
-    pods = [
+    starts = {
+        item["spec"]["template"]["metadata"]["labels"].get(_START)
+        for item in ours
+        if item["kind"] == "Deployment" and "deletionTimestamp" not in item["metadata"]
+    }
+    if not starts:
+        return None
+    return [
         item
         for item in ours
-        if item["kind"] == "Pod" and "deletionTimestamp" not in item["metadata"]
+        if item["kind"] == "Pod"
+        and item["metadata"]["labels"].get(_START) in starts
+        and "deletionTimestamp" not in item["metadata"]
     ]
-    if not any(item["kind"] == "Deployment" for item in ours):
+
+
+def pod_state(items: Sequence[Mapping[str, Any]], name: str) -> str:
+    """How a worker is, by its Deployment and its pods; its ready file is not looked at."""
+    pods = pods_of(items, name)
+    if pods is None:
         return "absent"
     containers = [status for pod in pods for status in pod["status"].get("containerStatuses", ())]
     for status in containers:
@@ -242,7 +308,18 @@ def pod_state(items: Sequence[Mapping[str, Any]], name: str) -> str:
     for status in containers:
         if status["state"].get("waiting", {}).get("reason") in _HOPELESS:
             return "failed"
+    if any(pod["status"].get("phase") == "Failed" for pod in pods):
+        return "failed"  # Its node has put it out, or has not let it in.
     return "ready" if any("running" in status["state"] for status in containers) else "starting"
+
+
+def finds_no_place(items: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether the scheduler finds no node for the worker's pod now."""
+    return any(
+        condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable"
+        for pod in pods_of(items, name) or ()
+        for condition in pod["status"].get("conditions", ())
+    )
 
 
 def reasons(pod: Mapping[str, Any]) -> list[str]:

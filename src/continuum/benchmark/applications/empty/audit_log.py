@@ -111,11 +111,14 @@ def _tables(holder: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
 def _status(life: PodLife, status: Mapping[str, Any], at: int) -> None:
     """Take in a change of a pod's status, which may name only what is new."""
     for condition in _tables(status, "conditions"):
-        kind, holds = condition.get("type"), condition.get("status") == "True"
-        if kind == "Ready" and holds and life.ready is None:
-            life.ready = at
-        if kind == "PodScheduled" and not holds and life.scheduled is None:
-            life.unscheduled = str(condition.get("message") or condition.get("reason") or "")
+        # A condition that did not change may come without its status.
+        match condition.get("type"), condition.get("status"):
+            case "Ready", "True":
+                life.ready = at if life.ready is None else life.ready
+            case "PodScheduled", "False" if life.scheduled is None:
+                life.unscheduled = str(condition.get("message") or condition.get("reason") or "")
+            case _:
+                pass
     for container in _tables(status, "containerStatuses"):
         name = container.get("name")
         if container.get("ready") is True and isinstance(name, str):

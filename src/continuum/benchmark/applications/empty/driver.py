@@ -46,6 +46,8 @@ CALL_SECONDS = 5.0
 LOOK_INTERVAL = 0.5
 """Seconds between looks at the audit log."""
 GATHER_LIMIT = 60.0
+ANSWER_LIMIT = 20.0
+"""Seconds for logs to be read, and for the control plane to say that it is there."""
 _LONGEST_SAID = 300
 
 
@@ -295,7 +297,10 @@ class _Repetition:
         nodes = for_each(lambda name: self._node(name, began), self.driver.wish.machines)
         seen = Seen(self.calls, self.log.pods, nodes)
         wish = self.driver.wish
-        for reason in timeline.reasons(wish, self.asked, seen, self.waited):
+        reasons = timeline.reasons(wish, self.asked, seen, self.waited)
+        if reasons:
+            self._look_at_control_plane()
+        for reason in reasons:
             self.collected.because(reason)
         for row in timeline.rows(wish, self.asked, seen):
             self.collected.rows.append(
@@ -306,6 +311,15 @@ class _Repetition:
                     **row,
                 }
             )
+
+    def _look_at_control_plane(self) -> None:
+        """Not every pod is ready: is there still someone who could bring it up?"""
+        try:
+            Kubectl(self.control).run("get", "--raw=/readyz", limit=ANSWER_LIMIT).check(
+                "the control plane does not answer any more"
+            )
+        except ContinuumError as error:
+            self.collected.because(error.message)
 
     def _node(self, name: str, began: float) -> NodeLife:
         machine: Machine = self.run.machines[name]

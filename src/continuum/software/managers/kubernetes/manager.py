@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from continuum.deployment import KUBECONFIG
 from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.software.configure import ROLES
-from continuum.software.contract import KUBECONFIG, ResourceManager, RolePlay
+from continuum.software.contract import ResourceManager, RolePlay
 from continuum.software.managers.kubernetes import addons, kubeadm, network
 from continuum.software.managers.kubernetes.audit import AUDITED
 from continuum.software.managers.kubernetes.install import (
@@ -124,9 +125,11 @@ class Kubernetes(ResourceManager):
                 "kubernetes_control_admin": kubeadm.ADMIN,
                 "kubernetes_control_documents": kubeadm.as_text(documents),
                 "kubernetes_control_manifests": manifests,
+                "kubernetes_control_joined": len(nodes) > 1,
                 "kubernetes_control_mark": kubeadm.MARK,
                 "kubernetes_control_nodes": list(experiment.node_machines),
                 "kubernetes_control_runtime": kubeadm.RUNTIME,
+                "kubernetes_control_units": list(self.units(experiment, control.name)),
             },
         )
 
@@ -167,6 +170,15 @@ class Kubernetes(ResourceManager):
         """What else a node must know, for `continuum_runtime.cluster_node`."""
         del experiment, plan, versions, spec
         return {}
+
+    def versions(self, experiment: Experiment) -> Mapping[str, str]:
+        """Of Kubernetes, etcd and CoreDNS."""
+        found = _versions(experiment)
+        return {
+            "kubernetes": found.kubernetes,
+            "etcd": found.etcd,
+            "coredns": found.coredns,
+        }
 
     def nodes(self, experiment: Experiment) -> tuple[str, ...]:
         """Names of the machines that kubeadm makes nodes."""
