@@ -32,7 +32,7 @@ def wanted(listed: Iterable[str], server: str) -> Iterator[tuple[str, str]]:
 
 def has(registry: str, path: str, tag: str) -> bool:
     """Whether the registry has an image."""
-    request = urllib.request.Request(  # noqa: S310  always http, on the emulated network
+    request = urllib.request.Request(
         f"http://{registry}/v2/{path}/manifests/{tag}",
         method="HEAD",
         headers={"Accept": ", ".join(MANIFESTS)},

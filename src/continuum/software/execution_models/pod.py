@@ -239,6 +239,8 @@ def deployment(
                     "tolerations": [{"operator": "Exists", "effect": "NoExecute"}],
                     "automountServiceAccountToken": False,
                     "enableServiceLinks": False,
+                    # As the first process of a container it would not be ended by a signal.
+                    "shareProcessNamespace": True,
                     "terminationGracePeriodSeconds": _STOP_SECONDS,
                     "containers": [container],
                     "volumes": [

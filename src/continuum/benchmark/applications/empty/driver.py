@@ -290,12 +290,14 @@ class _Repetition:
 
     def _collect(self, began: float) -> None:
         """Rows of what is known, and the reasons that follow from it."""
+        whole = True
         try:
             self._read_on()
         except ContinuumError as error:
             self.collected.because(error.message)
+            whole = False
         nodes = for_each(lambda name: self._node(name, began), self.driver.wish.machines)
-        seen = Seen(self.calls, self.log.pods, nodes)
+        seen = Seen(self.calls, self.log.pods, nodes, whole)
         wish = self.driver.wish
         reasons = timeline.reasons(wish, self.asked, seen, self.waited)
         if reasons:

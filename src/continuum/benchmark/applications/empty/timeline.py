@@ -33,11 +33,16 @@ class Call:
 
 @dataclass(frozen=True)
 class Seen:
-    """Everything that is known of a repetition."""
+    """Everything that is known of a repetition.
+
+    Attributes:
+        whole: whether the audit log could be read to its end.
+    """
 
     calls: Sequence[Call]
     pods: Mapping[str, PodLife]
     nodes: Sequence[NodeLife]
+    whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -137,6 +142,8 @@ def _why(place: Place, seen: Seen, waited: float) -> str:
         return ""
     if call is None:
         why = "were not asked for in time"
+    elif not seen.whole:
+        why = "were not ready when the audit log could no longer be read"
     elif life.created is None:
         why = f"were not created: {call.said}" if call.failed else "were not created"
     elif life.scheduled is None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from continuum.images.containers import REPOSITORY
+from continuum.software.execution_models.process import QUOTA_PERIOD_MILLISECONDS
 from continuum.software.managers.kubernetes.network import BRIDGE
 
 RUNTIME = "unix:///run/containerd/containerd.sock"
@@ -148,8 +149,10 @@ def kubelet_settings(*, internet: bool) -> dict[str, Any]:
         "failSwapOn": False,
         "maxPods": PODS_LIMIT,
         "resolvConf": "/etc/resolv.conf" if internet else "",
-        # A container's kernel settings are the host's.
-        "featureGates": {"KubeletInUserNamespace": True},
+        # The first: a container's kernel settings are the host's.
+        "featureGates": {"KubeletInUserNamespace": True, "CustomCPUCFSQuotaPeriod": True},
+        # As for workers that are processes: who has used his share waits no tenth of a second.
+        "cpuCFSQuotaPeriod": f"{QUOTA_PERIOD_MILLISECONDS}ms",
         # The host's memory and disk are shared; a machine's own limit ends what takes too much.
         "evictionHard": {
             "memory.available": "50Mi",

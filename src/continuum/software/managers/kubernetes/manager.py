@@ -10,7 +10,7 @@ from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.software.configure import ROLES
 from continuum.software.contract import ResourceManager, RolePlay
-from continuum.software.managers.kubernetes import addons, kubeadm, network
+from continuum.software.managers.kubernetes import addons, capacity, kubeadm, network
 from continuum.software.managers.kubernetes.audit import AUDITED
 from continuum.software.managers.kubernetes.install import (
     NODE_FILE,
@@ -43,7 +43,7 @@ class Kubernetes(ResourceManager):
                 f'tier "{experiment.worker_tier}" has no machine for workers beside the control '
                 f"plane, {experiment.control_machine}"
             )
-        return None
+        return capacity.problem(experiment)
 
     def install(self, experiment: Experiment) -> tuple[InstallStep, ...]:
         """Programs and images of the version that the experiment asks for."""
