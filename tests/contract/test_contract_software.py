@@ -5,12 +5,18 @@ from __future__ import annotations
 from continuum.software.contract import ResourceManager, Service
 from continuum.software.managers.none import NoManager
 from continuum.software.services.mqtt import Mqtt
+from continuum.software.services.registry import Registry
 from continuum.testing.software import ResourceManagerContract, ServiceContract
 
 
 class TestMqtt(ServiceContract):
     def subject(self) -> Service:
         return Mqtt()
+
+
+class TestRegistry(ServiceContract):
+    def subject(self) -> Service:
+        return Registry()
 
 
 class TestNoManager(ResourceManagerContract):

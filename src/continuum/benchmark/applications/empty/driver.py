@@ -170,9 +170,7 @@ class _Repetition:
             self._follow()
         except ContinuumError as error:
             self.collected.because(error.message)
-            self.collected.logs[f"repetition-{self.repetition}"] = (
-                f"{error.where}\n{error.output}\n"
-            )
+            self.collected.logs[f"pods-{self.repetition}"] = f"{error.where}\n{error.output}\n"
         finally:
             self.step.progress("collecting what the logs say")
             self._stop_notes()

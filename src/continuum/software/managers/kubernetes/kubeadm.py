@@ -24,6 +24,10 @@ PODS_LIMIT = 110
 IGNORED_CHECKS = ("CRI", "FileExisting-crictl", "Mem", "NumCPU", "Swap", "SystemVerification")
 """Preflight checks that ask for a host of its own; the checks of machines are ours."""
 
+_HURRY = {"kube-api-qps": "200", "kube-api-burst": "400"}
+"""For the controllers, whose own limit of 20 requests a second makes their start take 4 s. What is
+audited, to be measured, keeps its own limit."""
+
 _OLD_FORMAT = (1, 31)
 """Before this version kubeadm reads v1beta3, whose arguments are no lists."""
 
@@ -94,7 +98,11 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
             "networking": {"serviceSubnet": services, "dnsDomain": "cluster.local"},
             "apiServer": api_server,
             # There is one of each: it has nobody to wait for.
-            "controllerManager": {"extraArgs": _arguments(version, {"leader-elect": "false"})},
+            "controllerManager": {
+                "extraArgs": _arguments(
+                    version, {"leader-elect": "false"} | ({} if audit else _HURRY)
+                )
+            },
             "scheduler": {"extraArgs": _arguments(version, {"leader-elect": "false"})},
             "etcd": {"local": {"imageTag": etcd_version}},
             # Elliptic curves: made in milliseconds, where RSA keys take seconds of a small machine.
