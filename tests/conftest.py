@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,17 @@ def _own_folders(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / ".state"))
     if request.node.get_closest_marker("e2e") is None:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Fetch what clusters are made of before the first test, whose time is limited."""
+    wanted = any(item.get_closest_marker("cluster") is not None for item in session.items)
+    if not wanted or session.config.option.collectonly or os.geteuid() != 0:
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else nullcontext():
+        # A failure is told by the tests that need it.
+        subprocess.run((sys.executable, "-m", "continuum", "artifacts", "fetch"), check=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,34 +1,180 @@
 """What systemd and Ansible have done for KubeEdge on a machine.
 
     python3 edge_node.py await-control-plane
-    python3 edge_node.py join SECONDS < TOKEN
+    python3 edge_node.py join NODE SECONDS < TOKEN
 
 The first ends when the API server on this machine answers. The second makes the machine a member of
 the cloud that gave the token, unless it is one; it says "changed" where it was not. A machine that
-belongs to another cloud, or that was left half-way, begins anew.
+belongs to another cloud, or that was left half-way, begins anew. NODE is the file that
+`cluster_node.py` keeps.
+
+EdgeCore gets its certificate in a first life of its own, in which it does nothing else. Where its
+kubelet is ready before its connection is, its request to be registered gets lost, and it makes the
+next after 60 s: with a certificate the connection comes first, as a rule. Where it does not, EdgeCore
+is started again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import shutil
+import sqlite3
 import ssl
 import subprocess
 import sys
 import time
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CONTROL_PLANE_LIMIT = 280.0
 """Seconds; less than what systemd gives the unit to start."""
 
+PATIENCE = 3.0
+"""Seconds for EdgeCore to be registered before it is started again; twice as long each time."""
+
+UNIT = "edgecore.service"
+
 _POLL = 0.1
-_AUTHORITY = Path("/etc/kubeedge/ca/rootCA.crt")
-_CERTIFICATE = Path("/etc/kubeedge/certs/server.crt")
-_KEY = Path("/etc/kubeedge/certs/server.key")
-_BOOTSTRAP = Path("/etc/kubeedge/bootstrap-edgecore.conf")
-_MEMORY = Path("/var/lib/kubeedge")
-_UNIT = "edgecore.service"
+_MODULES = ("deviceTwin", "edged", "edgeStream", "eventBus", "metaManager", "serviceBus")
+# Should this program be killed, nothing of it stays behind.
+_PROGRAM = ("/usr/bin/setpriv", "--pdeathsig", "KILL", "/usr/local/bin/edgecore")
+# An object that the cloud has got has an identity; what it answers else may be kept as well.
+_REGISTERED = """SELECT 1 FROM meta WHERE type = 'node' AND value LIKE '%"uid":"%'"""
+
+
+@dataclass(frozen=True)
+class Membership:
+    """EdgeCore's own files, below `root`."""
+
+    root: Path = Path("/")
+
+    @property
+    def authority(self) -> Path:
+        """The certificate of the cloud's own authority."""
+        return self.root / "etc/kubeedge/ca/rootCA.crt"
+
+    @property
+    def certificates(self) -> Path:
+        """The folder of the machine's certificate and key."""
+        return self.root / "etc/kubeedge/certs"
+
+    @property
+    def bootstrap(self) -> Path:
+        """The token, until the machine has its certificate."""
+        return self.root / "etc/kubeedge/bootstrap-edgecore.conf"
+
+    @property
+    def first_life(self) -> Path:
+        """A folder for EdgeCore while it gets its certificate."""
+        return self.root / "run/continuum/edgecore"
+
+    @property
+    def memory(self) -> Path:
+        """What EdgeCore knows of the cluster."""
+        return self.root / "var/lib/kubeedge/edgecore.db"
+
+    def has_certificate(self, token: str) -> bool:
+        """Whether the machine has its certificate from the cloud that gave the token.
+
+        A token begins with the SHA-256 of the certificate of the cloud's own authority.
+        """
+        needed = (
+            self.authority,
+            self.certificates / "server.crt",
+            self.certificates / "server.key",
+        )
+        if not all(path.exists() for path in needed):
+            return False
+        try:
+            certificate = ssl.PEM_cert_to_DER_cert(self.authority.read_text().strip())
+        except ValueError:
+            return False
+        return hashlib.sha256(certificate).hexdigest() == token.partition(".")[0]
+
+    def is_registered(self) -> bool:
+        """Whether the cloud has told EdgeCore of the node that it is."""
+        try:
+            with closing(sqlite3.connect(f"file:{self.memory}?mode=ro", uri=True)) as memory:
+                return memory.execute(_REGISTERED).fetchone() is not None
+        except sqlite3.Error:
+            return False
+
+    def begin_anew(self, token: str) -> None:
+        """Forget everything of a cloud, and have the token for another."""
+        for folder in (self.authority.parent, self.certificates, self.memory.parent):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.bootstrap.parent.mkdir(parents=True, exist_ok=True)
+        self.bootstrap.touch(mode=0o600)
+        self.bootstrap.write_text(token)
+
+
+def settings_for_certificate(settings: dict[str, Any], memory: Path) -> dict[str, Any]:
+    """EdgeCore's settings in its first life; a pure function."""
+    modules = {name: {"enable": False} for name in _MODULES}
+    return {
+        **settings,
+        "database": {"dataSource": str(memory)},
+        "modules": {**modules, "edgeHub": settings["modules"]["edgeHub"]},
+    }
+
+
+def join(node_file: Path, token: str, seconds: float, membership: Membership) -> int:
+    """Make the machine a member of the cloud; the exit code."""
+    until = time.monotonic() + seconds
+    fresh = not membership.has_certificate(token)
+    if fresh:
+        _systemctl("stop")
+        membership.begin_anew(token)
+        settings = json.loads(node_file.read_text())["edgecore"]["content"]
+        _get_certificate(settings, token, until, membership)
+    else:
+        membership.bootstrap.unlink(missing_ok=True)
+    _systemctl("start")
+    patience, last = PATIENCE, time.monotonic()
+    while not membership.is_registered():
+        now = time.monotonic()
+        if now > until:
+            sys.stderr.write(f"this machine is no member of the cloud after {seconds:g} s\n")
+            return 1
+        if now > last + patience:
+            _systemctl("restart")
+            patience, last = 2 * patience, time.monotonic()
+        time.sleep(_POLL)
+    if fresh:
+        sys.stdout.write("changed\n")
+    return 0
+
+
+def _get_certificate(
+    settings: dict[str, Any], token: str, until: float, membership: Membership
+) -> None:
+    """Run EdgeCore until it has its certificate; it ends by itself where it gets none."""
+    folder = membership.first_life
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "edgecore.json"
+    file.write_text(json.dumps(settings_for_certificate(settings, folder / "edgecore.db")))
+    try:
+        while not membership.has_certificate(token) and time.monotonic() < until:
+            program = subprocess.Popen((*_PROGRAM, f"--config={file}"), stdout=subprocess.DEVNULL)
+            while not membership.has_certificate(token) and time.monotonic() < until:
+                time.sleep(_POLL / 4)
+                if program.poll() is not None:
+                    time.sleep(_POLL)  # It was told to try again later.
+                    break
+            program.kill()
+            program.wait()
+    finally:
+        membership.bootstrap.unlink()
+        shutil.rmtree(folder)
+
+
+def _systemctl(verb: str) -> None:
+    # What comes of it is awaited by the caller, and the unit's own log says why nothing does.
+    subprocess.run(("/usr/bin/systemctl", verb, UNIT), check=False)
 
 
 def api_answers(port: int = 6443) -> bool:
@@ -58,55 +204,11 @@ def await_control_plane() -> int:
     return 0
 
 
-def has_joined(token: str, authority: Path = _AUTHORITY, files: tuple[Path, ...] = ()) -> bool:
-    """Whether this machine has its certificate from the cloud that gave the token.
-
-    A token begins with the SHA-256 of the certificate of the cloud's own authority.
-    """
-    if not all(path.exists() for path in (authority, *(files or (_CERTIFICATE, _KEY)))):
-        return False
-    try:
-        certificate = ssl.PEM_cert_to_DER_cert(authority.read_text().strip())
-    except ValueError:
-        return False
-    return hashlib.sha256(certificate).hexdigest() == token.partition(".")[0]
-
-
-def join(token: str, seconds: float) -> int:
-    """Make the machine a member of the cloud; the exit code."""
-    if has_joined(token):
-        _BOOTSTRAP.unlink(missing_ok=True)
-        _systemctl("start", _UNIT)
-        return 0
-    _systemctl("stop", _UNIT)
-    for folder in (_AUTHORITY.parent, _KEY.parent, _MEMORY):
-        shutil.rmtree(folder, ignore_errors=True)
-    _BOOTSTRAP.parent.mkdir(parents=True, exist_ok=True)
-    _BOOTSTRAP.touch(mode=0o600)
-    _BOOTSTRAP.write_text(token)
-    try:
-        _systemctl("start", _UNIT)
-        until = time.monotonic() + seconds
-        while not has_joined(token):
-            if time.monotonic() > until:
-                sys.stderr.write(f"EdgeCore got no certificate within {seconds:g} s\n")
-                return 1
-            time.sleep(_POLL)
-    finally:
-        _BOOTSTRAP.unlink()
-    sys.stdout.write("changed\n")
-    return 0
-
-
-def _systemctl(verb: str, unit: str) -> None:
-    # What comes of it is awaited by the caller, and the unit's own log says why nothing does.
-    subprocess.run(("/usr/bin/systemctl", verb, unit), check=False)
-
-
 def main(arguments: list[str]) -> int:
     """Do what the first argument says; the exit code."""
     if arguments[0] == "join":
-        return join(sys.stdin.read().strip(), float(arguments[1]))
+        node, seconds = arguments[1:]
+        return join(Path(node), sys.stdin.read().strip(), float(seconds), Membership())
     return await_control_plane()
 
 

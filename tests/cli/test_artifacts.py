@@ -65,6 +65,15 @@ def test_an_archive_carries_the_cache_to_another_host(
     assert ArtifactStore(Events()).find(pause) is not None
 
 
+def test_an_experiment_on_made_up_machines_needs_no_archive(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text('name = "x"\n[tiers.edge]\nmemory = "1 GiB"\n')
+    ending = cli("artifacts", "export", "out.tar", "--for", "x.toml", "--provider", "fake")
+    assert ending.code == 2
+    assert "have no image" in ending.stderr
+    assert cli("artifacts", "export", "out.tar", "--for", "no.toml").code == 2
+    assert not (tmp_path / "out.tar").exists()
+
+
 def test_a_damaged_archive_is_refused(cli: Cli, pause: Wanted, tmp_path: Path) -> None:
     assert cli("artifacts", "export", "out.tar").code == 0
     path = tmp_path / "out.tar"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,24 +79,25 @@ class CommandLine:
     def until_step(
         self, process: subprocess.Popen[str], name: str, step: str, state: str = "started"
     ) -> None:
-        """Wait until a step of a deployment's journal has begun (or ended)."""
+        """Wait until this process has begun (or ended) a step of a deployment's journal."""
         journal = self.state / "continuum" / "deployments" / name / "journal.jsonl"
         deadline = time.monotonic() + LIMIT
         while time.monotonic() < deadline:
             text = journal.read_text() if journal.exists() else ""
             entries = [json.loads(line) for line in text.splitlines() if line.endswith("}")]
-            if any(e["step"].startswith(step) and e["state"] == state for e in entries):
+            mine = [e for e in entries if e["process"] == process.pid]
+            if any(e["step"].startswith(step) and e["state"] == state for e in mine):
                 return
             assert process.poll() is None, self.end(process).err
             time.sleep(0.02)
         raise AssertionError(f"step {step} of {name} never {state}")
 
 
-@pytest.fixture
-def continuum(tmp_path: Path) -> Iterator[CommandLine]:
+@contextmanager
+def command_line(folder: Path) -> Iterator[CommandLine]:
     """A command line whose deployments are removed afterwards; nothing may be left on the host."""
     before = host_state.snapshot()
-    line = CommandLine(tmp_path / "state", tmp_path)
+    line = CommandLine(folder / "state", folder)
     yield line
     for process in line.started:
         if process.poll() is None:
@@ -105,6 +107,20 @@ def continuum(tmp_path: Path) -> Iterator[CommandLine]:
     assert host_state.difference(before, host_state.snapshot()) == {}
     left = line.state / "continuum" / "deployments"
     assert not left.exists() or list(left.iterdir()) == []
+
+
+@pytest.fixture
+def continuum(tmp_path: Path) -> Iterator[CommandLine]:
+    """A command line for one test."""
+    with command_line(tmp_path) as line:
+        yield line
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """A command line for all tests of a module, whose deployments they share."""
+    with command_line(tmp_path_factory.mktemp("shared")) as line:
+        yield line
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def save_image(worker: str, target: Path) -> None:
     tree = Tree("e2e-page-worker", worker, lambda root, _: put(root / "worker.py", worker))
     config = oci.Config(command=("python3", "-u", "/worker.py"))
     image = containers.of_recipe("e2e-checksum", Recipe.collect([tree]), config)
-    shutil.copy(containers.archive(image, lambda *_: None).archive, target)
+    containers.archive(image, target.parent / "saved", lambda *_: None).archive.rename(target)
 
 
 def put(path: Path, content: str) -> None:

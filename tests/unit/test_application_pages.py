@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from continuum.benchmark.applications.command import CommandApplication, CommandSettings
+from continuum.benchmark.applications.container import ContainerApplication, ContainerSettings
 from continuum.benchmark.applications.image_classification.application import (
     ImageClassificationSettings,
 )
@@ -20,6 +21,7 @@ from continuum_runtime import message
 ROOT = Path(__file__).parents[2]
 APPLICATIONS = (ROOT / "docs" / "applications.md").read_text()
 FORMAT = (ROOT / "docs" / "sample-format.md").read_text()
+CONTAINER = (ROOT / "docs" / "application-container.md").read_text()
 OWN = (ROOT / "docs" / "write-your-own-application.md").read_text()
 
 
@@ -72,3 +74,12 @@ def test_the_layout_on_the_page_is_that_of_the_code() -> None:
     assert message.REQUEST_HEADER_BYTES == 60
     assert ("64", "bytes") in page
     assert message.ANSWER_HEADER_BYTES == 64
+
+
+def test_the_page_of_container_names_its_settings_and_what_the_worker_is_told() -> None:
+    for name in ContainerSettings.model_fields:
+        assert f"`{name}`" in CONTAINER
+    application = ContainerApplication(ContainerSettings(endpoint=("a",), image="b:1"))
+    worker = Worker("worker-1", 1, "edge-1", "10.0.0.1", 1, 1)
+    for name in application.worker(worker, ()).environment:
+        assert f"`{name}`" in CONTAINER

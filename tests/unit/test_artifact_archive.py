@@ -4,6 +4,8 @@ import gzip
 import hashlib
 import io
 import json
+import os
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +91,38 @@ def test_what_is_exported_comes_back_the_same(
     assert before == [path.stat().st_mtime_ns for path in (empty.folder / "records").iterdir()]
 
 
+def test_what_versions_were_found_to_mean_comes_along(
+    full: ArtifactStore, empty: ArtifactStore, tmp_path: Path
+) -> None:
+    full.remember("kubernetes-1.33", "v1.33.9")
+    archive.write(full, [], tmp_path / "none.tar", _nothing)
+    archive.read(empty, tmp_path / "none.tar", _nothing)
+    assert empty.versions() == {"kubernetes-1.33": "v1.33.9"}
+    assert empty.version("kubernetes", "1.33") == "v1.33.9"
+
+
+def test_what_killed_ones_left_is_removed(
+    full: ArtifactStore, empty: ArtifactStore, exported: Path
+) -> None:
+    with subprocess.Popen(("true",)) as ended:
+        ended.wait(10)
+    own = os.getppid()
+    left = [
+        full.folder / "work" / f"export-{ended.pid}",
+        empty.folder / "work" / f"import-{ended.pid}",
+    ]
+    for folder in left:
+        (folder / "layer").mkdir(parents=True)
+    others = empty.folder / "work" / f"import-{own}"
+    others.mkdir()
+    half = exported.with_name(f".some.tar.{ended.pid}")
+    half.write_bytes(b"half")
+    archive.write(full, [], exported, _nothing)
+    archive.read(empty, exported, _nothing)
+    assert not any(path.exists() for path in (*left, half))
+    assert others.exists()
+
+
 def test_an_archive_may_be_packed_further(empty: ArtifactStore, exported: Path) -> None:
     exported.write_bytes(gzip.compress(exported.read_bytes()))
     assert len(archive.read(empty, exported, _nothing).artifacts) == 3
@@ -146,6 +180,8 @@ def _no_manifest(members: dict[str, bytes]) -> None:
         (_manifest(lambda it: it.update(schema_version=2)), "schema_version"),
         (_manifest(lambda it: it.update(more=1)), "more"),
         (_manifest(lambda it: it["artifacts"][0].update(name="../../x")), "name"),
+        (_manifest(lambda it: it["versions"].update({"../x": "v1"})), "versions"),
+        (_manifest(lambda it: it["versions"].update(x="a/b")), "versions"),
         (_manifest(lambda it: it["artifacts"][0].update(version="a/b")), "version"),
         (_manifest(lambda it: it["artifacts"][0].update(sha256="../x")), "sha256"),
         (_manifest(lambda it: it["artifacts"].append(it["artifacts"][0])), "twice"),

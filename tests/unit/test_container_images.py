@@ -146,7 +146,7 @@ def test_a_failed_layer_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_image_is_written_once(tmp_path: Path) -> None:
+def test_an_image_is_known_before_it_is_written(tmp_path: Path) -> None:
     written = 0
 
     def files() -> Mapping[str, File]:
@@ -154,20 +154,15 @@ def test_an_image_is_written_once(tmp_path: Path) -> None:
         written += 1
         return {"/tool": File(b"tool")}
 
-    def image(tag: str = "1") -> oci.Image:
-        name = Name("continuum.local/tool", tag)
-        return containers.archive(
-            containers.of_files("a tool", name, files, Config(entrypoint=("/tool",))), _nothing
-        )
-
-    first = image()
-    assert image() == first
-    assert written == 1
-    assert first.name == "continuum.local/tool:1"
-    assert first.archive.is_file()
-    assert image("2").name == "continuum.local/tool:2"
-    assert written == 2
-    assert not list(tmp_path.rglob("layer*.tar"))
+    name = Name("continuum.local/tool", "1", ("v2", "1"))
+    image = containers.of_files("a tool", name, files, Config(entrypoint=("/tool",)))
+    assert image.names == ("continuum.local/tool:1", "continuum.local/tool:v2")
+    assert written == 0
+    done = containers.archive(image, tmp_path / "here", _nothing)
+    assert (done.name, written) == (image.reference, 1)
+    assert list((tmp_path / "here").iterdir()) == [done.archive]
+    other = containers.of_files("a tool", name, files, Config(entrypoint=("/other",)))
+    assert other.key != image.key
 
 
 def test_a_program_from_the_store_becomes_an_image(tmp_path: Path) -> None:
@@ -176,7 +171,7 @@ def test_a_program_from_the_store_becomes_an_image(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"catatonit")
     store.add(wanted, file, "a test")
-    image = containers.archive(program_image(store, wanted), _nothing)
+    image = containers.archive(program_image(store, wanted), tmp_path / "out", _nothing)
     manifest = _content(image.archive, f"blobs/sha256/{image.digest}")
     config = _content(image.archive, f"blobs/{manifest['config']['digest'].replace(':', '/')}")
     assert config["config"]["Entrypoint"] == ["/usr/local/bin/pause", "-P"]
@@ -219,7 +214,7 @@ def test_layers_of_machines_become_an_image_that_finds_our_packages(
     assert built == []
 
     told = []
-    written = containers.archive(image, lambda detail, _: told.append(detail))
+    written = containers.archive(image, tmp_path / "out", lambda detail, _: told.append(detail))
     assert [(each.python, each.boots) for each in built] == [(("numpy",), False)]
     assert told == [f"writing {image.reference}", "installing"]
     manifest = _content(written.archive, f"blobs/sha256/{written.digest}")

@@ -141,6 +141,20 @@ def test_containers_of_the_plan() -> None:
     assert application.noun == "container"
 
 
+def test_pods_at_the_edge_do_without_the_token_of_their_account() -> None:
+    asked = experiment(workers="edge").model_copy(
+        update={
+            "tiers": {"cloud": tier(1), "edge": tier(2)},
+            "software": Software(manager="kubeedge"),
+        }
+    )
+    wish = plan_of(asked, empty()).wish
+    assert not wish.token
+    assert not wish.pinned
+    (text,) = ask(wish, 1).files.values()
+    assert json.loads(text)["spec"]["template"]["spec"]["automountServiceAccountToken"] is False
+
+
 def test_nodes_that_are_not_for_pods_are_kept_free_of_them() -> None:
     asked = experiment(workers="edge").model_copy(
         update={"tiers": {"cloud": tier(3), "edge": tier(2)}}

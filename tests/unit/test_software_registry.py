@@ -72,7 +72,8 @@ def rendered(template: str) -> str:
     (play,) = Registry().configure(wanted, small_plan(wanted), ("edge-1", "edge-2"))
     text = (ROLES / "registry" / "templates" / template).read_text()
     variables = {**play.variables, **play.per_machine["edge-1"]}
-    return jinja2.Template(text, undefined=jinja2.StrictUndefined).render(variables)
+    done: str = jinja2.Template(text, undefined=jinja2.StrictUndefined).render(variables)
+    return done
 
 
 def test_it_listens_on_the_emulated_network_only() -> None:

@@ -122,9 +122,11 @@ def write(
             manifest = _described(artifacts, packs, store.versions(), progress)
             with tarfile.TarFile(temporary, "w", copybufsize=_CHUNK) as tar:
                 _add_text(tar, MANIFEST, manifest.model_dump_json(indent=2))
-                for name, path in _members(artifacts, packs):
+                members = _members(artifacts, packs)
+                total = sum(path.stat().st_size for _, path in members)
+                for name, path in members:
                     refuse_when_stopped(name)
-                    progress(f"writing {name}", None)
+                    progress(f"writing {name}", tar.offset / total if total else None)
                     _add_file(tar, name, path)
             folders.give_to_caller(temporary)
             temporary.replace(target)
@@ -253,11 +255,12 @@ def _unpack(
         place = ".".join(map(str, problem["loc"]))
         raise _refused(source, f"{MANIFEST}: {place} {problem['msg']}".strip()) from error
     expected = manifest.members
+    whole = sum(size for _, size in expected.values())
     found: dict[str, Path] = {}
     while (member := tar.next()) is not None:
         if member.name not in expected or not member.isfile():
             raise _refused(source, f"{member.name[:100]} is not in its manifest")
-        progress(f"reading {member.name}", len(found) / len(expected))
+        progress(f"reading {member.name}", member.offset / whole if whole else None)
         content = tar.extractfile(member)
         assert content is not None
         total, size = expected[member.name]

@@ -1,11 +1,29 @@
-"""What every source shares: how it says that it cannot supply something."""
+"""How a source says that it cannot supply something, and the store that no source can."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from continuum.errors import NotPossibleHere
+
 
 class Unavailable(Exception):
-    """A source cannot supply an artifact, and why; the next source is tried."""
+    """A source cannot supply an artifact, and why; the next source is tried.
 
-    def __init__(self, reason: str) -> None:
+    `programs` would help, by the Debian package that each is in.
+    """
+
+    def __init__(self, reason: str, *, programs: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.programs = programs or {}
+
+
+class NotToBeHad(NotPossibleHere):
+    """No source can supply some artifacts here; with `programs` one could, perhaps."""
+
+    def __init__(
+        self, message: str, *, where: str, output: str, hint: str, programs: Mapping[str, str]
+    ) -> None:
+        super().__init__(message, where=where, output=output, hint=hint)
+        self.programs = programs

@@ -34,6 +34,7 @@ from continuum.artifacts.catalogue import (
 from continuum.artifacts.toolchain import QUERY_LIMIT, Toolchain
 from continuum.artifacts.web import Progress, Web
 from continuum.errors import StepFailed, TimedOut
+from continuum.images.store import free, telling_disk_full
 from continuum.machine import Command, run_on_host, stream_on_host
 
 MODULES_LIMIT = 900.0
@@ -47,6 +48,8 @@ _OLDEST = "1.21"
 COMPILER = {"gcc": "gcc", "gencat": "libc6-dev"}
 """The Debian package by a program that comes with it: what C code is compiled with."""
 
+_TEMPORARY = "tmp"
+_NO_ROOM = "no space left on device"
 _TRIAL = b"#include <stdlib.h>\n"
 
 
@@ -60,12 +63,13 @@ def build(
 
     Raises:
         Unavailable: there is no Go or no C compiler, or modules cannot be had.
-        StepFailed: the build failed; with its last output.
+        StepFailed: the build failed, or a disk is full; with the last output.
     """
     builder = _Builder(wanted[0], folder, web, progress)
-    builder.prepare()
-    packages = [builder.package(each) for each in wanted]
-    builder.compile(packages, builder.load(packages))
+    with telling_disk_full(builder.fullest_disk):
+        builder.prepare()
+        packages = [builder.package(each) for each in wanted]
+        builder.compile(packages, builder.load(packages))
     return {each: folder / "out" / each.name for each in wanted}, builder.made_by
 
 
@@ -131,6 +135,12 @@ class _Builder:
         modules = "pinned" if self._pinned else "unpinned"
         return f"{self._go.name}, {modules} modules"
 
+    @property
+    def fullest_disk(self) -> Path:
+        """Of the folders that a build writes to, the one with the least room."""
+        caches = (Path(self._go.settings[name]) for name in ("GOCACHE", "GOMODCACHE"))
+        return min((self._folder, *caches), key=free)
+
     def package(self, wanted: Wanted) -> str:
         """The package of a program."""
         return wanted.fill(self._rules.packages.get(wanted.name, self._rules.package))
@@ -162,7 +172,8 @@ class _Builder:
             folders.give_to_caller(path)
         for name, text in files.items():
             folders.write_file(self._folder / name, text)
-        folders.make_folder(self._folder / "out")
+        for name in ("out", _TEMPORARY):
+            folders.make_folder(self._folder / name)
 
     def load(self, packages: list[str]) -> int:
         """Have all modules in the module cache; returns how many packages are to be compiled."""
@@ -181,6 +192,8 @@ class _Builder:
                 else:
                     count += 1
         except StepFailed as error:
+            if _NO_ROOM in error.output:
+                raise
             raise Unavailable(f"Go modules: {_reason(error.output)}") from error
         return count
 
@@ -218,6 +231,8 @@ class _Builder:
             "GOOS": "linux",
             "GOARCH": self._example.architecture,
             "CGO_ENABLED": "1" if self._rules.cgo else "0",
+            # What is killed leaves its temporary files: here the next build removes them.
+            "TMPDIR": str(self._folder / _TEMPORARY),
             **more,
         }
         return stream_on_host(self._go.command(arguments, environment, limit, self._folder))
@@ -241,6 +256,8 @@ class _Builder:
                 result = run_on_host(self._go.command(arguments, {}, MODULES_LIMIT))
             except TimedOut as error:
                 raise Unavailable(f"Go modules: {error.message}") from error
+            if _NO_ROOM in result.last_output:
+                result.check()
         try:
             told: dict[str, Any] = json.loads(result.stdout)
         except ValueError:
@@ -281,7 +298,8 @@ def _try_compiler(go: Toolchain) -> None:
     except StepFailed as error:
         raise Unavailable(
             f"it takes a C compiler, and `{shlex.join(compiler)}` does not work: "
-            f"apt-get install {' '.join(COMPILER.values())}"
+            f"apt-get install {' '.join(COMPILER.values())}",
+            programs=COMPILER,
         ) from error
 
 

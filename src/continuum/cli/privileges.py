@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from continuum.cli import bootstrap
 from continuum.errors import NotPossibleHere
@@ -14,6 +14,8 @@ from continuum.errors import NotPossibleHere
 if TYPE_CHECKING:
     from continuum.cli.session import Session
     from continuum.infrastructure.providers.contract import Provider
+
+T = TypeVar("T")
 
 _HANDED_ON = (
     *("HOME", "PATH", "PYTHONPATH", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ"),
@@ -82,13 +84,13 @@ def ensure_root(session: Session, provider: type[Provider]) -> None:
     os.execv(command[0], command)  # noqa: S606  no shell is wanted
 
 
-def ensure_programs(session: Session, provider: type[Provider]) -> None:
-    """Install the Debian packages that the provider needs and this host lacks.
+def ensure_programs(session: Session, programs: Mapping[str, str]) -> None:
+    """Install the Debian packages of those programs that this host lacks.
 
     Raises:
         NotPossibleHere: they cannot be installed, or the person said no.
     """
-    missing = bootstrap.missing_packages(dict(provider.programs))
+    missing = bootstrap.missing_packages(dict(programs))
     if not missing:
         return
     try:
@@ -97,7 +99,28 @@ def ensure_programs(session: Session, provider: type[Provider]) -> None:
         raise NotPossibleHere(error.message, output=error.output, hint=error.hint) from error
 
 
+def with_programs(session: Session, action: Callable[[], T]) -> T:
+    """What the action returns; once more, when it ended for want of programs that can be installed.
+
+    Raises:
+        NotPossibleHere: the action's own, when they cannot be.
+    """
+    from continuum.artifacts.attempt import NotToBeHad  # noqa: PLC0415  slow to import
+
+    try:
+        return action()
+    except NotToBeHad as error:
+        if not error.programs or not bootstrap.missing_packages(dict(error.programs)):
+            raise
+        try:
+            ensure_programs(session, error.programs)
+        except NotPossibleHere as problem:
+            session.events.note(problem.message, "warning")
+            raise error from problem
+    return action()
+
+
 def prepare_host(session: Session, provider: type[Provider]) -> None:
     """What every verb that touches machines does first."""
     ensure_root(session, provider)
-    ensure_programs(session, provider)
+    ensure_programs(session, provider.programs)

@@ -15,7 +15,7 @@ from continuum import folders
 from continuum.errors import NotPossibleHere, StepFailed, TimedOut
 from continuum.images import isolated, store
 from continuum.images.recipe import DATA_FOLDER, PYTHON_FOLDER, RUNTIME_FOLDER, Recipe
-from continuum.images.sources import HostSources
+from continuum.images.sources import HOW_TO_BRING, HostSources, is_unreachable
 from continuum.machine import Command, run_on_host, stream_on_host
 
 LAYOUT = 2
@@ -159,6 +159,7 @@ def make(
     """Fill `root`; returns the versions that came out.
 
     Raises:
+        NotPossibleHere: the package sources cannot be reached.
         StepFailed: mmdebstrap failed; with apt's last output.
     """
     _mmdebstrap(root, recipe, host, progress)
@@ -218,6 +219,15 @@ def _mmdebstrap(
                 if said in line:
                     progress(detail, fraction)
     except StepFailed as error:
+        if is_unreachable(error.output):
+            silent = [line for line in error.output.splitlines() if is_unreachable(line)]
+            raise NotPossibleHere(
+                "the machine image is not in the cache, and this host's package sources, "
+                "which it is made from, cannot be reached",
+                where=", ".join(f"{entry.address} {entry.suite}" for entry in host.entries),
+                output="\n".join(dict.fromkeys(line.strip() for line in silent)),
+                hint=f"try `apt-get update` on this host; {HOW_TO_BRING}",
+            ) from error
         raise StepFailed(
             "the machine image could not be built from this host's package sources"
             + (f": no end within {BUILD_LIMIT:g} s" if isinstance(error, TimedOut) else ""),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from continuum import folders
-from continuum.errors import StepFailed
+from continuum.errors import NotPossibleHere, StepFailed
 from continuum.events import Events
 from continuum.images import base, isolated, preloaded, sources, store
 from continuum.images.recipe import PYTHON_FOLDER, Recipe, Tree, fingerprint
@@ -42,6 +42,7 @@ class _Plan:
     python_key: str | None
     trees: tuple[tuple[str, Tree], ...]
     containers_key: str | None
+    release: str
 
     @property
     def keys(self) -> list[str]:
@@ -61,6 +62,8 @@ def _plan(recipe: Recipe) -> _Plan:
     # What is compiled for the image's Python depends on the release alone.
     python = [_LAYOUT, host.distribution, host.suite, host.architecture]
     images = [image.key for image in recipe.container_images]
+    # Databases of containerd are written by the release's version.
+    release = fingerprint(*python, preloaded.LAYOUT)
     return _Plan(
         host,
         base_key,
@@ -69,8 +72,8 @@ def _plan(recipe: Recipe) -> _Plan:
             (f"{tree.name}-{fingerprint(*python, tree.name, tree.inputs)}", tree)
             for tree in recipe.trees
         ),
-        # Databases of containerd are written by the release's version.
-        f"containers-{fingerprint(*python, preloaded.LAYOUT, images)}" if images else None,
+        f"containers-{fingerprint(release, images)}" if images else None,
+        release,
     )
 
 
@@ -83,7 +86,8 @@ def build(recipe: Recipe, events: Events) -> ImagePaths:
     """Build the layers that are not in the cache.
 
     Raises:
-        NotPossibleHere: a layer is missing and we are not root, or the host has no sources.
+        NotPossibleHere: a layer is missing and we are not root, or the host has no sources, or
+            nothing can be fetched here.
         StepFailed: packages could not be had, or the disk is full; with the last output.
     """
     plan = _plan(recipe)
@@ -95,7 +99,7 @@ def build(recipe: Recipe, events: Events) -> ImagePaths:
             tree.prepare(events)
         layers.append(Layer(key, tree.name.replace("_", " "), _tree(tree, plan.base_key)))
     if plan.containers_key:
-        make = _containers(recipe, plan.base_key)
+        make = _containers(recipe, plan)
         layers.append(Layer(plan.containers_key, "container images", make))
     folders.make_folder(store.images_folder(), folders.PRIVATE_FOLDER)
     for layer in layers:
@@ -160,6 +164,14 @@ def _pip(
             if line.startswith(("Collecting ", "  Downloading ", "Installing ")):
                 progress(" ".join(line.split()[:2]), None)
     except StepFailed as error:
+        if sources.is_unreachable(error.output):
+            raise NotPossibleHere(
+                "Python packages of the machine image are not in the cache, "
+                "and no index that has them can be reached",
+                where=", ".join(requirements),
+                output="\n".join(error.output.splitlines()[-3:]),
+                hint=f"`pip config list` shows where this host looks; {sources.HOW_TO_BRING}",
+            ) from error
         raise StepFailed(
             "Python packages for the machine image could not be installed",
             where=error.where,
@@ -181,10 +193,10 @@ def _tree(tree: Tree, base_key: str) -> Callable[[Path, Progress], dict[str, Any
     return make
 
 
-def _containers(recipe: Recipe, base_key: str) -> Callable[[Path, Progress], dict[str, Any]]:
+def _containers(recipe: Recipe, plan: _Plan) -> Callable[[Path, Progress], dict[str, Any]]:
     def make(root: Path, progress: Progress) -> dict[str, Any]:
-        below = store.images_folder() / base_key / "root"
-        return preloaded.make(root, recipe.container_images, below, progress)
+        below = store.images_folder() / plan.base_key / "root"
+        return preloaded.make(root, recipe.container_images, below, plan.release, progress)
 
     return make
 

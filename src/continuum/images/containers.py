@@ -1,4 +1,4 @@
-"""Container images in the cache: written once, by the hash of what decides their content."""
+"""Container images: known by the hash of what decides their content before they are written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from continuum import folders
 from continuum.events import Event, Events, StepProgress
-from continuum.images import oci, store
+from continuum.images import oci
 from continuum.images.recipe import PYTHON_FOLDER, RUNTIME_FOLDER, fingerprint
 from continuum.images.sources import architecture
 
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 REPOSITORY = "continuum.local"
 """First part of our images' names; no server has this name, so nothing is ever pulled from it."""
 
-_LAYOUT = 2
+_LAYOUT = 3
 """Raise when what this module writes changes for the same inputs."""
-
-_ARCHIVE = "image.tar"
 
 # What a container has no use for.
 _LEFT_OUT = ("boot", "dev", "proc", "run", "sys", "usr/share/doc", "var/cache", "var/log")
@@ -39,7 +37,7 @@ class ContainerImage:
         name: with the hash of what decides its content as its tag.
         inputs: what decides its content beside its name, as JSON has it.
         write: writes its archive to the first path, with the second one, a folder, for what it
-            needs meanwhile, and tells how far it is; called when it is not in the cache.
+            needs meanwhile, and tells how far it is.
     """
 
     title: str
@@ -49,13 +47,19 @@ class ContainerImage:
 
     @property
     def key(self) -> str:
-        """Its folder in the cache of images."""
-        return f"container-{fingerprint(_LAYOUT, asdict(self.name), self.inputs)}"
+        """Hash of all that decides its content and its names."""
+        return fingerprint(_LAYOUT, asdict(self.name), self.inputs)
 
     @property
     def reference(self) -> str:
         """Its whole name, as `continuum.local/etcd:0f3e…`; known before it is written."""
         return f"{self.name.repository}:{self.name.tag}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All its whole names, this one first."""
+        tags = dict.fromkeys((self.name.tag, *self.name.more_tags))
+        return tuple(f"{self.name.repository}:{tag}" for tag in tags)
 
 
 def of_files(
@@ -102,21 +106,18 @@ def of_recipe(name: str, recipe: Recipe, config: oci.Config) -> ContainerImage:
     return ContainerImage(name, whole, asdict(config), write)
 
 
-def archive(image: ContainerImage, progress: Progress) -> oci.Image:
-    """The image's archive in the cache; written now, unless it is there."""
+def archive(image: ContainerImage, folder: Path, progress: Progress) -> oci.Image:
+    """The image's archive, written into the folder now.
 
-    def make(root: Path, tell: Progress) -> dict[str, Any]:
-        tell(f"writing {image.reference}", None)
-        work = folders.make_folder(root.parent / "layers")
-        written = image.write(root / _ARCHIVE, work, tell)
-        folders.remove_tree(work)
-        return {"name": written.name, "digest": written.digest}
-
-    store.ensure(store.Layer(image.key, image.title, make), progress)
-    record = store.record(image.key)
-    return oci.Image(
-        record["name"], record["digest"], store.images_folder() / image.key / "root" / _ARCHIVE
-    )
+    Raises:
+        StepFailed: what it is made of cannot be built or read.
+        NotPossibleHere: what it is made of cannot be had here.
+    """
+    progress(f"writing {image.reference}", None)
+    work = folders.make_folder(folder / f"{image.key}.layers")
+    written = image.write(folder / f"{image.key}.tar", work, progress)
+    folders.remove_tree(work)
+    return written
 
 
 def _wanted(path: str) -> bool:

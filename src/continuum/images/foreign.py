@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from continuum.errors import NotPossibleHere, StepFailed, UsageError
-from continuum.images import isolated, oci
+from continuum.images import isolated, oci, store
 from continuum.images.containers import REPOSITORY, ContainerImage
 from continuum.images.recipe import fingerprint
 from continuum.images.sources import architecture
@@ -35,6 +35,7 @@ FETCH_LIMIT = 900.0
 _LAYOUT = 1
 """Raise when what this module writes changes for the same inputs."""
 
+_FETCHED = "image.tar"
 _CHUNK = 2**20
 _REMOVED = ".wh."
 _RENAMED = frozenset({"linkpath", "path", "size"})
@@ -95,9 +96,7 @@ def of_registry(reference: str) -> ContainerImage:
     """An image from a registry, fetched once, by skopeo with this host's own settings."""
 
     def write(target: Path, work: Path, progress: Progress) -> oci.Image:
-        archive = work / "fetched.tar"
-        _fetch(reference, archive, work, progress)
-        return _rewrite(archive, target, name, work, progress)
+        return _rewrite(_fetched(reference, progress), target, name, work, progress)
 
     last = reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
     name = _name(last, reference)
@@ -115,6 +114,18 @@ def _digest(path: Path, size: int, changed: int) -> str:
 def _name(called: str, identity: str) -> oci.Name:
     plain = re.sub(r"[^a-z0-9]+", "-", called.lower()).strip("-")[:40].strip("-") or "image"
     return oci.Name(f"{REPOSITORY}/{plain}", fingerprint(_LAYOUT, identity, architecture()))
+
+
+def _fetched(reference: str, progress: Progress) -> Path:
+    """A registry's image as an archive in the cache: what a tag meant first, it means for good."""
+
+    def make(root: Path, tell: Progress) -> dict[str, Any]:
+        _fetch(reference, root / _FETCHED, store.temporary_files(root), tell)
+        return {"reference": reference}
+
+    key = f"fetched-{fingerprint(_LAYOUT, reference, architecture())}"
+    store.ensure(store.Layer(key, reference, make), progress)
+    return store.images_folder() / key / "root" / _FETCHED
 
 
 def _fetch(reference: str, archive: Path, work: Path, progress: Progress) -> None:

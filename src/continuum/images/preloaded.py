@@ -11,23 +11,24 @@ writes lies in an upper folder of its own.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from continuum import folders
 from continuum.errors import StepFailed, TimedOut
 from continuum.images import base, containers, isolated, store
-from continuum.machine import stream_on_host
+from continuum.machine import Command, run_on_host, stream_on_host
 from continuum.parallel import for_each
 
 if TYPE_CHECKING:
     from continuum.images.containers import ContainerImage, Progress
 
-LAYOUT = 1
+LAYOUT = 2
 """Raise when what this module writes changes for the same inputs."""
 
 SKELETON = "/opt/continuum/containerd"
@@ -65,39 +66,98 @@ _FILES = {
 
 
 def make(
-    root: Path, images: Sequence[ContainerImage], below: Path, progress: Progress
+    root: Path, images: Sequence[ContainerImage], below: Path, release: str, progress: Progress
 ) -> dict[str, Any]:
     """Fill `root`; `below` is the root folder of the base layer, which has containerd.
+
+    What another layer of the same `release` has of the images is taken from there, by hard links.
 
     Raises:
         StepFailed: containerd did not take an image; with its last output.
     """
-    archives = {
-        str(archive.archive): archive.name
-        for archive in for_each(
-            lambda image: containers.archive(image, progress), images, threads=_THREADS
-        )
-    }
-    work = root.parent / "containerd"
-    target = root / SKELETON.lstrip("/")
-    folders.make_open_folder(target.parent)
-    _import(below, target, work, archives, progress)
-    store.remove(work)
-    _share(target, root / LAYERS.lstrip("/"))
+    folders.make_open_folder((root / SKELETON.lstrip("/")).parent)
+    there = _take_over(root, images, release)
+    folders.make_open_folder(root / LAYERS.lstrip("/"))
+    missing = [image for image in images if image.key not in there]
+    work = folders.make_folder(root.parent / "archives")
+    archives = for_each(
+        lambda image: containers.archive(image, work, progress), missing, threads=_THREADS
+    )
+    _import(
+        below,
+        root,
+        [name for image in images for name in image.names],
+        {str(each.archive): each.name for each in archives},
+        progress,
+    )
+    folders.remove_tree(work)
+    _share(root / SKELETON.lstrip("/"), root / LAYERS.lstrip("/"))
     for path, content in _FILES.items():
         base.put(root / path, content)
-    return {"container_images": sorted(archives.values())}
+    return {
+        "release": release,
+        "container_images": sorted(image.reference for image in images),
+        "keys": sorted(image.key for image in images),
+    }
+
+
+def _take_over(root: Path, images: Sequence[ContainerImage], release: str) -> frozenset[str]:
+    """Start from the layer in the cache that has most of the images; the keys of all that it has.
+
+    Of equal ones from the newest: what it has beside may have layers in common with what is
+    missing. Nothing is taken over from a layer that somebody removes meanwhile.
+    """
+    wanted = {image.key for image in images}
+    others = [
+        (len(keys & wanted), made, folder, keys)
+        for folder, made, keys in _layers_of(release)
+        if keys & wanted
+    ]
+    if not others:
+        return frozenset()
+    _, _, folder, keys = max(others)
+    opt = SKELETON.lstrip("/").rpartition("/")[0]
+    copied = [
+        run_on_host(Command(("cp", "--archive", *how, f"{folder}/root{path}", f"{root / opt}")))
+        for path, how in ((SKELETON, ()), (LAYERS, ("--link",)))
+    ]
+    if all(each.exit_code == 0 for each in copied):
+        return keys
+    for path in (SKELETON, LAYERS):
+        folders.remove_tree(root / path.lstrip("/"))
+    return frozenset()
+
+
+def _layers_of(release: str) -> Iterator[tuple[Path, float, frozenset[str]]]:
+    """Layers in the cache with container images: folder, when it was made, keys of its images."""
+    for path in store.images_folder().glob("containers-*/record.json"):
+        try:
+            made, record = path.stat().st_mtime, json.loads(path.read_text())
+        except (OSError, ValueError):
+            continue
+        if record.get("release") == release:
+            yield path.parent, made, frozenset(record["keys"])
 
 
 def _import(
-    below: Path, target: Path, work: Path, archives: dict[str, str], progress: Progress
+    below: Path, root: Path, names: list[str], archives: dict[str, str], progress: Progress
 ) -> None:
+    work = root.parent / "containerd"
+    task = {
+        "lower": str(below),
+        "store": str(root / SKELETON.lstrip("/")),
+        "layers": str(root / LAYERS.lstrip("/")),
+        "work": str(work),
+        "names": names,
+        "archives": list(archives),
+    }
     program = ("unshare", "--net", sys.executable, "-m", "continuum.images.preload")
-    arguments = (*program, str(below), str(target), str(work), *archives)
     done = 0
     try:
         for line in stream_on_host(
-            isolated.in_own_namespaces(arguments, _LIMIT, store.temporary_files(work))
+            isolated.in_own_namespaces(
+                (*program, json.dumps(task)), _LIMIT, store.temporary_files(root)
+            )
         ):
             if line in archives:
                 done += 1
@@ -109,17 +169,30 @@ def _import(
             where=f"containerd of the machine image: {', '.join(archives.values())}",
             output=error.output,
         ) from error
+    store.remove(work)
 
 
 def _share(skeleton: Path, layers: Path) -> None:
-    """Move what is big out of containerd's folder, with links in its place."""
-    moves = {blob: f"blobs/{blob.name}" for blob in (skeleton / _BLOBS).iterdir()}
-    moves |= {each / "fs": f"layers/{each.name}" for each in (skeleton / _SNAPSHOTS).iterdir()}
-    for path, name in moves.items():
+    """Move what is big out of containerd's folder, with links in its place.
+
+    What nothing links to any more was of images that are not wanted here.
+    """
+    places = {blob: f"blobs/{blob.name}" for blob in (skeleton / _BLOBS).iterdir()}
+    places |= {each / "fs": f"layers/{each.name}" for each in (skeleton / _SNAPSHOTS).iterdir()}
+    for path, name in places.items():
+        if path.is_symlink():
+            continue
         folders.make_open_folder((layers / name).parent)
         path.rename(layers / name)
         path.symlink_to(f"{LAYERS}/{name}")
-    for folder, subfolders, files in os.walk(layers):
+        _refuse_removals(layers / name)
+    for place in layers.glob("*/*"):
+        if str(place.relative_to(layers)) not in places.values():
+            store.remove(place) if place.is_dir() else place.unlink()
+
+
+def _refuse_removals(place: Path) -> None:
+    for folder, subfolders, files in os.walk(place):
         for each in (*subfolders, *files):
             _refuse_removal(Path(folder, each))
 

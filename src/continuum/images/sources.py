@@ -13,6 +13,19 @@ from continuum.errors import NotPossibleHere
 APT_FOLDER = Path("/etc/apt")
 OS_RELEASE = Path("/etc/os-release")
 
+HOW_TO_BRING = (
+    "on a host of the same release with a network `continuum artifacts export FILE --for EXPERIMENT`,"
+    " here `continuum artifacts import FILE`"
+)
+"""What helps where nothing can be fetched."""
+
+_SILENCE = (
+    *("temporary failure resolving", "could not resolve", "name resolution"),
+    *("unable to connect to", "could not connect to", "cannot initiate the connection"),
+    *("network is unreachable", "no route to host", "connection timed out", "connection refused"),
+    *("failed to establish a new connection", "(from versions: none)"),
+)
+
 _ARCHIVE_COMPONENTS = {
     "main",
     "contrib",
@@ -88,6 +101,12 @@ def read(apt: Path = APT_FOLDER, os_release: Path = OS_RELEASE) -> HostSources:
             hint=f"add a source with suite {suite} and component main to {apt}/sources.list.d",
         )
     return HostSources(distribution, suite, architecture(), entries)
+
+
+def is_unreachable(output: str) -> bool:
+    """Whether that is what apt or pip says where nobody answers."""
+    said = output.lower()
+    return any(words in said for words in _SILENCE)
 
 
 def architecture() -> str:

@@ -36,6 +36,10 @@ ROOM = 256 * 2**20
 """Bytes; a build that fails with less than this left has most likely filled the disk."""
 
 
+class DiskFull(StepFailed):
+    """There is no room left for what is built."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """One layer: `make(root, progress)` writes its files and returns what came out."""
@@ -252,8 +256,8 @@ def free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _disk_full(folder: Path, output: str, variable: str) -> StepFailed:
-    return StepFailed(
+def _disk_full(folder: Path, output: str, variable: str) -> DiskFull:
+    return DiskFull(
         f"the disk is full: {show_bytes(free(folder))} free under {folder} is not enough",
         where=str(folder),
         output=output,

@@ -35,6 +35,9 @@ DRAWINGS = ("pods-over-time", "pods-each", "pods-steps", "resources", "programs"
 _MOST_BARS = 12
 _MOST_PODS = 250
 _MOST_LINES = 5
+_WHOLE = "machine"
+"""The part that is all of a machine."""
+_REST = "all else"
 _WINDOW = 3
 """Looks over which processor time is averaged: a program's time is known to 10 ms."""
 
@@ -286,7 +289,7 @@ def over_machines(samples: pa.Table, resources: pa.Table) -> Markup:
         above, below = figure.subplots(2, 1, sharex=True)
         for machine, colour, label in _lines(control, nodes):
             for number, (repetition, rows) in enumerate(_repetitions(samples)):
-                use = _use(resources, repetition, machine, "machine", _begun(rows))
+                use = _use(resources, repetition, machine, _WHOLE, _begun(rows))
                 if use is None:
                     continue
                 thin = 1.4 if number == 0 else 0.7
@@ -359,20 +362,20 @@ def over_programs(samples: pa.Table, resources: pa.Table) -> Markup:
     control, nodes = _machines(samples, resources)
     repetitions = max(1, len(list(_repetitions(samples))))
     spent = _spent(resources)
-    programs = list(dict.fromkeys(part for _, part in spent if part != "machine"))
+    parts = list(dict.fromkeys(part for _, part in spent if part != _WHOLE))
+    for machine in (*control, *nodes):
+        rest = sum(spent.get((machine, part), 0.0) for part in parts)
+        spent[machine, _REST] = max(0.0, spent.get((machine, _WHOLE), 0.0) - rest)
+    each = repetitions * max(1, len(nodes))
     bars = [
         (
-            program,
-            sum(spent.get((machine, program), 0.0) for machine in control) / repetitions,
-            sum(spent.get((machine, program), 0.0) for machine in nodes)
-            / repetitions
-            / max(1, len(nodes)),
+            part,
+            sum(spent.get((machine, part), 0.0) for machine in control) / repetitions,
+            sum(spent.get((machine, part), 0.0) for machine in nodes) / each,
         )
-        for program in programs
+        for part in (*parts, _REST)
     ]
     bars.sort(key=lambda bar: -(bar[1] + bar[2]))
-    if not bars:
-        return Markup()
     with plot("programs", height=1.2 + 0.36 * len(bars)) as (figure, finish):
         axes = figure.add_subplot()
         places = np.arange(len(bars))

@@ -170,7 +170,8 @@ def _services(
     own = manager_of(experiment).services(experiment) if _has_software(experiment) else {}
     for name in sorted({*_software(experiment).services, *needed, *own}):
         named = wanted if name in _software(experiment).services else ()
-        found[name] = tuple(dict.fromkeys((*named, *needed.get(name, ()), *own.get(name, ()))))
+        all_ = tuple(dict.fromkeys((*named, *needed.get(name, ()), *own.get(name, ()))))
+        found[name] = _service(name).machines(experiment, all_)
     return found
 
 

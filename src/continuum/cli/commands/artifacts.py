@@ -10,7 +10,7 @@ import click
 
 from continuum.cli import output
 from continuum.cli.experiments import provider_of, read
-from continuum.cli.privileges import prepare_host
+from continuum.cli.privileges import prepare_host, with_programs
 from continuum.cli.session import Session, common, current, json_option, yes_option
 from continuum.errors import NotFound, UsageError
 from continuum.experiment.units import show_bytes
@@ -91,6 +91,7 @@ def list_(as_json: bool) -> int:
 
 @command.command("fetch")
 @_NAMES
+@yes_option
 @json_option
 @common
 def fetch(names: tuple[str, ...], as_json: bool) -> int:
@@ -100,7 +101,8 @@ def fetch(names: tuple[str, ...], as_json: bool) -> int:
     """
     session = current()
     store = _store(session)
-    found = store.fetch_all(_wanted(store, names))
+    wanted = _wanted(store, names)
+    found = with_programs(session, lambda: store.fetch_all(wanted))
     session.close()
     if as_json:
         output.write_json(
@@ -222,7 +224,13 @@ def _needs(
     from continuum.software.managers.kubernetes.install import Versions  # noqa: PLC0415
 
     plan = workflow.plan(loaded, session.events)
-    layers = packed.keys_of(plan.provider.build_image(plan.recipe))
+    if plan.provider.capabilities.made_up:
+        raise UsageError(
+            f"machines of provider {plan.provider.name} have no image",
+            hint="--provider names another one",
+        )
+    image = with_programs(session, lambda: plan.provider.build_image(plan.recipe))
+    layers = packed.keys_of(image)
     software = plan.experiment.software
     if software is None or not plan.experiment.in_a_cluster:
         return layers, []

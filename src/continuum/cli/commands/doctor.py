@@ -35,7 +35,7 @@ def command(file: Path | None, provider: str | None, fix: bool, as_json: bool) -
     name, kind = _provider(session, file, provider)
     if fix:
         ensure_root(session, kind)
-        ensure_programs(session, kind)
+        ensure_programs(session, kind.programs)
     from continuum import workflow  # noqa: PLC0415  slow to import
 
     checks = workflow.doctor(name, session.events)

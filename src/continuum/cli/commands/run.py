@@ -9,7 +9,7 @@ import click
 
 from continuum.cli import output
 from continuum.cli.experiments import experiment_arguments, provider_of, read
-from continuum.cli.privileges import prepare_host
+from continuum.cli.privileges import prepare_host, with_programs
 from continuum.cli.session import Session, common, current, json_option, yes_option
 
 if TYPE_CHECKING:
@@ -61,13 +61,16 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     session.changes(loaded.experiment.name, "run")
     from continuum import workflow  # noqa: PLC0415  slow to import
 
-    outcome = workflow.run(
-        loaded,
-        session.events,
-        results=results,
-        down=down,
-        accept_links=accept_links,
-        all_pairs=all_pairs,
+    outcome = with_programs(
+        session,
+        lambda: workflow.run(
+            loaded,
+            session.events,
+            results=results,
+            down=down,
+            accept_links=accept_links,
+            all_pairs=all_pairs,
+        ),
     )
     session.close()
     if as_json:

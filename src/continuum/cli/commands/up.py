@@ -8,7 +8,7 @@ import click
 
 from continuum.cli import output
 from continuum.cli.experiments import experiment_arguments, provider_of, read
-from continuum.cli.privileges import prepare_host
+from continuum.cli.privileges import prepare_host, with_programs
 from continuum.cli.session import common, current, json_option, yes_option
 
 
@@ -35,7 +35,7 @@ def command(
     session.changes(name, "up")
     from continuum import workflow  # noqa: PLC0415  slow to import
 
-    outcome = workflow.up(loaded, session.events, recreate=recreate)
+    outcome = with_programs(session, lambda: workflow.up(loaded, session.events, recreate=recreate))
     session.close()
     deployment = outcome.deployment
     if as_json:

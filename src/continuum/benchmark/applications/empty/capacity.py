@@ -15,7 +15,7 @@ KEPT_FREE = 50 * 2**20
 """Bytes of a node's memory that the kubelet gives to no pod."""
 
 NODE_MEMORY = 200 * 2**20
-POD_MEMORY = 10 * 2**20
+POD_MEMORY = 7 * 2**20
 """Bytes that a node's own programs take, and what comes with each pod: the process that watches
 over its containers above all."""
 

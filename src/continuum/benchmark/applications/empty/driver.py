@@ -95,7 +95,7 @@ class PodDriver(Driver):
 
 
 def _lines(wish: Wish) -> tuple[str, ...]:
-    places = f"{len(wish.machines)} machine" + ("" if len(wish.machines) == 1 else "s")
+    places = _counted(len(wish.machines), "machine")
     how = {
         "pod": "by one Job",
         "container": "in one pod on each machine",
@@ -108,9 +108,13 @@ def _lines(wish: Wish) -> tuple[str, ...]:
     ]
     may_use = " and ".join(each for each in limits if each) or "what there is"
     return (
-        f"{wish.total} {wish.noun}s on {places}, {how[wish.deployment]}",
+        f"{_counted(wish.total, wish.noun)} on {places}, {how[wish.deployment]}",
         f"each may use {may_use}, and ends after {wish.sleep:g} s",
     )
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _take_away_pods(kubectl: Kubectl) -> None:

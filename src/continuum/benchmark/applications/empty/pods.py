@@ -38,6 +38,7 @@ class Wish:
         cpu, memory: cores and bytes that a container may use, None without a limit.
         shares: what part of these a container takes up of its node, of cores and of memory.
         pinned: whether the pods have to be told which nodes are theirs.
+        token: whether a pod gets the token of its account, as pods do when nobody says otherwise.
     """
 
     deployment: Deployment
@@ -50,6 +51,7 @@ class Wish:
     memory: int | None = None
     shares: tuple[float, float] = (1.0, 1.0)
     pinned: bool = False
+    token: bool = True
 
     @property
     def total(self) -> int:
@@ -152,6 +154,8 @@ def _spec(wish: Wish, *, apart: bool = False) -> dict[str, Any]:
             for name in container_names(wish)
         ],
     }
+    if not wish.token:
+        spec["automountServiceAccountToken"] = False
     if wish.pinned:
         spec["affinity"] = {
             "nodeAffinity": {

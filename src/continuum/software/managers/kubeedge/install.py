@@ -19,7 +19,6 @@ from continuum.software.managers.kubernetes.kubeadm import ADMIN
 EDGE_PROGRAM = f"{RUNTIME_FOLDER}/continuum_runtime/edge_node.py"
 
 _KINDS_FILE = "/etc/kubeedge/kinds.yaml"
-_BOOTSTRAP = "/etc/kubeedge/bootstrap-edgecore.conf"
 _CERTIFICATE = "/etc/kubeedge/certs/server.key"
 
 # It goes with the control plane: whenever that machine's kubelet is started. It waits there until
@@ -51,8 +50,7 @@ _EDGECORE = f"""\
 Description=KubeEdge at the edge
 Wants=containerd.service
 After=containerd.service network-online.target
-ConditionPathExists=|{_BOOTSTRAP}
-ConditionPathExists=|{_CERTIFICATE}
+ConditionPathExists={_CERTIFICATE}
 StartLimitIntervalSec=0
 
 [Service]

@@ -1,0 +1,372 @@
+"""A cluster on machines of this host: nodes, pods, services, links, changes, a run, and faults."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from clusters import REPLY, Cluster, server, service
+from continuum import workflow
+from continuum.events import Events
+from continuum.experiment.load import load_text
+from continuum.machine import Machine
+from continuum.software.contract import ProcessSpec
+from continuum.software.execution_models.container import Container
+from continuum.testing.software import ExecutionModelContract
+
+pytestmark = pytest.mark.e2e
+
+NAME = "kube"
+NODES = ("cloud-1", "cloud-2", "edge-1")
+DELAY_MS = 20.0
+EXPERIMENT = f"""
+name = "{NAME}"
+
+[tiers.cloud]
+machines = 2
+cores = 4                  # more than small hosts have
+memory = "2 GiB"
+
+[tiers.edge]
+cores = 1
+quota = 0.5
+memory = "1 GiB"
+
+[tiers.endpoint]
+machines = 2
+memory = "512 MiB"
+
+[network]
+[[network.links]]
+between = ["cloud", "endpoint"]
+delay = "{DELAY_MS:g} ms"
+
+[software]
+manager = "kubernetes"
+execution_model = "container"
+
+[benchmark]
+application = "image_classification"
+workers = "cloud"
+workers_per_machine = 2
+warmup = "1 s"
+duration = "6 s"
+answer_timeout = "2 s"
+"""
+MEASURED = 2 * 30
+"""Requests of both endpoints without those of the warm-up."""
+
+
+@pytest.fixture(scope="module")
+def file(shared: Any) -> Path:
+    path: Path = shared.folder / "experiment.toml"
+    path.write_text(EXPERIMENT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(shared: Any, file: Path) -> Cluster:
+    shared("up", file)
+    return Cluster(shared, NAME)
+
+
+@pytest.fixture(scope="module")
+def pods(cluster: Cluster) -> Cluster:
+    """A pod on each node, called as its machine, and a service that edge-1's answers."""
+    image = cluster.image()
+    cluster.apply(*(server(each, each, image) for each in NODES), service("hello", "edge-1"))
+    return cluster
+
+
+# -- what a cluster is ---------------------------------------------------------------------------
+
+
+def test_all_nodes_are_ready_and_nothing_was_started_twice(cluster: Cluster) -> None:
+    assert cluster.nodes() == dict.fromkeys(NODES, True)
+    system = cluster.get("pods", "--namespace=kube-system")
+    assert len(system) == 5
+    for pod in system:
+        assert pod["status"]["phase"] == "Running"
+        assert [each["restartCount"] for each in pod["status"]["containerStatuses"]] == [0]
+
+
+def test_a_node_offers_its_machines_size(cluster: Cluster) -> None:
+    offered = {
+        node["metadata"]["name"]: node["status"]["allocatable"] for node in cluster.get("nodes")
+    }
+    assert offered["edge-1"]["cpu"] == "500m"
+    assert offered["edge-1"]["memory"] == f"{1024 - 50}Mi"
+    assert offered["cloud-2"]["cpu"] == str(min(4, os.cpu_count() or 1))
+    assert offered["cloud-2"]["memory"] == f"{2048 - 50}Mi"
+
+
+def test_a_pods_address_is_in_its_machines_block(pods: Cluster) -> None:
+    machines = {each["name"]: each["address"] for each in _machines(pods)}
+    for pod in pods.get("pods"):
+        block = ipaddress.ip_network(f"{machines[pod['spec']['nodeName']]}/24", strict=False)
+        assert ipaddress.ip_address(pod["status"]["podIP"]) in block
+
+
+def test_a_service_answers_by_its_name_from_every_node(pods: Cluster) -> None:
+    for node in NODES:
+        for name in ("hello", "hello.default.svc.cluster.local"):
+            assert pods.ask(node, f"http://{name}/") == REPLY
+
+
+def test_pods_know_the_machines_by_their_names(pods: Cluster) -> None:
+    machines = {each["name"]: each["address"] for each in _machines(pods)}
+    told = pods.in_pod(
+        "edge-1",
+        "import json, socket, sys\n"
+        "print(json.dumps({name: socket.gethostbyname(name) for name in sys.argv[1:]}))",
+        *machines,
+    )
+    assert json.loads(told) == machines
+
+
+def test_links_hold_for_pods_as_for_machines(pods: Cluster) -> None:
+    machines = {each["name"]: each["address"] for each in _machines(pods)}
+    addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in pods.get("pods")}
+    there_and_back = 2 * DELAY_MS
+    ssh = (machines["endpoint-1"], 22)
+    for measured in (
+        pods.round_trip_of_machine("cloud-2", *ssh),
+        pods.round_trip("cloud-2", *ssh),
+        pods.round_trip_of_machine("endpoint-1", addresses["cloud-2"], 8000),
+    ):
+        assert there_and_back <= measured < 1.5 * there_and_back
+    # No link between these, so no delay.
+    assert pods.round_trip("edge-1", *ssh) < there_and_back / 2
+    assert pods.round_trip("edge-1", addresses["cloud-2"], 8000) < there_and_back / 2
+
+
+def test_kubectl_passes_everything_through(cluster: Cluster) -> None:
+    assert json.loads(cluster.kubectl("version", "--output=json"))["serverVersion"]
+    assert cluster.line("kubectl", "get", "nodes", "--output=name").out.split() == [
+        f"node/{name}" for name in NODES
+    ]
+    refused = cluster.line("kubectl", NAME, "get", "pod", "nobody", code=1)
+    assert 'pods "nobody" not found' in refused.err
+
+
+# -- changes -------------------------------------------------------------------------------------
+
+
+def test_a_second_up_changes_nothing(pods: Cluster, file: Path) -> None:
+    before = {pod["metadata"]["uid"] for pod in pods.get("pods", "--all-namespaces")}
+    again = pods.line("up", file)
+    assert "nothing was changed" in again.err + again.out
+    assert {pod["metadata"]["uid"] for pod in pods.get("pods", "--all-namespaces")} == before
+
+
+def test_a_machine_comes_and_goes_live(pods: Cluster, file: Path) -> None:
+    before = {pod["metadata"]["uid"] for pod in pods.get("pods")}
+    pods.line("up", file, "--set", "tiers.cloud.machines=3")
+    pods.await_nodes(*NODES, "cloud-3")
+    pods.apply(server("cloud-3", "cloud-3", pods.image()))
+    assert pods.ask("cloud-3", "http://hello/") == REPLY
+    pods.line("up", file)
+    pods.await_nodes(*NODES)
+    assert {pod["metadata"]["uid"] for pod in pods.get("pods")} >= before
+
+
+def test_what_would_replace_machines_has_to_be_asked_for(cluster: Cluster, file: Path) -> None:
+    before = {node["metadata"]["uid"] for node in cluster.get("nodes")}
+    refused = cluster.line("up", file, "--set", "tiers.edge.memory=2 GiB", code=2)
+    assert "replace edge-1" in refused.err
+    assert "--recreate" in refused.err
+    assert {node["metadata"]["uid"] for node in cluster.get("nodes")} == before
+    assert cluster.nodes() == dict.fromkeys(NODES, True)
+
+
+# -- a run ---------------------------------------------------------------------------------------
+
+
+def test_two_workers_of_one_node_answer_all_requests(cluster: Cluster, file: Path) -> None:
+    cluster.line("run", file, "--results", "run")
+    run = _results(cluster, "run")
+    assert run["status"] == "done"
+    assert run["table"][0]["ok"] == MEASURED
+    assert {row["worker"] for row in run["table"] if row.get("worker")} == {"worker-1", "worker-2"}
+    assert cluster.get("deployments") == []
+    assert [pod for pod in cluster.get("pods") if pod["metadata"]["name"] not in NODES] == []
+
+
+def test_a_worker_without_a_place_is_said_with_the_schedulers_reason(
+    cluster: Cluster, file: Path
+) -> None:
+    cluster.kubectl("cordon", "cloud-2")
+    try:
+        ended = cluster.line("run", file, "--results", "no-place", code=1)
+    finally:
+        cluster.kubectl("uncordon", "cloud-2")
+    assert "Unschedulable" in ended.err
+    assert "1 node(s) were unschedulable" in ended.err
+    assert _results(cluster, "no-place")["status"] == "failed"
+
+
+def test_more_than_a_machine_has_is_refused_before_anything_is_made(
+    shared: Any, file: Path
+) -> None:
+    for asked in ("benchmark.worker_memory=1.5 GiB", "benchmark.worker_cpu=3"):
+        refused = shared("plan", file, "--set", asked, "--set", 'name="too-much"', code=3)
+        assert "2 workers of" in refused.err
+        assert 'each machine of tier "cloud", which has' in refused.err
+    assert not (shared.state / "continuum" / "deployments" / "too-much").exists()
+
+
+class TestPod(ExecutionModelContract):
+    """A pod is an execution model as any other."""
+
+    limit = 60.0
+    cluster: ClassVar[Cluster]
+    model: ClassVar[Container]
+    edge: ClassVar[Machine]
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _made(cls, cluster: Cluster) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_STATE_HOME", str(cluster.line.state))
+            machines = {each.name: each for each in workflow.machines(NAME, (), Events())}
+        loaded = load_text(EXPERIMENT, Path("experiment.toml"))
+        cls.cluster = cluster
+        cls.model = Container(loaded.experiment, machines)
+        cls.edge = machines["edge-1"]
+
+    def subject(self) -> Container:
+        return self.model
+
+    def machine(self) -> Machine:
+        return self.edge
+
+    def process(self, program: str, *arguments: str) -> ProcessSpec:
+        process = super().process(program, *arguments)
+        return dataclasses.replace(process, image=self.cluster.image())
+
+    def test_an_image_that_is_not_there_is_said(self) -> None:
+        process = dataclasses.replace(self.process(""), image="continuum.local/not:there")
+        self.subject().start(self.machine(), process)
+        assert self.await_state(process, "failed") == "failed"
+        assert "continuum.local/not:there" in self.subject().log(self.machine(), process)
+
+
+# -- faults --------------------------------------------------------------------------------------
+
+
+def _machines(cluster: Cluster) -> list[dict[str, str]]:
+    (deployment,) = json.loads(cluster.line("status", NAME, "--json").out)
+    found: list[dict[str, str]] = deployment["machines"]
+    return found
+
+
+def _results(cluster: Cluster, folder: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((cluster.line.folder / folder / "run.json").read_text())
+    return content
+
+
+def _await_samples(cluster: Cluster) -> None:
+    """Wait until both endpoints are in the middle of their load."""
+    asked = (
+        "exec",
+        NAME,
+        "endpoint",
+        "--",
+        "sh",
+        "-c",
+        "wc -l /var/lib/continuum/run/*/samples.jsonl",
+    )
+    until = time.monotonic() + 60
+    while True:
+        lines = re.findall(r"(\d+) /var/lib", cluster.line(*asked, code=None).out)
+        if len(lines) == 2 and all(int(each) > 10 for each in lines):
+            return
+        assert time.monotonic() < until, "no samples"
+
+
+def _break_in_mid_run(
+    cluster: Cluster, file: Path, folder: str, breaking: Callable[[], object]
+) -> dict[str, Any]:
+    # Whether links hold at that moment is not the question.
+    process = cluster.line.start("run", file, "--results", folder, "--accept-links")
+    cluster.line.until_step(process, NAME, "repetition 1")
+    _await_samples(cluster)
+    breaking()
+    began = time.monotonic()
+    ended = cluster.line.end(process)
+    assert time.monotonic() - began < 60
+    assert "Traceback" not in ended.err
+    run = _results(cluster, folder)
+    assert ended.code == (0 if run["status"] == "done" else 1)
+    assert run["table"][0]["samples"] == MEASURED
+    return run
+
+
+def test_killed_node_agents_cost_no_request(cluster: Cluster, file: Path) -> None:
+    run = _break_in_mid_run(
+        cluster,
+        file,
+        "agents",
+        lambda: cluster.line(
+            *("exec", NAME, "cloud-2", "--", "systemctl", "kill", "--signal=KILL"),
+            *("kubelet.service", "containerd.service"),
+        ),
+    )
+    assert run["status"] == "done", run["reasons"]
+    assert run["table"][0]["ok"] == MEASURED
+
+
+def test_a_killed_worker_is_started_again_and_degrades_the_run(
+    cluster: Cluster, file: Path
+) -> None:
+    run = _break_in_mid_run(
+        cluster,
+        file,
+        "worker",
+        lambda: cluster.line(
+            *("exec", NAME, "cloud-2", "--", "pkill", "--signal=KILL", "--full"),
+            "continuum_runtime.*worker-1",
+        ),
+    )
+    assert run["status"] == "degraded"
+    assert any("worker-1" in reason for reason in run["reasons"]), run["reasons"]
+    assert 0 < run["table"][0]["lost"] < MEASURED / 2
+
+
+def test_without_its_control_plane_workers_go_on_and_up_heals_it(
+    cluster: Cluster, file: Path
+) -> None:
+    run = _break_in_mid_run(cluster, file, "no-control", lambda: _halt(cluster, "cloud-1"))
+    assert run["status"] == "degraded"
+    assert any("cloud-1" in reason for reason in run["reasons"]), run["reasons"]
+    assert run["table"][0]["ok"] == MEASURED
+    healed = cluster.line("up", file)
+    assert "cloud-1" in healed.err
+    cluster.await_nodes(*NODES)
+
+
+def test_a_killed_worker_machine_degrades_the_run_and_up_heals_it(
+    cluster: Cluster, file: Path
+) -> None:
+    run = _break_in_mid_run(cluster, file, "no-machine", lambda: _halt(cluster, "cloud-2"))
+    assert run["status"] == "degraded"
+    assert any("cloud-2" in reason for reason in run["reasons"]), run["reasons"]
+    assert 0 < run["table"][0]["lost"] < MEASURED
+    cluster.line("up", file)
+    cluster.await_nodes(*NODES)
+    cluster.line("run", file, "--results", "healed")
+    assert _results(cluster, "healed")["table"][0]["ok"] == MEASURED
+
+
+def _halt(cluster: Cluster, machine: str) -> None:
+    words = ("systemctl", "halt", "--force", "--force")
+    cluster.line("exec", NAME, machine, "--", *words, code=None)
