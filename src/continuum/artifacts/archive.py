@@ -126,7 +126,7 @@ def write(
                 total = sum(path.stat().st_size for _, path in members)
                 for name, path in members:
                     refuse_when_stopped(name)
-                    progress(f"writing {name}", tar.offset / total if total else None)
+                    progress(f"writing {name}", min(tar.offset / total, 1.0) if total else None)
                     _add_file(tar, name, path)
             folders.give_to_caller(temporary)
             temporary.replace(target)
@@ -260,7 +260,7 @@ def _unpack(
     while (member := tar.next()) is not None:
         if member.name not in expected or not member.isfile():
             raise _refused(source, f"{member.name[:100]} is not in its manifest")
-        progress(f"reading {member.name}", member.offset / whole if whole else None)
+        progress(f"reading {member.name}", min(member.offset / whole, 1.0) if whole else None)
         content = tar.extractfile(member)
         assert content is not None
         total, size = expected[member.name]

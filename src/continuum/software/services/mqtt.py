@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from continuum.errors import TimedOut
-from continuum.images.recipe import DebianPackages, InstallStep, Tree, Units
+from continuum.images.recipe import RUNTIME_FOLDER, DebianPackages, InstallStep, Tree, Units
 from continuum.machine import Command
 from continuum.software.configure import ROLES
 from continuum.software.contract import RolePlay, Service
@@ -82,7 +82,12 @@ class Mqtt(Service):
                 role="mqtt",
                 machines=machines,
                 roles=ROLES,
-                variables={"mqtt_port": PORT, "mqtt_configuration": CONFIGURATION},
+                variables={
+                    "mqtt_port": PORT,
+                    "mqtt_configuration": CONFIGURATION,
+                    "mqtt_program": f"{RUNTIME_FOLDER}/continuum_runtime/configured_unit.py",
+                    "mqtt_unit": UNIT,
+                },
                 per_machine={name: {"mqtt_address": addresses[name]} for name in machines},
             ),
         )

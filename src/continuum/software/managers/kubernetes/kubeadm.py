@@ -106,7 +106,7 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
             "scheduler": {"extraArgs": _arguments(version, {"leader-elect": "false"})},
             "etcd": {"local": {"imageTag": etcd_version}},
             # Elliptic curves: made in milliseconds, where RSA keys take seconds of a small machine.
-            **({} if _is_old(version) else {"encryptionAlgorithm": "ECDSA-P256"}),
+            **({} if is_old(version) else {"encryptionAlgorithm": "ECDSA-P256"}),
         },
         _kubelet(name_server, internet=internet),
     ]
@@ -196,7 +196,7 @@ def _registration(version: str, machine: str, address: str) -> dict[str, Any]:
 
 def _timeouts(version: str) -> dict[str, Any]:
     """Shorter than kubeadm's 4 to 5 minutes: what is not there by then does not come."""
-    if _is_old(version):
+    if is_old(version):
         return {}
     return {
         "timeouts": {
@@ -209,7 +209,7 @@ def _timeouts(version: str) -> dict[str, Any]:
 
 
 def _arguments(version: str, arguments: Mapping[str, str]) -> object:
-    if _is_old(version):
+    if is_old(version):
         return dict(arguments)
     return [{"name": name, "value": value} for name, value in arguments.items()]
 
@@ -225,9 +225,10 @@ def _volume(name: str, path: str, kind: str, *, read_only: bool = False) -> dict
 
 
 def _api(version: str) -> str:
-    return f"kubeadm.k8s.io/{'v1beta3' if _is_old(version) else 'v1beta4'}"
+    return f"kubeadm.k8s.io/{'v1beta3' if is_old(version) else 'v1beta4'}"
 
 
-def _is_old(version: str) -> bool:
+def is_old(version: str) -> bool:
+    """Whether kubeadm and kubectl are of before 1.31."""
     major, minor, *_ = version.removeprefix("v").split(".")
     return (int(major), int(minor)) < _OLD_FORMAT

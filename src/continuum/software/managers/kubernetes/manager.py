@@ -129,6 +129,10 @@ class Kubernetes(ResourceManager):
                 "kubernetes_control_mark": kubeadm.MARK,
                 "kubernetes_control_nodes": list(experiment.node_machines),
                 "kubernetes_control_runtime": kubeadm.RUNTIME,
+                # An older kubectl cannot wait for this: those that join ask every 5 s.
+                "kubernetes_control_waits": (
+                    len(nodes) > 1 and not kubeadm.is_old(versions.kubernetes)
+                ),
                 "kubernetes_control_units": list(self.units(experiment, control.name)),
             },
         )
