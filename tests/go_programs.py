@@ -41,6 +41,19 @@ def write_wheel(folder: Path, version: str) -> Path:
     return path
 
 
+def publish(proxy: Path, module: str, version: str, files: dict[str, str]) -> None:
+    """Put a version of a module where `GOPROXY=file://…` finds it; it has a go.mod of its own."""
+    folder = proxy / module / "@v"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "list").open("a") as versions:
+        versions.write(f"{version}\n")
+    (folder / f"{version}.info").write_text(json.dumps({"Version": version}))
+    (folder / f"{version}.mod").write_text(files["go.mod"])
+    with zipfile.ZipFile(folder / f"{version}.zip", "w") as content:
+        for name, text in files.items():
+            content.writestr(f"{module}@{version}/{name}", text)
+
+
 def quiet(detail: str, fraction: float | None) -> None:
     """A progress that nobody sees."""
     del detail, fraction

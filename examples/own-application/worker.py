@@ -36,5 +36,5 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
 
-address = os.environ["CONTINUUM_WORKER_ADDRESS"], int(os.environ["CONTINUUM_WORKER_PORT"])
-Server(address, Handler).serve_forever()
+# On all addresses: in a pod the worker has not the machine's.
+Server(("", int(os.environ["CONTINUUM_WORKER_PORT"])), Handler).serve_forever()

@@ -134,7 +134,8 @@ def run_worker(config: Config) -> int:
             announce_ready(folder)
         # The benchmark stops waiting for `ready` at its own limit, and stops us.
         while config.ready == "port" and process.poll() is None:
-            if listens(config.address, config.port):
+            # In a pod the address is the machine's, which it may not reach itself.
+            if any(listens(address, config.port) for address in ("127.0.0.1", config.address)):
                 announce_ready(folder)
                 break
             time.sleep(_POLL_SECONDS)

@@ -26,6 +26,7 @@ from typing import NamedTuple
 MACHINE = "machine"
 _COMM_LIMIT = 15
 _SEARCH_INTERVAL = 1.0
+_LOOKS = 2
 
 
 class Usage(NamedTuple):
@@ -73,15 +74,25 @@ class Programs:
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._alive: dict[int, str] = {}
         self._cpu: dict[tuple[str, int], int] = {}
+        self._others: dict[int, int] = {}
 
     def search(self) -> None:
-        """Look for processes that have begun."""
-        for entry in os.scandir(self._proc):
-            if entry.name.isdigit() and int(entry.name) not in self._alive:
+        """Look for processes that have begun.
+
+        One of another name is looked at twice: it may be about to become another program.
+        """
+        there = {int(each.name) for each in self._proc.iterdir() if each.name.isdecimal()}
+        self._others = {pid: times for pid, times in self._others.items() if pid in there}
+        for pid in there - self._alive.keys():
+            times = self._others.get(pid, 0)
+            if times < _LOOKS:
+                comm = ""
                 with suppress(OSError):
-                    comm = Path(entry.path, "comm").read_text().rstrip("\n")
-                    if comm in self._names:
-                        self._alive[int(entry.name)] = self._names[comm]
+                    comm = (self._proc / str(pid) / "comm").read_text().rstrip("\n")
+                if comm in self._names:
+                    self._alive[pid] = self._names[comm]
+                else:
+                    self._others[pid] = times + 1
 
     def read(self) -> dict[str, Usage]:
         """What each program that was ever there has taken."""

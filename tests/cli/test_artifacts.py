@@ -74,6 +74,18 @@ def test_an_experiment_on_made_up_machines_needs_no_archive(cli: Cli, tmp_path: 
     assert not (tmp_path / "out.tar").exists()
 
 
+def test_a_file_that_cannot_be_is_told(cli: Cli, pause: Wanted, tmp_path: Path) -> None:
+    assert pause
+    (tmp_path / "folder").mkdir()
+    ending = cli("artifacts", "export", "nowhere/out.tar")
+    assert ending.code == 2
+    assert "nothing can be written to" in ending.stderr
+    assert cli("artifacts", "export", "folder", "--force").code == 2
+    ending = cli("artifacts", "import", "folder")
+    assert ending.code == 1
+    assert "cannot be read" in ending.stderr
+
+
 def test_a_damaged_archive_is_refused(cli: Cli, pause: Wanted, tmp_path: Path) -> None:
     assert cli("artifacts", "export", "out.tar").code == 0
     path = tmp_path / "out.tar"

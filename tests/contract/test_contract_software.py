@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from continuum.software.contract import ResourceManager, Service
+from continuum.software.managers.kubeedge import KubeEdge
+from continuum.software.managers.kubernetes import Kubernetes
 from continuum.software.managers.none import NoManager
 from continuum.software.services.mqtt import Mqtt
 from continuum.software.services.registry import Registry
@@ -22,3 +24,13 @@ class TestRegistry(ServiceContract):
 class TestNoManager(ResourceManagerContract):
     def subject(self) -> ResourceManager:
         return NoManager()
+
+
+class TestKubernetes(ResourceManagerContract):
+    def subject(self) -> ResourceManager:
+        return Kubernetes()
+
+
+class TestKubeEdge(ResourceManagerContract):
+    def subject(self) -> ResourceManager:
+        return KubeEdge()

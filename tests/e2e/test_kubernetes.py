@@ -172,10 +172,10 @@ def test_a_second_up_changes_nothing(pods: Cluster, file: Path) -> None:
 
 def test_a_machine_comes_and_goes_live(pods: Cluster, file: Path) -> None:
     before = {pod["metadata"]["uid"] for pod in pods.get("pods")}
-    pods.line("up", file, "--set", "tiers.cloud.machines=3")
-    pods.await_nodes(*NODES, "cloud-3")
-    pods.apply(server("cloud-3", "cloud-3", pods.image()))
-    assert pods.ask("cloud-3", "http://hello/") == REPLY
+    pods.line("up", file, "--set", "tiers.edge.machines=2")
+    pods.await_nodes(*NODES, "edge-2")
+    pods.apply(server("edge-2", "edge-2", pods.image()))
+    assert pods.ask("edge-2", "http://hello/") == REPLY
     pods.line("up", file)
     pods.await_nodes(*NODES)
     assert {pod["metadata"]["uid"] for pod in pods.get("pods")} >= before
@@ -194,11 +194,11 @@ def test_what_would_replace_machines_has_to_be_asked_for(cluster: Cluster, file:
 
 
 def test_two_workers_of_one_node_answer_all_requests(cluster: Cluster, file: Path) -> None:
-    cluster.line("run", file, "--results", "run")
+    cluster.line("run", file, "--results", "run", "--accept-links")
     run = _results(cluster, "run")
     assert run["status"] == "done"
     assert run["table"][0]["ok"] == MEASURED
-    assert {row["worker"] for row in run["table"] if row.get("worker")} == {"worker-1", "worker-2"}
+    assert {endpoint["worker"] for endpoint in run["endpoints"]} == {"worker-1", "worker-2"}
     assert cluster.get("deployments") == []
     assert [pod for pod in cluster.get("pods") if pod["metadata"]["name"] not in NODES] == []
 
@@ -314,7 +314,7 @@ def test_killed_node_agents_cost_no_request(cluster: Cluster, file: Path) -> Non
         "agents",
         lambda: cluster.line(
             *("exec", NAME, "cloud-2", "--", "systemctl", "kill", "--signal=KILL"),
-            *("kubelet.service", "containerd.service"),
+            *("--kill-whom=main", "kubelet.service", "containerd.service"),
         ),
     )
     assert run["status"] == "done", run["reasons"]
@@ -359,7 +359,7 @@ def test_a_killed_worker_machine_degrades_the_run_and_up_heals_it(
     assert 0 < run["table"][0]["lost"] < BROKEN
     cluster.line("up", file)
     cluster.await_nodes(*NODES)
-    cluster.line("run", file, "--results", "healed")
+    cluster.line("run", file, "--results", "healed", "--accept-links")
     assert _results(cluster, "healed")["table"][0]["ok"] == MEASURED
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import subprocess
 import tarfile
@@ -16,7 +18,7 @@ import pytest
 from continuum.artifacts import archive
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.store import ArtifactStore
-from continuum.errors import NotFound, StepFailed
+from continuum.errors import NotFound, NotPossibleHere, StepFailed
 from continuum.events import Events
 
 CONTENT = b"a saw" * 1000
@@ -123,9 +125,33 @@ def test_what_killed_ones_left_is_removed(
     assert others.exists()
 
 
-def test_an_archive_may_be_packed_further(empty: ArtifactStore, exported: Path) -> None:
-    exported.write_bytes(gzip.compress(exported.read_bytes()))
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_an_archive_may_be_packed_further(
+    empty: ArtifactStore, exported: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    whole = pack(exported.read_bytes())
+    exported.write_bytes(whole)
     assert len(archive.read(empty, exported, _nothing).artifacts) == 3
+    for share in (0.1, 0.3, 0.6):
+        exported.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(StepFailed, match="is refused"):
+            archive.read(empty, exported, _nothing)
+    exported.write_bytes(whole[:100] + b"damaged" + whole[107:])
+    with pytest.raises(StepFailed, match="is refused"):
+        archive.read(empty, exported, _nothing)
+
+
+def test_layers_of_machine_images_are_refused_before_anything_is_kept(
+    full: ArtifactStore, empty: ArtifactStore, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = {"key": "base-1", "sha256": "0" * 64, "size": 1}
+    _changed(exported, _manifest(lambda it: it.update(layers=[layer])))
+    assert [each.key for each in archive.look(exported).layers] == ["base-1"]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(NotPossibleHere, match="needs root"):
+        archive.read(empty, exported, _nothing)
+    assert empty.all() == []
+    assert full.all()
 
 
 def test_one_artifact_alone_can_be_exported(

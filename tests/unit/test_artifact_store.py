@@ -19,7 +19,8 @@ from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.store import Artifact, ArtifactStore
 from continuum.artifacts.web import Web
 from continuum.errors import NotPossibleHere, StepFailed, UsageError
-from continuum.events import Event, Events, Note
+from continuum.events import Event, Events, Note, StepFailedEvent
+from continuum.parallel import for_each
 from releases import Server, serving, tool_catalogue, use_catalogue
 
 SAW = b"saw" * 100_000
@@ -421,3 +422,26 @@ def test_locks_are_let_go_when_a_fetch_fails(
     began = time.monotonic()
     assert shelf.fetch("saw").size == len(SAW)
     assert time.monotonic() - began < store.LOCK_LIMIT
+
+
+def test_several_that_cannot_be_had_at_once_are_still_exit_3(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pypi(monkeypatch, None)
+    assert server.files == {}
+    with pytest.raises(NotPossibleHere) as caught:
+        for_each(ArtifactStore(Events()).fetch, ["saw", "axe"])
+    assert caught.value.message.count("not to be had here") == 2
+
+
+def test_a_step_whose_artifacts_cannot_be_had_has_failed(
+    server: Server, shelf: ArtifactStore, heard: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pypi(monkeypatch, None)
+    server.publish("/v1.2.3/saw", SAW)
+    with pytest.raises(NotPossibleHere):
+        shelf.fetch_all([Wanted("saw", "v1.2.3"), Wanted("axe", "v1.2.3")])
+    assert any(isinstance(each, StepFailedEvent) for each in heard)
+    heard.clear()
+    shelf.fetch("saw")
+    assert not heard

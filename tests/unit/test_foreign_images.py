@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from continuum.errors import NotPossibleHere, StepFailed
+from continuum.errors import ContinuumError, NotPossibleHere, StepFailed
 from continuum.images import containers, foreign
 from continuum.images.sources import architecture
 from foreign_archives import CONFIG, HIGH, LOW, docker, layout, tar_of
@@ -228,3 +228,23 @@ def test_without_skopeo_the_error_says_what_helps(
         containers.archive(foreign.of_registry("worker:1"), tmp_path / "1", quiet)
     assert "apt-get install -y skopeo" in caught.value.hint
     assert "docker save" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("dial tcp: lookup registry.example: no such host", NotPossibleHere),
+        ("dial tcp 10.0.0.1:443: connect: network is unreachable", NotPossibleHere),
+        ("reading manifest 1 in me/worker: manifest unknown", StepFailed),
+    ],
+)
+def test_whether_nobody_answers_or_there_is_no_such_image(
+    said: str, kind: type[ContinuumError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "skopeo").write_text(f"#!/bin/sh\necho '{said}'\nexit 1\n")
+    (tmp_path / "skopeo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(ContinuumError, match="worker:1") as caught:
+        containers.archive(foreign.of_registry("worker:1"), tmp_path / "1", quiet)
+    assert type(caught.value) is kind
+    assert said in caught.value.output

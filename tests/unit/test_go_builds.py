@@ -10,7 +10,7 @@ import pytest
 
 import go_programs
 from continuum.artifacts import catalogue, go, packages
-from continuum.artifacts.attempt import Unavailable
+from continuum.artifacts.attempt import NotToBeHad, Unavailable
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.store import ArtifactStore
 from continuum.artifacts.web import Progress, Web
@@ -112,8 +112,10 @@ def test_c_code_takes_a_compiler(
     with pytest.raises(Unavailable, match=r"no-such-compiler -m64.*apt-get install gcc libc6-dev"):
         _build(tmp_path)
     fake_go(CC="false")
-    with pytest.raises(Unavailable, match="`false` does not work"):
-        _build(tmp_path)
+    with pytest.raises(NotToBeHad) as caught:
+        ArtifactStore(Events()).fetch("saw")
+    assert "`false` does not work" in caught.value.output
+    assert caught.value.programs == go.COMPILER
 
 
 @pytest.mark.parametrize("failing", ["write /x: no space left on device", "x"])
@@ -211,25 +213,23 @@ def test_a_program_is_built_for_real_and_from_then_on_kept(
     assert "undefined: undefined" in caught.value.output
 
 
-@needs_go
-def test_a_module_that_is_not_what_was_pinned_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Go itself compares a module with go.sum; here the modules' server has another one."""
-    module = tmp_path / "proxy" / "example.com" / "lib" / "@v"
-    module.mkdir(parents=True)
-    (module / "v1.0.0.info").write_text('{"Version": "v1.0.0"}')
-    (module / "v1.0.0.mod").write_text("module example.com/lib\n")
-    content = tmp_path / "lib"
-    content.mkdir()
-    (content / "lib.go").write_text("package lib\n")
-    inside = tmp_path / "tree" / "example.com"
-    inside.mkdir(parents=True)
-    content.rename(inside / "lib@v1.0.0")
-    shutil.make_archive(str(module / "v1.0.0"), "zip", tmp_path / "tree")
+@pytest.fixture
+def proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A modules' server that is a folder; compiled packages are shared with other builds."""
     monkeypatch.setenv("GOPROXY", f"file://{tmp_path}/proxy")
     monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
     monkeypatch.setenv("GOFLAGS", "-modcacherw")
+    monkeypatch.setenv("GOSUMDB", "off")
+    return tmp_path / "proxy"
+
+
+@needs_go
+def test_a_module_that_is_not_what_was_pinned_is_refused(
+    monkeypatch: pytest.MonkeyPatch, proxy: Path
+) -> None:
+    """Go itself compares a module with go.sum; here the modules' server has another one."""
+    lib = {"go.mod": "module example.com/lib\n", "lib.go": "package lib\n"}
+    go_programs.publish(proxy, "example.com/lib", "v1.0.0", lib)
     zeros = "h1:" + "A" * 43 + "="
     _use(
         monkeypatch,
@@ -242,3 +242,64 @@ def test_a_module_that_is_not_what_was_pinned_is_refused(
     with pytest.raises(NotPossibleHere) as caught:
         ArtifactStore(Events()).fetch("saw")
     assert "checksum mismatch" in caught.value.output or "SECURITY" in caught.value.output
+
+
+@needs_go
+def test_a_minor_release_is_looked_up_and_its_version_built(
+    monkeypatch: pytest.MonkeyPatch, proxy: Path
+) -> None:
+    _use(monkeypatch, PINS, TOOL.replace('"./{program}"', '"example.com/tool/{program}"'))
+    for version in ("v1.3.1", "v1.3.10", "v1.4.0", "v1.3.11-rc.0"):
+        main = MAIN.replace('"saw "', f'"saw of {version}, linked as "')
+        files = {"go.mod": "module example.com/tool\n\ngo 1.21\n", "saw/main.go": main}
+        go_programs.publish(proxy, "example.com/tool", version, files)
+    store = ArtifactStore(Events())
+    version = store.version("tool", "1.3")
+    assert version == "v1.3.10"
+    artifact = store.fetch("saw", version)
+    assert "unpinned modules" in artifact.source
+    ran = subprocess.run([artifact.path], capture_output=True, check=True, timeout=30)
+    assert ran.stderr == b"saw of v1.3.10, linked as v1.3.10"
+    shutil.rmtree(proxy)
+    assert ArtifactStore(Events()).version("tool", "1.3") == "v1.3.10"
+    with pytest.raises(NotPossibleHere, match=r"1\.5 cannot be found out here"):
+        store.version("tool", "1.5")
+    with pytest.raises(NotPossibleHere) as caught:
+        store.fetch("saw", "1.3.9")
+    assert "Go modules: " in caught.value.output
+
+
+EXTENDED = """
+[tool.go.extended.lib]
+module = "example.com/lib"
+version = "v1.0.0"
+sum = "{sum}"
+"""
+
+
+@needs_go
+def test_files_of_ours_are_added_to_a_copy_of_a_module(
+    monkeypatch: pytest.MonkeyPatch, proxy: Path, tmp_path: Path
+) -> None:
+    lib = {"go.mod": "module example.com/lib\n", "lib.go": "package lib\n"}
+    go_programs.publish(proxy, "example.com/lib", "v1.0.0", lib)
+    pins = {
+        "go.mod": "module continuum/tool\n\ngo 1.21\n\nrequire example.com/lib v1.0.0\n\n"
+        "replace example.com/lib => ./lib\n",
+        "lib/ours.go": 'package lib\n\nconst Ours = "ours"\n',
+        "saw/main.go": 'package main\n\nimport "example.com/lib"\n\n'
+        "func main() { print(lib.Ours) }\n",
+    }
+    text = TOOL.partition("[tool.go.variables]")[0] + EXTENDED
+    _use(monkeypatch, pins, text.format(sum="h1:other", program="{program}"))
+    with pytest.raises(NotPossibleHere) as caught:
+        ArtifactStore(Events()).fetch("saw")
+    said = caught.value.output
+    assert "module example.com/lib v1.0.0: refused, its sum is h1:" in said
+    total = said.partition("its sum is ")[2].split()[0]
+    _use(monkeypatch, pins, text.format(sum=total, program="{program}"))
+    artifact = ArtifactStore(Events()).fetch("saw")
+    ran = subprocess.run([artifact.path], capture_output=True, check=True, timeout=30)
+    assert ran.stderr == b"ours"
+    (cached,) = (tmp_path / "modules").glob("example.com/lib@v1.0.0")
+    assert not (cached / "ours.go").exists()

@@ -201,3 +201,14 @@ def test_an_endpoint_whose_worker_never_listens_fails_in_time(tmp_path: Path) ->
     with launched(tmp_path, "print('{}')", **told) as endpoint:
         assert endpoint.wait(20) == 1
     assert not (tmp_path / "ready").exists()
+
+
+def test_a_worker_may_listen_where_its_endpoints_cannot_reach_it_by_that_address(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    code = f"import socket, time; s = socket.create_server(('', {port})); time.sleep(60)"
+    # An address of nobody here, as a pod's machine has one.
+    with launched(tmp_path, code, ready="port", address="192.0.2.1", port=port):
+        await_file(tmp_path / "ready")

@@ -198,7 +198,9 @@ def test_the_same_command_goes_on_behind_sudo(host: Path, monkeypatch: pytest.Mo
 
 
 def _wanting(programs: dict[str, str]) -> NotToBeHad:
-    return NotToBeHad("no saw", where="", output="", hint="", programs=programs)
+    error = NotToBeHad("no saw")
+    error.programs = programs
+    return error
 
 
 def test_what_ends_for_want_of_a_program_is_done_again_with_it(host: Path) -> None:

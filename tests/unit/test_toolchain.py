@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import go_programs
 from continuum.artifacts import packages, toolchain
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.web import Progress
-from continuum.images import isolated
 from go_programs import quiet
 
 
@@ -157,44 +155,3 @@ def test_two_at_once_fetch_once(asked: list[str]) -> None:
         thread.join(60)
     assert found == ["go1.26.6"] * 3
     assert len(asked) == 1
-
-
-PIP = '#!/bin/sh\necho "$@" > "{log}"\necho "ERROR: {says}" >&2\nexit 1\n'
-
-
-@pytest.mark.parametrize(
-    ("says", "reason"),
-    [
-        (
-            "Could not find a version that satisfies the requirement x==1 (from versions: none)",
-            "x==1: no index that can be reached from here has it",
-        ),
-        ("THESE PACKAGES DO NOT MATCH THE HASHES", "x==1: THESE PACKAGES DO NOT MATCH THE HASHES"),
-    ],
-)
-def test_what_pip_says_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, reason: str
-) -> None:
-    pip, log = tmp_path / "python", tmp_path / "log"
-    pip.write_text(PIP.format(log=log, says=says))
-    pip.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(pip))
-    with pytest.raises(Unavailable) as caught:
-        packages.wheel("x==1", tmp_path, quiet, "arm64")
-    assert caught.value.reason == reason
-    words = log.read_text().split()
-    assert {"--only-binary=:all:", "--retries=0", "x==1"} <= set(words)
-    assert "--platform=manylinux_2_17_aarch64" in words
-
-
-def test_a_program_that_does_not_end_is_unavailable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(packages, "LIMIT", 0.2)
-    plain = isolated.dying_with_us
-    sleeping = ("sleep", "60")
-    monkeypatch.setattr(
-        isolated, "dying_with_us", lambda _, limit, folder: plain(sleeping, limit, folder)
-    )
-    with pytest.raises(Unavailable, match=r"no end within 0\.2 s"):
-        packages.wheel("x==1", tmp_path, quiet)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import os
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
@@ -22,8 +25,8 @@ from continuum.artifacts.catalogue import NAME_PATTERN, VERSION_PATTERN, Wanted
 from continuum.artifacts.store import Artifact, ArtifactStore, digest
 from continuum.artifacts.web import Progress
 from continuum.errors import NotFound, StepFailed
-from continuum.images import packed
-from continuum.images.store import telling_disk_full
+from continuum.images import base, packed
+from continuum.images.store import is_built, telling_disk_full
 from continuum.machine import refuse_when_stopped
 
 MANIFEST = "manifest.json"
@@ -136,6 +139,17 @@ def write(
     return manifest
 
 
+def look(source: Path) -> Manifest:
+    """What an archive says of itself; what is in it is not read.
+
+    Raises:
+        NotFound: there is no such file.
+        StepFailed: it is no archive of ours.
+    """
+    with _opened(source) as tar:
+        return _manifest(tar, source)
+
+
 def read(store: ArtifactStore, source: Path, progress: Progress) -> Manifest:
     """Bring all that an archive holds into the store; all of it, or nothing.
 
@@ -146,13 +160,11 @@ def read(store: ArtifactStore, source: Path, progress: Progress) -> Manifest:
     work = _work_folder(store, "import")
     try:
         with telling_disk_full(store.folder):
-            try:
-                with tarfile.open(source, "r|*") as tar:
-                    manifest, files = _unpack(tar, source, work, progress)
-            except FileNotFoundError as error:
-                raise NotFound(f"there is no file {source}") from error
-            except (tarfile.TarError, EOFError) as error:
-                raise _refused(source, f"it is no whole tar archive: {error}") from error
+            with _opened(source) as tar:
+                manifest = _manifest(tar, source)
+                if not all(is_built(layer.key) for layer in manifest.layers):
+                    base.need_root()
+                files = _unpack(tar, manifest, source, work, progress)
             for release, version in manifest.versions.items():
                 store.remember(release, version)
             for entry in manifest.artifacts:
@@ -239,21 +251,42 @@ def _add_file(tar: tarfile.TarFile, name: str, path: Path) -> None:
         tar.addfile(member, file)
 
 
-def _unpack(
-    tar: tarfile.TarFile, source: Path, work: Path, progress: Progress
-) -> tuple[Manifest, dict[str, Path]]:
-    """The manifest, and the verified files by their names in the archive."""
+_BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        file = source.open("rb")
+    except FileNotFoundError as error:
+        raise NotFound(f"there is no file {source}") from error
+    except OSError as error:
+        raise StepFailed(f"{source} cannot be read: {error.strerror}") from error
+    try:
+        with file, tarfile.open(fileobj=file, mode="r|*") as tar:
+            yield tar
+    except _BROKEN as error:
+        raise _refused(source, f"it is no whole tar archive: {error}") from error
+
+
+def _manifest(tar: tarfile.TarFile, source: Path) -> Manifest:
     first = tar.next()
     if first is None or first.name != MANIFEST or first.size > _MANIFEST_LIMIT:
         raise _refused(source, f"it does not begin with {MANIFEST}")
     content = tar.extractfile(first)
     assert content is not None
     try:
-        manifest = parse(content.read())
+        return parse(content.read())
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
         raise _refused(source, f"{MANIFEST}: {place} {problem['msg']}".strip()) from error
+
+
+def _unpack(
+    tar: tarfile.TarFile, manifest: Manifest, source: Path, work: Path, progress: Progress
+) -> dict[str, Path]:
+    """The verified files by their names in the archive."""
     expected = manifest.members
     whole = sum(size for _, size in expected.values())
     found: dict[str, Path] = {}
@@ -271,7 +304,7 @@ def _unpack(
     missing = expected.keys() - found.keys()
     if missing:
         raise _refused(source, f"{min(missing)} is missing")
-    return manifest, found
+    return found
 
 
 def _copy(content: IO[bytes], target: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from continuum.errors import NotPossibleHere
 
@@ -22,8 +23,4 @@ class Unavailable(Exception):
 class NotToBeHad(NotPossibleHere):
     """No source can supply some artifacts here; with `programs` one could, perhaps."""
 
-    def __init__(
-        self, message: str, *, where: str, output: str, hint: str, programs: Mapping[str, str]
-    ) -> None:
-        super().__init__(message, where=where, output=output, hint=hint)
-        self.programs = programs
+    programs: Mapping[str, str] = MappingProxyType({})

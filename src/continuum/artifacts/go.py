@@ -213,12 +213,14 @@ class _Builder:
             *("-ldflags", f"-s -w {linked}".rstrip(), "-o", "out/", *packages),
         )
         compiled = 0
+        self._progress("compiling" if todo else "linking", 0.0 if todo else None)
         for line in self._run(arguments, BUILD_LIMIT, {}):
             if " " not in line:
                 compiled += 1
                 # Linking comes last and takes as long as many packages.
                 share = min(compiled / todo, 1.0) * 0.9 if todo else None
-                self._progress(f"compiling package {compiled} of {todo}: {line}", share)
+                last = ", then linking" if compiled >= todo else ""
+                self._progress(f"compiling package {compiled} of {todo}: {line}{last}", share)
 
     @property
     def _modules(self) -> str:

@@ -207,13 +207,15 @@ class ArtifactStore:
         return artifact if artifact.wanted == wanted else None
 
     def all(self) -> list[Artifact]:
-        """What the store knows of all artifacts that it has, without a look at the files."""
+        """What the store knows of all artifacts that it has, without a look into the files."""
         found = []
         for path in sorted((self.folder / "records").glob("*.json")):
             try:
-                found.append(Artifact(**json.loads(path.read_text()), folder=self.folder))
+                artifact = Artifact(**json.loads(path.read_text()), folder=self.folder)
             except (ValueError, TypeError):
                 continue
+            if artifact.path.is_file():
+                found.append(artifact)
         return found
 
     def _record_path(self, wanted: Wanted) -> Path:
@@ -409,10 +411,11 @@ def _cannot(missing: list[Wanted], failures: list[_Failure]) -> NotPossibleHere 
             hint="the same command goes on where it ended; "
             "or bring what another host has: continuum artifacts export / import",
         )
-    return NotToBeHad(
+    error = NotToBeHad(
         f"not in the cache, and not to be had here: {names}",
         where="every source of each, in order",
         output="\n".join(tried),
         hint=HOW_TO_BRING,
-        programs={name: each for one in failures for name, each in one.programs.items()},
     )
+    error.programs = {name: each for one in failures for name, each in one.programs.items()}
+    return error

@@ -18,7 +18,10 @@ from continuum.artifacts.attempt import Unavailable
 from continuum.machine import refuse_when_stopped
 
 CONNECT_LIMIT = 3.0
-"""Seconds for a server to be found and to answer the call."""
+"""Seconds for one connection to a server to be made."""
+
+ANSWER_LIMIT = 6.0
+"""Seconds for a server to be found and to answer, also where it sends us to another one."""
 
 STALL_LIMIT = 20.0
 """Seconds without a byte until a transfer counts as cut."""
@@ -55,8 +58,8 @@ class _Opener(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
 class Web:
     """Web servers as one command sees them: one that did not answer is not asked again."""
 
-    def __init__(self, connect_limit: float = CONNECT_LIMIT) -> None:
-        self._limit = connect_limit
+    def __init__(self, answer_limit: float = ANSWER_LIMIT) -> None:
+        self._limit = answer_limit
         self._opener = urllib.request.build_opener(_Opener())
         self._silent: dict[str, str] = {}
 

@@ -54,14 +54,24 @@ def ensure_root(session: Session, provider: type[Provider]) -> None:
     Raises:
         NotPossibleHere: not root, and no way to become it.
     """
-    if not provider.capabilities.needs_root or os.geteuid() == 0:
+    if provider.capabilities.needs_root:
+        other = "; --provider fake needs none, and makes no machines"
+        become_root(session, f'provider "{provider.name}" needs root', other)
+
+
+def become_root(session: Session, reason: str, other_way: str = "") -> None:
+    """Go on as root: does not return when sudo takes over.
+
+    Raises:
+        NotPossibleHere: not root, and no way to become it.
+    """
+    if os.geteuid() == 0:
         return
-    reason = f'provider "{provider.name}" needs root'
     sudo = bootstrap.find_program("sudo")
     if sudo is None:
         raise NotPossibleHere(
             f"{reason}, and there is no sudo on this host",
-            hint="run the same command as root; --provider fake needs none, and makes no machines",
+            hint=f"run the same command as root{other_way}",
         )
     if not sys.stdin.isatty():
         # Without a terminal sudo cannot ask for a password: find out before it fails.

@@ -40,6 +40,10 @@ _CHUNK = 2**20
 _REMOVED = ".wh."
 _RENAMED = frozenset({"linkpath", "path", "size"})
 _OPAQUE = ".wh..wh..opq"
+# What skopeo says where nobody answers.
+_NOBODY = re.compile(
+    r"dial tcp|i/o timeout|no such host|network is unreachable|TLS handshake timeout"
+)
 # host[:port]/path:tag, or with @sha256:…; what names no server is on Docker's.
 _REFERENCE = re.compile(
     r"[a-z0-9][a-z0-9._-]*(:\d+)?(/[a-z0-9][a-z0-9._-]*)*(:[\w][\w.-]{0,127})?(@sha256:[0-9a-f]{64})?"
@@ -149,11 +153,19 @@ def _fetch(reference: str, archive: Path, work: Path, progress: Progress) -> Non
         for line in stream_on_host(isolated.dying_with_us(arguments, FETCH_LIMIT, work)):
             progress(f"{reference}: {line}", None)
     except StepFailed as error:
+        if _NOBODY.search(error.output):
+            raise NotPossibleHere(
+                f"image {reference} is not in the cache, and its registry cannot be reached",
+                where=reference,
+                output=error.output,
+                hint="bring it as an archive: where it can be had, "
+                f"`skopeo copy docker://{reference} docker-archive:worker.tar`",
+            ) from error
         raise StepFailed(
             f"image {reference} could not be fetched",
             where=error.where,
             output=error.output,
-            hint="can this host reach the registry, and does `skopeo login` know you there?",
+            hint="is it there, and does `skopeo login` know you there?",
         ) from error
 
 

@@ -66,10 +66,9 @@ def unpack(key: str, source: Path, progress: Callable[[str, float | None], None]
         folder.mkdir()
         arguments = ("tar", "--extract", f"--file={source}", *_FAITHFUL, "--preserve-permissions")
         run_on_host(isolated.dying_with_us((*arguments, f"--directory={folder}"), LIMIT)).check()
-        record = folder / _RECORD
-        if not record.is_file() or not (folder / "root").is_dir():
+        came_out = _record(folder / _RECORD)
+        if came_out is None or not (folder / "root").is_dir():
             raise StepFailed(f"{source.name} is no layer of a machine image")
-        came_out: dict[str, Any] = json.loads(record.read_text())
         root.rmdir()
         (folder / "root").rename(root)
         shutil.rmtree(folder)
@@ -77,3 +76,12 @@ def unpack(key: str, source: Path, progress: Callable[[str, float | None], None]
 
     layer = store.Layer(key, key.rpartition("-")[0], make)
     return store.ensure(layer, progress)
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    """What came out when the layer was built; None when that is not told."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -317,7 +317,7 @@ def _mark_ready(axes: Axes, samples: pa.Table) -> None:
 def _machines(samples: pa.Table, resources: pa.Table) -> tuple[list[str], list[str]]:
     """The control plane's machine, and the others, in order."""
     asked = set(samples["endpoint"].to_pylist())
-    names = list(dict.fromkeys(resources["machine"].to_pylist()))
+    names = sorted(set(resources["machine"].to_pylist()), key=lambda name: (len(name), name))
     return [name for name in names if name in asked], [name for name in names if name not in asked]
 
 

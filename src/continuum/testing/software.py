@@ -49,10 +49,14 @@ def small_plan(experiment: Experiment) -> InfrastructurePlan:
         tier: ipaddress.IPv4Network(f"10.20.{number}.0/24")
         for number, tier in enumerate(experiment.tiers)
     }
+    # In a cluster, as many pods as fit beside a few machines.
+    pods = {tier: list(block.subnets(new_prefix=28))[1:] for tier, block in tiers.items()}
+    nodes = experiment.node_machines if experiment.in_a_cluster else ()
     machines = tuple(
         MachineSpec(
             name=name,
             tier=tier,
+            pods=pods[tier][number] if name in nodes else None,
             address=str(block[number + 1]),
             mac=f"02:00:00:00:{block[0].packed[2]:02x}:{number + 1:02x}",
             cores=experiment.tiers[tier].cores,

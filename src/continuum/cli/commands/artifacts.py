@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import click
 
 from continuum.cli import output
 from continuum.cli.experiments import provider_of, read
-from continuum.cli.privileges import prepare_host, with_programs
+from continuum.cli.privileges import become_root, prepare_host, with_programs
 from continuum.cli.session import Session, common, current, json_option, yes_option
 from continuum.errors import NotFound, UsageError
 from continuum.experiment.units import show_bytes
@@ -156,6 +157,10 @@ def export(  # noqa: PLR0913  one parameter per option of the command line
     session = current()
     if file.is_dir() or (file.exists() and not force):
         raise UsageError(f"{file} is there already", hint="name another file, or give --force")
+    if not os.access(file.absolute().parent, os.W_OK):
+        raise UsageError(f"nothing can be written to {file.absolute().parent}")
+    if machine_images:
+        become_root(session, "machine images need root")
     store = _store(session)
     from continuum.artifacts import archive  # noqa: PLC0415
     from continuum.images import packed  # noqa: PLC0415
@@ -189,7 +194,10 @@ def import_(file: Path, as_json: bool) -> int:
     session = current()
     store = _store(session)
     from continuum.artifacts import archive  # noqa: PLC0415
+    from continuum.images.store import is_built  # noqa: PLC0415
 
+    if not all(is_built(layer.key) for layer in archive.look(file).layers):
+        become_root(session, "machine images need root")
     with session.events.step("artifacts", f"read {file}", "the archive") as step:
         manifest = archive.read(store, file, step.progress)
     session.close()

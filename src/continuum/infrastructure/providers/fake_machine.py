@@ -86,7 +86,7 @@ class World:
         """Write a file of the world; True when that changed it."""
         if self.read(name) == content:
             return False
-        folders.write_file(self.folder / name, json.dumps(content, indent=1) + "\n")
+        folders.write_file(self.folder / name, json.dumps(content, indent=1, default=str) + "\n")
         return True
 
     def remove(self, name: str) -> None:

@@ -193,6 +193,7 @@ class _Repetition:
 
         _await(admits_pods, READY_LIMIT, f"namespace {NAMESPACE} to take pods")
         _take_away_pods(kubectl)
+        self.step.progress("waiting until earlier pods are gone")
         _await(is_empty, CLEAR_LIMIT, f"the pods of namespace {NAMESPACE} to be gone")
         for name, text in self.asked.files.items():
             self.control.put(text.encode(), f"{self._folder}/{name}")

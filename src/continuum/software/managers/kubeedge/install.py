@@ -65,17 +65,24 @@ WantedBy=multi-user.target
 """
 
 
+UNITS = {
+    "/etc/systemd/system/cloudcore.service": _CLOUDCORE,
+    "/etc/systemd/system/edgecore.service": _EDGECORE,
+}
+"""Texts of the units by their paths."""
+
+
+def version() -> str:
+    """The version of KubeEdge, as `v1.20.0`: the tested one."""
+    return ArtifactStore(Events()).version("kubeedge")
+
+
 def steps() -> tuple[InstallStep, ...]:
     """For every machine of the cluster; each becomes what its own files say."""
-    version = ArtifactStore(Events()).version("kubeedge")
     cloudcore, edgecore, keadm = (
-        Wanted(name, version) for name in ("cloudcore", "edgecore", "keadm")
+        Wanted(name, version()) for name in ("cloudcore", "edgecore", "keadm")
     )
-    units = {
-        "/etc/systemd/system/cloudcore.service": _CLOUDCORE,
-        "/etc/systemd/system/edgecore.service": _EDGECORE,
-    }
-    return (program_tree("kubeedge", [cloudcore, edgecore], units), kinds_tree(keadm))
+    return (program_tree("kubeedge", [cloudcore, edgecore], UNITS), kinds_tree(keadm))
 
 
 def kinds_tree(keadm: Wanted) -> Tree:

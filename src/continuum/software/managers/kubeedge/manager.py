@@ -40,6 +40,10 @@ class KubeEdge(Kubernetes):
         """Kubernetes of the version that the experiment asks for, and KubeEdge."""
         return (*super().install(experiment), *install.steps())
 
+    def versions(self, experiment: Experiment) -> Mapping[str, str]:
+        """Kubernetes', and KubeEdge's."""
+        return {**super().versions(experiment), "kubeedge": install.version()}
+
     def nodes(self, experiment: Experiment) -> tuple[str, ...]:
         """The control plane's machine, and all others of its tier when that is the cloud."""
         cloud = experiment.machine_names("cloud") if "cloud" in experiment.tiers else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from continuum.errors import StepFailed
 from continuum.machine import Command, Machine, Result
 from continuum.software.managers.kubernetes.kubeadm import ADMIN
 
@@ -36,7 +37,14 @@ class Kubectl:
         result = self.run(
             "get", kind, f"--namespace={namespace}", "--output=json", *chosen, limit=limit
         ).check("the control plane does not answer")
-        found: list[dict[str, Any]] = json.loads(result.stdout)["items"]
+        try:
+            found: list[dict[str, Any]] = json.loads(result.stdout)["items"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StepFailed(
+                "what kubectl answers cannot be read",
+                where=f"{self.machine.name}: {result.command}",
+                output=result.last_output,
+            ) from error
         return found
 
     def apply(self, objects: list[dict[str, Any]], *, limit: float = LIMIT) -> None:

@@ -1,0 +1,222 @@
+"""KubeEdge on machines of this host: the example's run, pods at the edge, and edges on their own."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusters import REPLY, Cluster, server
+
+pytestmark = pytest.mark.e2e
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "kubeedge-edge" / "experiment.toml"
+NAME = "edges"
+EDGE = ("edge-1", "edge-2")
+NODES = ("cloud-1", *EDGE)
+RATE = 2 * 5
+"""Requests per second of both endpoints."""
+
+CUT = 30
+LIMIT = 60
+
+_SHOWN_TOKEN = (
+    *("get", "secret", "tokensecret", "--namespace=kubeedge"),
+    "--output=jsonpath={.data.tokendata}",
+)
+
+
+@pytest.fixture(scope="module")
+def cluster(shared: Any) -> Cluster:
+    shared("up", EXAMPLE, "--set", f"name={NAME}")
+    return Cluster(shared, NAME)
+
+
+@pytest.fixture(scope="module")
+def pods(cluster: Cluster) -> Cluster:
+    """A pod on each node, called as its machine."""
+    cluster.apply(*(server(each, each, cluster.image()) for each in NODES))
+    return cluster
+
+
+def on(cluster: Cluster, machine: str, *words: str, code: int | None = 0) -> str:
+    """What a command says on a machine."""
+    said: str = cluster.line("exec", NAME, machine, "--", *words, code=code).out
+    return said.strip()
+
+
+def until(condition: Callable[[], bool], limit: float = LIMIT) -> bool:
+    """Wait until something is so; whether it ever was."""
+    end = time.monotonic() + limit
+    while not (found := condition()) and time.monotonic() < end:
+        time.sleep(0.3)
+    return found
+
+
+def identities(cluster: Cluster) -> dict[str, str]:
+    return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in cluster.get("pods")}
+
+
+def containers(cluster: Cluster, machine: str) -> dict[str, str]:
+    """Containers that run on a machine, each with its process."""
+    lines = on(cluster, machine, "ctr", "--namespace=k8s.io", "task", "ls").splitlines()[1:]
+    words = [line.split() for line in lines]
+    return {name: process for name, process, state in words if state == "RUNNING"}
+
+
+def is_empty(cluster: Cluster, machine: str) -> bool:
+    return containers(cluster, machine) == {}
+
+
+def said_by(cluster: Cluster, pod: str, text: str) -> bool:
+    return text in cluster.kubectl("logs", pod, code=None)
+
+
+def test_the_edge_is_run_by_edgecore_and_offers_its_size(cluster: Cluster) -> None:
+    assert cluster.nodes() == dict.fromkeys(NODES, True)
+    for node in cluster.get("nodes", "--selector=node-role.kubernetes.io/edge"):
+        assert node["metadata"]["name"] in EDGE
+        assert "node-role.kubernetes.io/agent" in node["metadata"]["labels"]
+        assert "kubeedge" in node["status"]["nodeInfo"]["kubeletVersion"]
+        assert node["status"]["allocatable"]["memory"] == f"{2048 - 50}Mi"
+    assert len(cluster.get("nodes", "--selector=node-role.kubernetes.io/edge")) == len(EDGE)
+    for unit, state in (
+        ("edgecore", "active"),
+        ("mosquitto", "active"),
+        ("kube-proxy", "inactive"),
+    ):
+        assert on(cluster, "edge-1", "systemctl", "is-active", unit, code=None) == state
+
+
+def test_pods_at_the_edge_have_addresses_that_every_node_reaches(pods: Cluster) -> None:
+    machines = {each["name"]: each["address"] for each in _machines(pods)}
+    addresses = {}
+    for pod in pods.get("pods"):
+        block = ipaddress.ip_network(f"{machines[pod['spec']['nodeName']]}/24", strict=False)
+        address = addresses[pod["metadata"]["name"]] = pod["status"]["podIP"]
+        assert ipaddress.ip_address(address) in block
+    for here, there in (("cloud-1", "edge-1"), ("edge-1", "edge-2"), ("edge-2", "cloud-1")):
+        assert pods.ask(here, f"http://{addresses[there]}:8000/") == REPLY
+
+
+def test_logs_and_programs_of_pods_come_through_the_tunnel(pods: Cluster) -> None:
+    for name in EDGE:
+        assert pods.in_pod(name, "import socket; print(socket.gethostname())") == "pod"
+        assert until(partial(said_by, pods, name, "GET / HTTP"))
+
+
+def test_a_second_up_changes_nothing_and_no_file_holds_the_token(pods: Cluster) -> None:
+    before = identities(pods)
+    again = pods.line("up", EXAMPLE, "--set", f"name={NAME}")
+    assert "nothing was changed" in again.err + again.out
+    assert identities(pods) == before
+    token = pods.kubectl(*_SHOWN_TOKEN)
+    assert len(token) > 64
+    folder = pods.line.state / "continuum" / "deployments" / NAME
+    kept = [path for part in ("plan", "logs") for path in (folder / part).rglob("*")]
+    kept += [path for path in folder.iterdir() if path.is_file()]
+    for path in filter(Path.is_file, kept):
+        assert token.encode() not in path.read_bytes(), path
+
+
+@contextmanager
+def cut_off(cluster: Cluster, machine: str) -> Iterator[None]:
+    """Let nothing through between a machine and the cloud."""
+    (cloud,) = (each["address"] for each in _machines(cluster) if each["name"] == "cloud-1")
+    block = str(ipaddress.ip_network(f"{cloud}/24", strict=False))
+    rules = (("INPUT", "--source", block), ("OUTPUT", "--destination", block))
+    for rule in rules:
+        on(cluster, machine, "iptables", "--wait", "--insert", *rule, "--jump", "DROP")
+    try:
+        yield
+    finally:
+        for rule in rules:
+            on(cluster, machine, "iptables", "--wait", "--delete", *rule, "--jump", "DROP")
+
+
+def test_an_edge_cut_off_in_mid_run_goes_on_and_brings_its_pods_back(pods: Cluster) -> None:
+    """Its worker answers all requests; EdgeCore, started again, has its pods from its own store."""
+    before = identities(pods)
+    duration = CUT + 5
+    process = pods.line.start(
+        *("run", EXAMPLE, "--set", f"name={NAME}", "--set", f"benchmark.duration={duration}s"),
+        *("--results", "cut", "--accept-links"),
+    )
+    pods.line.until_step(process, NAME, "repetition 1")
+    address = next(
+        pod["status"]["podIP"] for pod in pods.get("pods") if pod["metadata"]["name"] == "edge-1"
+    )
+    with cut_off(pods, "edge-1"):
+        began = time.monotonic()
+        on(pods, "edge-1", "systemctl", "kill", "--signal=KILL", "edgecore.service")
+        running = containers(pods, "edge-1")
+        (ours,) = (
+            name
+            for name, process_id in running.items()
+            if "http.server" in on(pods, "edge-1", "cat", f"/proc/{process_id}/cmdline")
+        )
+        on(pods, "edge-1", "kill", "-KILL", running[ours])
+        assert until(
+            lambda: (
+                (found := containers(pods, "edge-1")).keys() != running.keys()
+                and len(found) == len(running)
+            )
+        )
+        assert pods.ask("edge-2", f"http://{address}:8000/") == REPLY
+        time.sleep(max(0.0, began + CUT - time.monotonic()))  # A cut has a length.
+    ended = pods.line.end(process)
+    assert "Traceback" not in ended.err
+    run = _results(pods, "cut")
+    assert run["table"][0]["ok"] == run["table"][0]["samples"] == RATE * duration
+    assert run["status"] == "done", run["reasons"]
+    pods.await_nodes(*NODES)
+    assert identities(pods) == before
+    restarts = next(
+        pod["status"]["containerStatuses"][0]["restartCount"]
+        for pod in pods.get("pods")
+        if pod["metadata"]["name"] == "edge-1"
+    )
+    assert restarts == 1
+
+
+def test_killed_programs_of_kubeedge_come_back(pods: Cluster) -> None:
+    for machine, unit in (("cloud-1", "cloudcore"), ("edge-2", "edgecore")):
+        on(pods, machine, "systemctl", "kill", "--signal=KILL", unit)
+    pods.line("up", EXAMPLE, "--set", f"name={NAME}")
+    pods.await_nodes(*NODES)
+    assert until(partial(said_by, pods, "edge-2", "GET"))
+    assert until(lambda: pods.kubectl("exec", "edge-2", "--", "true", code=None) == "")
+
+
+def test_a_control_plane_that_was_left_half_way_is_made_again_and_the_edge_with_it(
+    pods: Cluster,
+) -> None:
+    token = pods.kubectl(*_SHOWN_TOKEN)
+    for path in ("/etc/kubernetes/continuum-initialised", "/var/lib/continuum/software"):
+        on(pods, "cloud-1", "rm", path)
+    pods.line("up", EXAMPLE, "--set", f"name={NAME}")
+    pods.await_nodes(*NODES)
+    assert pods.kubectl(*_SHOWN_TOKEN) != token
+    assert pods.get("pods") == []
+    for machine in EDGE:
+        assert until(partial(is_empty, pods, machine))
+    pods.apply(server("edge-1", "edge-1", pods.image()))
+    assert pods.in_pod("edge-1", "print(1)") == "1"
+
+
+def _machines(cluster: Cluster) -> list[dict[str, str]]:
+    (deployment,) = json.loads(cluster.line("status", NAME, "--json").out)
+    found: list[dict[str, str]] = deployment["machines"]
+    return found
+
+
+def _results(cluster: Cluster, folder: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((cluster.line.folder / folder / "run.json").read_text())
+    return content
