@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum import folders, plugins
+from continuum.artifacts.store import ArtifactStore
 from continuum.benchmark import configure as benchmark_configure
 from continuum.deployment import Deployment
 from continuum.errors import (
@@ -153,6 +154,7 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             hint="continuum validate shows what runs; --provider lxc runs a file on containers",
         )
     deployment = Deployment.named(experiment.name)
+    _find_out_version(experiment, events)
     provider = _provider(experiment, events)
     application = _application(experiment)
     services = _services_needed(experiment, application)
@@ -203,6 +205,12 @@ def plan(loaded: Loaded, events: Events) -> Plan:
         ),
         first=before is None,
     )
+
+
+def _find_out_version(experiment: Experiment, events: Events) -> None:
+    """Have the version of Kubernetes known: where it must be looked up, that is told, and kept."""
+    if experiment.software is not None and experiment.in_a_cluster:
+        ArtifactStore(events).version("kubernetes", experiment.software.kubernetes.version)
 
 
 def _provider(experiment: Experiment, events: Events) -> Provider:

@@ -1,17 +1,18 @@
 """What systemd and Ansible have done for KubeEdge on a machine.
 
     python3 edge_node.py await-control-plane
-    python3 edge_node.py join NODE SECONDS < TOKEN
+    python3 edge_node.py join SECONDS < TOKEN
+    python3 edge_node.py get-certificate SETTINGS
 
 The first ends when the API server on this machine answers. The second makes the machine a member of
 the cloud that gave the token, unless it is one; it says "changed" where it was not. A machine that
-belongs to another cloud, or that was left half-way, begins anew. NODE is the file that
-`cluster_node.py` keeps.
+belongs to another cloud, or that was left half-way, begins anew.
 
-EdgeCore gets its certificate in a first life of its own, in which it does nothing else. Where its
-kubelet is ready before its connection is, its request to be registered gets lost, and it makes the
-next after 60 s: with a certificate the connection comes first, as a rule. Where it does not, EdgeCore
-is started again.
+The third is part of EdgeCore's unit: where there is a token, EdgeCore gets its certificate in a first
+life, in which it does nothing else; SETTINGS are those of its second. Where EdgeCore's kubelet is
+ready before its connection is, its request to be registered gets lost, and it makes the next after
+60 s: with a certificate the connection comes first, as a rule. Where it does not, EdgeCore is started
+again.
 """
 
 from __future__ import annotations
@@ -40,8 +41,7 @@ UNIT = "edgecore.service"
 
 _POLL = 0.1
 _MODULES = ("deviceTwin", "edged", "edgeStream", "eventBus", "metaManager", "serviceBus")
-# Should this program be killed, nothing of it stays behind.
-_PROGRAM = ("/usr/bin/setpriv", "--pdeathsig", "KILL", "/usr/local/bin/edgecore")
+_PROGRAM = "/usr/local/bin/edgecore"
 # An object that the cloud has got has an identity; what it answers else may be kept as well.
 _REGISTERED = """SELECT 1 FROM meta WHERE type = 'node' AND value LIKE '%"uid":"%'"""
 
@@ -122,15 +122,13 @@ def settings_for_certificate(settings: dict[str, Any], memory: Path) -> dict[str
     }
 
 
-def join(node_file: Path, token: str, seconds: float, membership: Membership) -> int:
+def join(token: str, seconds: float, membership: Membership) -> int:
     """Make the machine a member of the cloud; the exit code."""
     until = time.monotonic() + seconds
     fresh = not membership.has_certificate(token)
     if fresh:
         _systemctl("stop")
         membership.begin_anew(token)
-        settings = json.loads(node_file.read_text())["edgecore"]["content"]
-        _get_certificate(settings, token, until, membership)
     else:
         membership.bootstrap.unlink(missing_ok=True)
     _systemctl("start")
@@ -140,7 +138,9 @@ def join(node_file: Path, token: str, seconds: float, membership: Membership) ->
         if now > until:
             sys.stderr.write(f"this machine is no member of the cloud after {seconds:g} s\n")
             return 1
-        if now > last + patience:
+        if membership.bootstrap.exists():
+            last = now
+        elif now > last + patience:
             _systemctl("restart")
             patience, last = 2 * patience, time.monotonic()
         time.sleep(_POLL)
@@ -149,32 +149,31 @@ def join(node_file: Path, token: str, seconds: float, membership: Membership) ->
     return 0
 
 
-def _get_certificate(
-    settings: dict[str, Any], token: str, until: float, membership: Membership
-) -> None:
-    """Run EdgeCore until it has its certificate; it ends by itself where it gets none."""
+def get_certificate(settings: Path, membership: Membership) -> int:
+    """Run EdgeCore until it has its certificate; the exit code is not 0 where it gets none."""
+    if not membership.bootstrap.exists():
+        return 0
+    token = membership.bootstrap.read_text()
     folder = membership.first_life
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "edgecore.json"
-    file.write_text(json.dumps(settings_for_certificate(settings, folder / "edgecore.db")))
-    try:
-        while not membership.has_certificate(token) and time.monotonic() < until:
-            program = subprocess.Popen((*_PROGRAM, f"--config={file}"), stdout=subprocess.DEVNULL)
-            while not membership.has_certificate(token) and time.monotonic() < until:
-                time.sleep(_POLL / 4)
-                if program.poll() is not None:
-                    time.sleep(_POLL)  # It was told to try again later.
-                    break
-            program.kill()
-            program.wait()
-    finally:
-        membership.bootstrap.unlink()
-        shutil.rmtree(folder)
+    first = settings_for_certificate(json.loads(settings.read_text()), folder / "edgecore.db")
+    (folder / "edgecore.json").write_text(json.dumps(first))
+    program = subprocess.Popen((_PROGRAM, f"--config={folder / 'edgecore.json'}"))
+    while not membership.has_certificate(token):
+        if program.poll() is not None:
+            return 1
+        time.sleep(_POLL / 4)
+    program.kill()
+    program.wait()
+    shutil.rmtree(folder)
+    membership.bootstrap.unlink()
+    return 0
 
 
 def _systemctl(verb: str) -> None:
     # What comes of it is awaited by the caller, and the unit's own log says why nothing does.
-    subprocess.run(("/usr/bin/systemctl", verb, UNIT), check=False)
+    waiting = () if verb == "stop" else ("--no-block",)
+    subprocess.run(("/usr/bin/systemctl", *waiting, verb, UNIT), check=False)
 
 
 def api_answers(port: int = 6443) -> bool:
@@ -206,10 +205,13 @@ def await_control_plane() -> int:
 
 def main(arguments: list[str]) -> int:
     """Do what the first argument says; the exit code."""
-    if arguments[0] == "join":
-        node, seconds = arguments[1:]
-        return join(Path(node), sys.stdin.read().strip(), float(seconds), Membership())
-    return await_control_plane()
+    match arguments:
+        case ["join", seconds]:
+            return join(sys.stdin.read().strip(), float(seconds), Membership())
+        case ["get-certificate", settings]:
+            return get_certificate(Path(settings), Membership())
+        case _:
+            return await_control_plane()
 
 
 if __name__ == "__main__":

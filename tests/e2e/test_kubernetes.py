@@ -24,6 +24,7 @@ from continuum.testing.software import ExecutionModelContract
 
 pytestmark = pytest.mark.e2e
 
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NAME = "kube"
 NODES = ("cloud-1", "cloud-2", "edge-1")
 DELAY_MS = 20.0
@@ -87,6 +88,20 @@ def pods(cluster: Cluster) -> Cluster:
     image = cluster.image()
     cluster.apply(*(server(each, each, image) for each in NODES), service("hello", "edge-1"))
     return cluster
+
+
+def test_the_example_ends_in_a_report_with_figures_as_expected(
+    continuum: Any, results: Any
+) -> None:
+    example = EXAMPLES / "kubernetes-cloud" / "experiment.toml"
+    short = ("--set", "benchmark.warmup=2s", "--set", "benchmark.duration=10s")
+    continuum("run", example, "--results", "out", "--down", *short)
+    run = results()
+    assert run["status"] == "done", run["reasons"]
+    everything = run["table"][0]
+    assert everything["samples"] == everything["ok"] == 100
+    assert everything["agreed"] == everything["judged"] > 50
+    assert all(each["within"] for each in run["expectation"]), run["expectation"]
 
 
 # -- what a cluster is ---------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def layer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def _seen(root: Path) -> dict[str, tuple[object, ...]]:
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for path in sorted(root.rglob("*")):
         what = path.lstat()
         marks = () if path.is_symlink() else tuple(os.listxattr(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -33,6 +34,7 @@ pytestmark = pytest.mark.e2e
 OWN_COMMAND = ("python3", "-c", "print('the image says so')")
 
 
+@cache
 def image() -> containers.ContainerImage:
     recipe = Recipe.collect([runtime_tree()])
     return containers.of_recipe("e2e-worker", recipe, oci.Config(command=OWN_COMMAND))

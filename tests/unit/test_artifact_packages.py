@@ -90,6 +90,10 @@ def test_a_debian_package_that_cannot_be_had(host: Path, tmp_path: Path) -> None
     with pytest.raises(Unavailable) as caught:
         packages.from_debian(SAW, tmp_path / "work", quiet)
     assert caught.value.reason == "saw-static: Unable to locate package"
+    silent = "E: Failed to fetch http://x/InRelease  Temporary failure resolving"
+    _program(host / "apt-get", f"#!/bin/sh\necho '{silent}' >&2\nexit 100\n")
+    with pytest.raises(Unavailable, match="no source that can be reached from here has it"):
+        packages.from_debian(SAW, tmp_path / "work", quiet)
     _apt(host, known="saw-static:amd64", file="bin/axe")
     with pytest.raises(Unavailable, match=r"amd64\.deb has no bin/saw"):
         packages.from_debian(SAW, tmp_path / "work", quiet)

@@ -4,16 +4,18 @@ import io
 import json
 import os
 import socket
+import ssl
 import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from continuum.artifacts import catalogue, go, release, store
+from continuum.artifacts import catalogue, go, release, store, web
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.store import Artifact, ArtifactStore
@@ -140,6 +142,18 @@ def test_a_transfer_that_was_cut_goes_on_where_it_ended(
     server.asked.clear()
     assert shelf.fetch("saw").path.read_bytes() == SAW
     assert ("/v1.2.3/saw", "bytes=200000-") in server.asked
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError("late"), ssl.SSLEOFError(8, "eof"), IncompleteRead(b"")]
+)
+def test_a_connection_that_breaks_is_a_source_that_failed(error: Exception) -> None:
+    class Broken(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise error
+
+    with pytest.raises(Unavailable, match="the transfer was cut"):
+        web._read(Broken(), 1)
 
 
 @pytest.mark.parametrize("left", [b"x" * 10, b"x" * len(SAW), b"x" * (len(SAW) + 1)])

@@ -213,9 +213,16 @@ def test_a_program_is_built_for_real_and_from_then_on_kept(
     assert "undefined: undefined" in caught.value.output
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packages that were compiled by the tests before."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @pytest.fixture
-def proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A modules' server that is a folder; compiled packages are shared with other builds."""
+def proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiled: Path) -> Path:
+    """A modules' server that is a folder."""
+    monkeypatch.setenv("GOCACHE", str(compiled))
     monkeypatch.setenv("GOPROXY", f"file://{tmp_path}/proxy")
     monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
     monkeypatch.setenv("GOFLAGS", "-modcacherw")

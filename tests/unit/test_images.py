@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from continuum.errors import NotFound, NotPossibleHere, StepFailed, TimedOut
+from continuum.events import Events
 from continuum.images import base, build, containers, oci, sources, store
 from continuum.images.containers import ContainerImage
 from continuum.images.recipe import (
@@ -313,3 +315,58 @@ def test_what_is_put_into_the_base_can_be_read_whatever_the_umask(tmp_path: Path
     for name in ("etc/systemd/journald.conf.d", "etc/default", "opt/continuum/data"):
         assert made[name].stat().st_mode & 0o777 == 0o755, name
     assert made["root/.ssh"].stat().st_mode & 0o777 == 0o700
+
+
+SILENCE = {
+    "apt": "E: Failed to fetch http://x/InRelease  Temporary failure resolving 'x'",
+    "apt, a port": "Could not connect to x:80 (10.0.0.1), connection timed out",
+    "apt, no route": "Cannot initiate the connection to x:80 (::1). - connect (101: Network is "
+    "unreachable)",
+    "pip": "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(': "
+    "Failed to establish a new connection: [Errno -3] Temporary failure in name resolution')'",
+    "pip, quiet": "ERROR: Could not find a version that satisfies x==1 (from versions: none)",
+}
+
+
+@pytest.mark.parametrize("said", SILENCE.values(), ids=SILENCE)
+def test_python_packages_that_cannot_be_reached_are_exit_3(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str
+) -> None:
+    program = tmp_path / "python"
+    words = said.replace("'", "")
+    program.write_text(f"#!/bin/sh\necho '{words}' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(NotPossibleHere) as caught:
+        build._pip(("x==1",), tmp_path / "target", "3.11", tmp_path, lambda *_: None)
+    assert "x==1" in caught.value.where
+    assert words in caught.value.output
+    assert "artifacts export FILE --for EXPERIMENT" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "said", ["ERROR: No matching distribution (from versions: 1.0, 1.1)", "E: Broken packages", ""]
+)
+def test_other_failures_are_not_taken_for_silence(said: str) -> None:
+    assert not sources.is_unreachable(said)
+
+
+def test_all_that_cannot_be_had_is_told_at_once(host: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "read", lambda: sources.HostSources("debian", "x", "amd64", ()))
+    assert host
+    prepared: list[str] = []
+
+    def tree(name: str, *, there: bool) -> Tree:
+        def prepare(_: Events) -> None:
+            prepared.append(name)
+            if not there:
+                raise NotPossibleHere(f"no {name}", output=f"tried {name}", hint="import")
+
+        return Tree(name, name, lambda *_: None, prepare)
+
+    steps = (tree("axe", there=False), tree("nail", there=True), tree("saw", there=False))
+    with pytest.raises(NotPossibleHere) as caught:
+        build.build(Recipe.collect(steps), Events())
+    assert prepared == ["axe", "nail", "saw"]
+    assert caught.value.message == "no axe\nno saw"
+    assert caught.value.output == "tried axe\ntried saw"

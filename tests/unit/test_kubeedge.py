@@ -7,7 +7,8 @@ import hashlib
 import io
 import json
 import sqlite3
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -209,11 +210,11 @@ class Machine:
         self.membership = Membership(root)
         self.verbs: list[str] = []
         self.lost = 0
-        self.node = root / "node.json"
+        self.settings = root / "edgecore.json"
         content = settings.edgecore(
             machine="edge-1", address="", control="", sandbox_image="", internet=False
         )
-        self.node.write_text(json.dumps({"edgecore": {"content": content}}))
+        self.settings.write_text(json.dumps(content))
 
     def certify(self, cloud: bytes) -> None:
         """Have a certificate of a cloud."""
@@ -237,27 +238,48 @@ class Machine:
     def systemctl(self, verb: str) -> None:
         """EdgeCore registers when it is started, unless its request gets lost."""
         self.verbs.append(verb)
-        if verb != "stop" and not self.membership.is_registered():
+        if verb == "stop":
+            return
+        if self.membership.bootstrap.exists() and edge_node.get_certificate(
+            self.settings, self.membership
+        ):
+            return
+        if not self.membership.is_registered():
             if self.lost == 0:
                 self.register()
             self.lost -= 1
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A machine whose EdgeCore, in its first life, is a program that waits."""
     made = Machine(tmp_path)
     monkeypatch.setattr(edge_node, "_systemctl", made.systemctl)
-    monkeypatch.setattr(
-        edge_node, "_get_certificate", lambda *_: made.certify(b"the cloud's authority")
-    )
-    return made
+    program = tmp_path / "edgecore"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(edge_node, "_PROGRAM", str(program))
+    cloud = threading.Timer(0.2, made.certify, (b"the cloud's authority",))
+    monkeypatch.setattr(Membership, "begin_anew", _and_then(Membership.begin_anew, cloud.start))
+    yield made
+    cloud.cancel()
+
+
+def _and_then(
+    first: Callable[[Membership, str], None], then: Callable[[], None]
+) -> Callable[[Membership, str], None]:
+    def both(membership: Membership, token: str) -> None:
+        first(membership, token)
+        then()
+
+    return both
 
 
 TOKEN = hashlib.sha256(b"the cloud's authority").hexdigest() + ".a.b.c"
 
 
 def test_a_machine_joins_and_says_so(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    assert edge_node.join(machine.node, TOKEN, 5, machine.membership) == 0
+    assert edge_node.join(TOKEN, 5, machine.membership) == 0
     assert capsys.readouterr().out == "changed\n"
     assert machine.verbs == ["stop", "start"]
 
@@ -266,7 +288,7 @@ def test_a_member_stays_as_it_is(machine: Machine, capsys: pytest.CaptureFixture
     machine.certify(b"the cloud's authority")
     machine.register()
     machine.membership.bootstrap.write_text("left by one that was killed")
-    assert edge_node.join(machine.node, TOKEN, 5, machine.membership) == 0
+    assert edge_node.join(TOKEN, 5, machine.membership) == 0
     assert capsys.readouterr().out == ""
     assert machine.verbs == ["start"]
     assert not machine.membership.bootstrap.exists()
@@ -277,7 +299,7 @@ def test_a_member_of_another_cloud_begins_anew(machine: Machine) -> None:
     machine.register()
     leftover = machine.membership.memory.with_name("leftover")
     leftover.touch()
-    assert edge_node.join(machine.node, TOKEN, 5, machine.membership) == 0
+    assert edge_node.join(TOKEN, 5, machine.membership) == 0
     assert machine.verbs == ["stop", "start"]
     assert not leftover.exists()
 
@@ -287,7 +309,7 @@ def test_a_request_that_got_lost_is_made_again(
 ) -> None:
     monkeypatch.setattr(edge_node, "PATIENCE", 0.1)
     machine.lost = 2
-    assert edge_node.join(machine.node, TOKEN, 20, machine.membership) == 0
+    assert edge_node.join(TOKEN, 20, machine.membership) == 0
     assert machine.verbs == ["stop", "start", "restart", "restart"]
 
 
@@ -295,7 +317,7 @@ def test_a_machine_that_does_not_get_in_ends_in_time(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machine.lost = 10**6
-    assert edge_node.join(machine.node, TOKEN, 0.1, machine.membership) == 1
+    assert edge_node.join(TOKEN, 0.1, machine.membership) == 1
     assert "no member of the cloud" in capsys.readouterr().err
 
 
@@ -311,6 +333,24 @@ def test_a_broken_authority_is_none(machine: Machine) -> None:
     assert not machine.membership.has_certificate(TOKEN)
 
 
+def test_a_first_life_that_ends_without_a_certificate_is_a_failure(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_node, "_PROGRAM", "/bin/false")
+    machine.membership.bootstrap.parent.mkdir(parents=True)
+    machine.membership.bootstrap.write_text(TOKEN)
+    assert edge_node.get_certificate(machine.settings, machine.membership) == 1
+    assert machine.membership.bootstrap.exists()
+
+
+def test_a_first_life_leaves_nothing_but_the_certificate(machine: Machine) -> None:
+    assert edge_node.join(TOKEN, 5, machine.membership) == 0
+    assert machine.membership.has_certificate(TOKEN)
+    assert not machine.membership.bootstrap.exists()
+    assert not machine.membership.first_life.exists()
+    assert edge_node.get_certificate(machine.settings, machine.membership) == 0
+
+
 def test_the_token_is_for_root_only_and_nothing_else_stays(machine: Machine) -> None:
     machine.certify(b"another")
     machine.register()
@@ -323,7 +363,7 @@ def test_the_token_is_for_root_only_and_nothing_else_stays(machine: Machine) -> 
 
 
 def test_the_first_life_is_for_the_certificate_only(machine: Machine, tmp_path: Path) -> None:
-    whole = json.loads(machine.node.read_text())["edgecore"]["content"]
+    whole = json.loads(machine.settings.read_text())
     modules = edge_node.settings_for_certificate(whole, tmp_path / "db")["modules"]
     assert modules.pop("edgeHub") == whole["modules"]["edgeHub"]
     assert set(modules) >= set(whole["modules"]) - {"edgeHub"}
@@ -331,7 +371,7 @@ def test_the_first_life_is_for_the_certificate_only(machine: Machine, tmp_path: 
 
 
 def test_the_program_reads_its_token_from_its_input(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[tuple[object, ...]] = []
 
@@ -341,8 +381,8 @@ def test_the_program_reads_its_token_from_its_input(
 
     monkeypatch.setattr(edge_node, "join", join)
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{TOKEN}\n"))
-    assert edge_node.main(["join", str(tmp_path), "90"]) == 0
-    assert asked == [(tmp_path, TOKEN, 90.0, Membership())]
+    assert edge_node.main(["join", "90"]) == 0
+    assert asked == [(TOKEN, 90.0, Membership())]
 
 
 def test_an_api_server_that_is_not_there_does_not_answer() -> None:

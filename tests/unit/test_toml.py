@@ -145,7 +145,6 @@ duration = "2 min"
     assert experiment.benchmark is not None
     assert experiment.benchmark.duration == 120.0
     assert loaded.not_runnable == (
-        'manager "kubeedge" (KubeEdge) is not part of this version',
         'service "observability" (Prometheus and Grafana) is not part of this version',
     )
 

@@ -51,8 +51,10 @@ def from_debian(wanted: Wanted, folder: Path, progress: Progress) -> tuple[Path,
         own = ("-o", f"Dir::State::lists={work / 'lists'}", "-o", f"Dir::Cache={work / 'cache'}")
         (work / "lists/partial").mkdir(parents=True)
         (work / "cache/archives/partial").mkdir(parents=True)
-        _run(work, ("apt-get", "-q", *_QUICK, *_ONCE, *own, "update"))
+        update = _run(work, ("apt-get", "-q", *_QUICK, *_ONCE, *own, "update"))
         result = _run(work, (*download[:2], *own, *download[2:]))
+        if result.exit_code != 0 and is_unreachable(update.last_output):
+            raise Unavailable(f"{rules.package}: no source that can be reached from here has it")
     packages = list(work.glob("*.deb"))
     if result.exit_code != 0 or not packages:
         raise Unavailable(f"{rules.package}: {_last(result.last_output)}")

@@ -192,5 +192,5 @@ def _why(error: Exception) -> str:
 def _read(answer: IO[bytes], size: int) -> bytes:
     try:
         return answer.read(size)
-    except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"the transfer was cut: {error or type(error).__name__}") from error

@@ -63,7 +63,7 @@ def _plan(recipe: Recipe) -> _Plan:
     python = [_LAYOUT, host.distribution, host.suite, host.architecture]
     images = [image.key for image in recipe.container_images]
     # Databases of containerd are written by the release's version.
-    release = fingerprint(*python, preloaded.LAYOUT)
+    release = fingerprint(*python, preloaded.STORE_LAYOUT)
     return _Plan(
         host,
         base_key,
@@ -72,7 +72,7 @@ def _plan(recipe: Recipe) -> _Plan:
             (f"{tree.name}-{fingerprint(*python, tree.name, tree.inputs)}", tree)
             for tree in recipe.trees
         ),
-        f"containers-{fingerprint(release, images)}" if images else None,
+        f"containers-{fingerprint(release, preloaded.LAYOUT, images)}" if images else None,
         release,
     )
 
@@ -94,9 +94,8 @@ def build(recipe: Recipe, events: Events) -> ImagePaths:
     layers = [Layer(plan.base_key, "Debian packages", _base(recipe, plan.host))]
     if plan.python_key:
         layers.append(Layer(plan.python_key, "Python packages", _python(recipe, plan.base_key)))
+    _prepare(plan, events)
     for key, tree in plan.trees:
-        if tree.prepare is not None and not store.is_built(key):
-            tree.prepare(events)
         layers.append(Layer(key, tree.name.replace("_", " "), _tree(tree, plan.base_key)))
     if plan.containers_key:
         make = _containers(recipe, plan)
@@ -110,6 +109,22 @@ def build(recipe: Recipe, events: Events) -> ImagePaths:
         with events.step("infrastructure", step_name, "packages and files") as step:
             step.changed = store.ensure(layer, step.progress)
     return store.save(plan.fingerprint, plan.keys)
+
+
+def _prepare(plan: _Plan, events: Events) -> None:
+    """Fetch what takes long; one error names all that cannot be had."""
+    missing = []
+    for key, tree in plan.trees:
+        if tree.prepare is not None and not store.is_built(key):
+            try:
+                tree.prepare(events)
+            except NotPossibleHere as error:
+                missing.append(error)
+    if missing:
+        first, *more = missing
+        first.message = "\n".join([first.message, *(error.message for error in more)])
+        first.output = "\n".join([first.output, *(error.output for error in more)])
+        raise first
 
 
 def _base(recipe: Recipe, host: sources.HostSources) -> Callable[[Path, Progress], dict[str, Any]]:

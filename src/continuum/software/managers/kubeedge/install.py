@@ -19,6 +19,7 @@ from continuum.software.managers.kubernetes.kubeadm import ADMIN
 EDGE_PROGRAM = f"{RUNTIME_FOLDER}/continuum_runtime/edge_node.py"
 
 _KINDS_FILE = "/etc/kubeedge/kinds.yaml"
+_BOOTSTRAP = "/etc/kubeedge/bootstrap-edgecore.conf"
 _CERTIFICATE = "/etc/kubeedge/certs/server.key"
 
 # It goes with the control plane: whenever that machine's kubelet is started. It waits there until
@@ -50,12 +51,14 @@ _EDGECORE = f"""\
 Description=KubeEdge at the edge
 Wants=containerd.service
 After=containerd.service network-online.target
-ConditionPathExists={_CERTIFICATE}
+ConditionPathExists=|{_BOOTSTRAP}
+ConditionPathExists=|{_CERTIFICATE}
 StartLimitIntervalSec=0
 
 [Service]
 ExecStartPre=/sbin/sysctl --quiet --load=/etc/kubernetes/sysctl.conf
 ExecStartPre=/usr/bin/python3 {NODE_PROGRAM} {NODE_FILE} /run/continuum/kubelet.environment
+ExecStartPre=/usr/bin/python3 {EDGE_PROGRAM} get-certificate {EDGECORE_FILE}
 ExecStart=/usr/local/bin/edgecore --config={EDGECORE_FILE}
 Restart=always
 RestartSec=500ms

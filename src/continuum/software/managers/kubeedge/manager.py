@@ -11,7 +11,6 @@ from continuum.software.configure import ROLES
 from continuum.software.contract import RolePlay
 from continuum.software.managers.kubeedge import install, settings
 from continuum.software.managers.kubernetes import kubeadm
-from continuum.software.managers.kubernetes.install import NODE_FILE
 from continuum.software.managers.kubernetes.manager import Kubernetes
 
 if TYPE_CHECKING:
@@ -84,7 +83,6 @@ class KubeEdge(Kubernetes):
                 ROLES,
                 variables={
                     "kubeedge_edge_control": control,
-                    "kubeedge_edge_node": NODE_FILE,
                     "kubeedge_edge_program": install.EDGE_PROGRAM,
                     "kubeedge_edge_seconds": _JOIN_SECONDS,
                 },

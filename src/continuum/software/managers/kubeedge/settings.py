@@ -23,6 +23,9 @@ HEARTBEAT = 3
 """Seconds between signs of life of an edge machine. EdgeCore tries to connect again after twice as
 long, so that a cut link is made good soon after it is restored."""
 
+HANDSHAKE = 5
+"""Seconds that an edge machine waits for an answer to one attempt to connect."""
+
 _PKI = "/etc/kubernetes/pki"
 
 
@@ -76,8 +79,16 @@ def edgecore(
             "edgeHub": {
                 "heartbeat": HEARTBEAT,
                 "httpServer": f"https://{control}:{JOIN_PORT}",
-                "websocket": {"enable": True, "server": f"{control}:{MESSAGES_PORT}"},
+                "websocket": {
+                    "enable": True,
+                    "handshakeTimeout": HANDSHAKE,
+                    "server": f"{control}:{MESSAGES_PORT}",
+                },
             },
-            "edgeStream": {"enable": True, "server": f"{control}:{TUNNEL_PORT}"},
+            "edgeStream": {
+                "enable": True,
+                "handshakeTimeout": HANDSHAKE,
+                "server": f"{control}:{TUNNEL_PORT}",
+            },
         },
     }
