@@ -22,7 +22,6 @@ from pathlib import Path
 from continuum import folders
 from continuum.errors import NotFound
 from continuum.experiment.model import NAME, Experiment
-
 from continuum.journal import Journal
 
 KUBECONFIG = "kubeconfig"

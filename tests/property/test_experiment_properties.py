@@ -292,7 +292,7 @@ def experiments(draw: st.DrawFn) -> Experiment:
     )
     benchmark = st.fixed_dictionaries(
         {
-            "application": st.sampled_from(["container", "stress"]),
+            "application": st.sampled_from(["mem_usage", "stress"]),
             "workers": st.just("") | end,
             "endpoints": st.just("") | end,
             "workers_per_machine": st.integers(1, 1000),

@@ -85,7 +85,8 @@ def steps() -> tuple[InstallStep, ...]:
     cloudcore, edgecore, keadm = (
         Wanted(name, version()) for name in ("cloudcore", "edgecore", "keadm")
     )
-    return (program_tree("kubeedge", [cloudcore, edgecore], UNITS), kinds_tree(keadm))
+    programs = program_tree("kubeedge", [cloudcore, edgecore], UNITS, images_too=[keadm])
+    return (programs, kinds_tree(keadm))
 
 
 def kinds_tree(keadm: Wanted) -> Tree:
