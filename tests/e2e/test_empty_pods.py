@@ -15,7 +15,7 @@ import pytest
 
 from clusters import Cluster
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "empty-pods"
 STEPS = ("intended_ns", "created_ns", "scheduled_ns", "sandbox_ns", "started_ns", "ready_ns")

@@ -22,7 +22,7 @@ from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.container import Container
 from continuum.testing.software import ExecutionModelContract
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NAME = "kube"

@@ -12,7 +12,7 @@ import pytest
 
 from clusters import Cluster
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
 NAME = "kube-killed"
 NODES = ("cloud-1", "cloud-2")
