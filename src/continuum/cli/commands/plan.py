@@ -171,13 +171,13 @@ def _benchmark(plan: Plan) -> Iterator[str]:
         return
     yield ""
     if plan.benchmark.driver is not None:
-        yield f"benchmark: {benchmark.application}, {benchmark.repetitions} times"
+        yield f"benchmark: {benchmark.application}, {_times(benchmark.repetitions)}"
         yield from (f"  {line}" for line in plan.benchmark.driver.lines)
         return
     yield (
         f"benchmark: {benchmark.application}, {benchmark.frequency:g} Hz for "
         f"{benchmark.duration:g} s after {benchmark.warmup:g} s of warm-up, "
-        f"{benchmark.repetitions} times"
+        _times(benchmark.repetitions)
     )
     for worker, _ in plan.benchmark.workers:
         yield f"  {worker.name} on {worker.machine}"
@@ -221,3 +221,7 @@ def _quantity(key: str, value: object) -> object:
 def _text(value: object) -> str:
     text = "-" if value is None else str(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
