@@ -34,7 +34,7 @@ from typing import Any
 CONTROL_PLANE_LIMIT = 280.0
 """Seconds; less than what systemd gives the unit to start."""
 
-PATIENCE = 3.0
+PATIENCE = 2.0
 """Seconds for EdgeCore to be registered before it is started again; twice as long each time."""
 
 UNIT = "edgecore.service"

@@ -20,6 +20,7 @@ from continuum.experiment.load import load_text
 from continuum.machine import Machine
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.container import Container
+from continuum.software.execution_models.pod import OURS
 from continuum.testing.software import ExecutionModelContract
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
@@ -64,7 +65,7 @@ answer_timeout = "2 s"
 """
 MEASURED = 2 * 30
 """Requests of both endpoints without those of the warm-up."""
-LONGER = 12
+LONGER = 10
 BROKEN = 2 * 5 * LONGER
 """The same of a run in which something is broken."""
 
@@ -94,13 +95,13 @@ def test_the_example_ends_in_a_report_with_figures_as_expected(
     continuum: Any, results: Any
 ) -> None:
     example = EXAMPLES / "kubernetes-cloud" / "experiment.toml"
-    short = ("--set", "benchmark.warmup=2s", "--set", "benchmark.duration=10s")
+    short = ("--set", "benchmark.warmup=2s", "--set", "benchmark.duration=6s")
     continuum("run", example, "--results", "out", "--down", *short)
     run = results()
     assert run["status"] == "done", run["reasons"]
     everything = run["table"][0]
-    assert everything["samples"] == everything["ok"] == 100
-    assert everything["agreed"] == everything["judged"] > 50
+    assert everything["samples"] == everything["ok"] == 60
+    assert everything["agreed"] == everything["judged"] > 30
     assert all(each["within"] for each in run["expectation"]), run["expectation"]
 
 
@@ -214,8 +215,7 @@ def test_two_workers_of_one_node_answer_all_requests(cluster: Cluster, file: Pat
     assert run["status"] == "done"
     assert run["table"][0]["ok"] == MEASURED
     assert {endpoint["worker"] for endpoint in run["endpoints"]} == {"worker-1", "worker-2"}
-    assert cluster.get("deployments") == []
-    assert [pod for pod in cluster.get("pods") if pod["metadata"]["name"] not in NODES] == []
+    assert cluster.get("deployments,pods", f"--selector={OURS}") == []
 
 
 def test_a_worker_without_a_place_is_said_with_the_schedulers_reason(
@@ -374,8 +374,9 @@ def test_a_killed_worker_machine_degrades_the_run_and_up_heals_it(
     assert 0 < run["table"][0]["lost"] < BROKEN
     cluster.line("up", file)
     cluster.await_nodes(*NODES)
-    cluster.line("run", file, "--results", "healed", "--accept-links")
-    assert _results(cluster, "healed")["table"][0]["ok"] == MEASURED
+    healed = ("--results", "healed", "--accept-links", "--set", "benchmark.duration=2s")
+    cluster.line("run", file, *healed)
+    assert _results(cluster, "healed")["status"] == "done"
 
 
 def _halt(cluster: Cluster, machine: str) -> None:

@@ -158,7 +158,9 @@ def test_a_role_that_fails_names_task_machine_and_log(up: Up) -> None:
     files = {name: text.replace("1883", '"no port"') for name, text in up.software.files.items()}
     broken = dataclasses.replace(up.software, files=files)
     try:
-        with pytest.raises(StepFailed, match=r'"mqtt: Give the broker .*" failed on edge') as caught:
+        with pytest.raises(
+            StepFailed, match=r'"mqtt: Give the broker .*" failed on edge'
+        ) as caught:
             up.execute(broken)
         assert caught.value.where.startswith("edge-")
         assert "Main process exited" in caught.value.output

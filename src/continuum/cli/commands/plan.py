@@ -177,7 +177,7 @@ def _benchmark(plan: Plan) -> Iterator[str]:
     yield (
         f"benchmark: {benchmark.application}, {benchmark.frequency:g} Hz for "
         f"{benchmark.duration:g} s after {benchmark.warmup:g} s of warm-up, "
-        _times(benchmark.repetitions)
+        f"{_times(benchmark.repetitions)}"
     )
     for worker, _ in plan.benchmark.workers:
         yield f"  {worker.name} on {worker.machine}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OURS = "app.kubernetes.io/managed-by=continuum"
 """Label of everything that we put into a cluster."""
 
-PLACE_LIMIT = 20.0
+PLACE_LIMIT = 15.0
 """Seconds in which the scheduler must find a node: one that has just come back takes no pods yet."""
 
 STOP_LIMIT = 30.0
@@ -46,9 +46,13 @@ _HOPELESS = frozenset(
         "RunContainerError",
     }
 )
+# What has ended is started again by its kubelet, and must not write over what it has written.
 _INTO = """\
-import os, sys
-file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+import os, signal, sys
+try:
+    file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+except FileExistsError:
+    signal.pause()
 os.dup2(file, 1)
 os.execvp(sys.argv[2], sys.argv[2:])
 """
@@ -79,8 +83,9 @@ class Pod(ExecutionModel):
         """
         for path, content in process.files.items():
             machine.put(content, path)
-        if process.ready_file:
-            machine.run(Command(("rm", "-f", process.ready_file))).check()
+        earlier = tuple(filter(None, (process.ready_file, process.output)))
+        if earlier:
+            machine.run(Command(("rm", "-f", *earlier))).check()
         made = deployment(process, self._share(machine), start=uuid.uuid4().hex)
         self._kubectl.apply([made])
 
