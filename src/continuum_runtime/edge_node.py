@@ -2,17 +2,16 @@
 
     python3 edge_node.py await-control-plane
     python3 edge_node.py join SECONDS < TOKEN
-    python3 edge_node.py get-certificate SETTINGS
+    python3 edge_node.py await-cloud SETTINGS
 
 The first ends when the API server on this machine answers. The second makes the machine a member of
 the cloud that gave the token, unless it is one; it says "changed" where it was not. A machine that
 belongs to another cloud, or that was left half-way, begins anew.
 
-The third is part of EdgeCore's unit: where there is a token, EdgeCore gets its certificate in a first
-life, in which it does nothing else; SETTINGS are those of its second. Where EdgeCore's kubelet is
-ready before its connection is, its request to be registered gets lost, and it makes the next after
-60 s: with a certificate the connection comes first, as a rule. Where it does not, EdgeCore is started
-again.
+The third ends when EdgeCore, whose SETTINGS it reads, is connected with the cloud. Only then does
+EdgeCore's kubelet reach the container runtime: what it tells the cloud before there is a connection
+gets lost, its own registration too, and it waits 60 s for an answer. Without a cloud it gets to work after
+a short while. Should a registration get lost all the same, EdgeCore is started again.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import hashlib
 import http.client
 import json
 import shutil
+import socket
 import sqlite3
 import ssl
 import subprocess
@@ -29,7 +29,6 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 CONTROL_PLANE_LIMIT = 280.0
 """Seconds; less than what systemd gives the unit to start."""
@@ -37,11 +36,18 @@ CONTROL_PLANE_LIMIT = 280.0
 PATIENCE = 2.0
 """Seconds for EdgeCore to be registered before it is started again; twice as long each time."""
 
+CLOUD_LIMIT = 2.0
+"""Seconds that the kubelet waits for the cloud."""
+
+JOIN_LIMIT = 30.0
+"""The same of a machine that has no certificate yet."""
+
 UNIT = "edgecore.service"
 
 _POLL = 0.1
-_MODULES = ("deviceTwin", "edged", "edgeStream", "eventBus", "metaManager", "serviceBus")
-_PROGRAM = "/usr/local/bin/edgecore"
+# What follows on a TCP connection before EdgeCore takes itself for connected.
+_HANDSHAKE = 0.3
+_ESTABLISHED = "01"
 # An object that the cloud has got has an identity; what it answers else may be kept as well.
 _REGISTERED = """SELECT 1 FROM meta WHERE type = 'node' AND value LIKE '%"uid":"%'"""
 
@@ -66,11 +72,6 @@ class Membership:
     def bootstrap(self) -> Path:
         """The token, until the machine has its certificate."""
         return self.root / "etc/kubeedge/bootstrap-edgecore.conf"
-
-    @property
-    def first_life(self) -> Path:
-        """A folder for EdgeCore while it gets its certificate."""
-        return self.root / "run/continuum/edgecore"
 
     @property
     def memory(self) -> Path:
@@ -112,16 +113,6 @@ class Membership:
         self.bootstrap.write_text(token)
 
 
-def settings_for_certificate(settings: dict[str, Any], memory: Path) -> dict[str, Any]:
-    """EdgeCore's settings in its first life; a pure function."""
-    modules = {name: {"enable": False} for name in _MODULES}
-    return {
-        **settings,
-        "database": {"dataSource": str(memory)},
-        "modules": {**modules, "edgeHub": settings["modules"]["edgeHub"]},
-    }
-
-
 def join(token: str, seconds: float, membership: Membership) -> int:
     """Make the machine a member of the cloud; the exit code."""
     until = time.monotonic() + seconds
@@ -129,8 +120,6 @@ def join(token: str, seconds: float, membership: Membership) -> int:
     if fresh:
         _systemctl("stop")
         membership.begin_anew(token)
-    else:
-        membership.bootstrap.unlink(missing_ok=True)
     _systemctl("start")
     patience, last = PATIENCE, time.monotonic()
     while not membership.is_registered():
@@ -138,35 +127,35 @@ def join(token: str, seconds: float, membership: Membership) -> int:
         if now > until:
             sys.stderr.write(f"this machine is no member of the cloud after {seconds:g} s\n")
             return 1
-        if membership.bootstrap.exists():
+        if not membership.has_certificate(token):
             last = now
         elif now > last + patience:
             _systemctl("restart")
             patience, last = 2 * patience, time.monotonic()
         time.sleep(_POLL)
+    membership.bootstrap.unlink(missing_ok=True)
     if fresh:
         sys.stdout.write("changed\n")
     return 0
 
 
-def get_certificate(settings: Path, membership: Membership) -> int:
-    """Run EdgeCore until it has its certificate; the exit code is not 0 where it gets none."""
-    if not membership.bootstrap.exists():
-        return 0
-    token = membership.bootstrap.read_text()
-    folder = membership.first_life
-    folder.mkdir(parents=True, exist_ok=True)
-    first = settings_for_certificate(json.loads(settings.read_text()), folder / "edgecore.db")
-    (folder / "edgecore.json").write_text(json.dumps(first))
-    program = subprocess.Popen((_PROGRAM, f"--config={folder / 'edgecore.json'}"))
-    while not membership.has_certificate(token):
-        if program.poll() is not None:
-            return 1
-        time.sleep(_POLL / 4)
-    program.kill()
-    program.wait()
-    shutil.rmtree(folder)
-    membership.bootstrap.unlink()
+def is_connected(table: str, server: str) -> bool:
+    """Whether a TCP connection to `server` (as `10.0.0.2:10000`) is in a table of /proc/net/tcp."""
+    address, _, port = server.rpartition(":")
+    wanted = f"{socket.inet_aton(address)[::-1].hex().upper()}:{int(port):04X}"
+    rows = (line.split() for line in table.splitlines()[1:])
+    return any(row[2] == wanted and row[3] == _ESTABLISHED for row in rows)
+
+
+def await_cloud(settings: Path, membership: Membership) -> int:
+    """Wait until EdgeCore is connected with the cloud, or has had its time; the exit code."""
+    server = json.loads(settings.read_text())["modules"]["edgeHub"]["websocket"]["server"]
+    until = time.monotonic() + (JOIN_LIMIT if membership.bootstrap.exists() else CLOUD_LIMIT)
+    while not is_connected(Path("/proc/net/tcp").read_text(), server):
+        if time.monotonic() > until:
+            return 0
+        time.sleep(_POLL / 5)
+    time.sleep(_HANDSHAKE)
     return 0
 
 
@@ -208,8 +197,8 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["join", seconds]:
             return join(sys.stdin.read().strip(), float(seconds), Membership())
-        case ["get-certificate", settings]:
-            return get_certificate(Path(settings), Membership())
+        case ["await-cloud", settings]:
+            return await_cloud(Path(settings), Membership())
         case _:
             return await_control_plane()
 

@@ -6,9 +6,9 @@ import base64
 import hashlib
 import io
 import json
+import socket
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -210,11 +210,6 @@ class Machine:
         self.membership = Membership(root)
         self.verbs: list[str] = []
         self.lost = 0
-        self.settings = root / "edgecore.json"
-        content = settings.edgecore(
-            machine="edge-1", address="", control="", sandbox_image="", internet=False
-        )
-        self.settings.write_text(json.dumps(content))
 
     def certify(self, cloud: bytes) -> None:
         """Have a certificate of a cloud."""
@@ -236,14 +231,12 @@ class Machine:
         database.close()
 
     def systemctl(self, verb: str) -> None:
-        """EdgeCore registers when it is started, unless its request gets lost."""
+        """EdgeCore gets its certificate and registers when it is started, unless that gets lost."""
         self.verbs.append(verb)
         if verb == "stop":
             return
-        if self.membership.bootstrap.exists() and edge_node.get_certificate(
-            self.settings, self.membership
-        ):
-            return
+        if self.membership.bootstrap.exists():
+            self.certify(b"the cloud's authority")
         if not self.membership.is_registered():
             if self.lost == 0:
                 self.register()
@@ -251,28 +244,10 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    """A machine whose EdgeCore, in its first life, is a program that waits."""
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     made = Machine(tmp_path)
     monkeypatch.setattr(edge_node, "_systemctl", made.systemctl)
-    program = tmp_path / "edgecore"
-    program.write_text("#!/bin/sh\nexec sleep 60\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(edge_node, "_PROGRAM", str(program))
-    cloud = threading.Timer(0.2, made.certify, (b"the cloud's authority",))
-    monkeypatch.setattr(Membership, "begin_anew", _and_then(Membership.begin_anew, cloud.start))
-    yield made
-    cloud.cancel()
-
-
-def _and_then(
-    first: Callable[[Membership, str], None], then: Callable[[], None]
-) -> Callable[[Membership, str], None]:
-    def both(membership: Membership, token: str) -> None:
-        first(membership, token)
-        then()
-
-    return both
+    return made
 
 
 TOKEN = hashlib.sha256(b"the cloud's authority").hexdigest() + ".a.b.c"
@@ -282,6 +257,7 @@ def test_a_machine_joins_and_says_so(machine: Machine, capsys: pytest.CaptureFix
     assert edge_node.join(TOKEN, 5, machine.membership) == 0
     assert capsys.readouterr().out == "changed\n"
     assert machine.verbs == ["stop", "start"]
+    assert not machine.membership.bootstrap.exists()
 
 
 def test_a_member_stays_as_it_is(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -333,24 +309,6 @@ def test_a_broken_authority_is_none(machine: Machine) -> None:
     assert not machine.membership.has_certificate(TOKEN)
 
 
-def test_a_first_life_that_ends_without_a_certificate_is_a_failure(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(edge_node, "_PROGRAM", "/bin/false")
-    machine.membership.bootstrap.parent.mkdir(parents=True)
-    machine.membership.bootstrap.write_text(TOKEN)
-    assert edge_node.get_certificate(machine.settings, machine.membership) == 1
-    assert machine.membership.bootstrap.exists()
-
-
-def test_a_first_life_leaves_nothing_but_the_certificate(machine: Machine) -> None:
-    assert edge_node.join(TOKEN, 5, machine.membership) == 0
-    assert machine.membership.has_certificate(TOKEN)
-    assert not machine.membership.bootstrap.exists()
-    assert not machine.membership.first_life.exists()
-    assert edge_node.get_certificate(machine.settings, machine.membership) == 0
-
-
 def test_the_token_is_for_root_only_and_nothing_else_stays(machine: Machine) -> None:
     machine.certify(b"another")
     machine.register()
@@ -362,12 +320,37 @@ def test_the_token_is_for_root_only_and_nothing_else_stays(machine: Machine) -> 
     assert not machine.membership.memory.exists()
 
 
-def test_the_first_life_is_for_the_certificate_only(machine: Machine, tmp_path: Path) -> None:
-    whole = json.loads(machine.settings.read_text())
-    modules = edge_node.settings_for_certificate(whole, tmp_path / "db")["modules"]
-    assert modules.pop("edgeHub") == whole["modules"]["edgeHub"]
-    assert set(modules) >= set(whole["modules"]) - {"edgeHub"}
-    assert all(module == {"enable": False} for module in modules.values())
+# Columns of /proc/net/tcp: number, local address, remote address, state, and more.
+TCP = """\
+  sl  local_address rem_address   st tx_queue rx_queue
+   0: 00000000:0016 00000000:0000 0A 00000000:00000000
+   1: 0201140A:8F12 0200140A:2714 01 00000000:00000000
+   2: 0201140A:8F14 0200140A:2710 02 00000000:00000000
+"""
+
+
+def test_a_connection_counts_when_it_is_there_and_leads_to_the_cloud() -> None:
+    assert edge_node.is_connected(TCP, "10.20.0.2:10004")
+    assert not edge_node.is_connected(TCP, "10.20.0.2:10000")  # Not answered yet.
+    assert not edge_node.is_connected(TCP, "10.20.0.3:10004")
+
+
+def test_the_kubelet_waits_for_the_cloud_but_not_for_long(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "edgecore.json"
+    whole = settings.edgecore(
+        machine="edge-1", address="", control="127.0.0.1", sandbox_image="", internet=False
+    )
+    with socket.create_server(("127.0.0.1", 0)) as cloud:
+        server = f"127.0.0.1:{cloud.getsockname()[1]}"
+        whole["modules"]["edgeHub"]["websocket"]["server"] = server
+        path.write_text(json.dumps(whole))
+        monkeypatch.setattr(edge_node, "CLOUD_LIMIT", 0.1)
+        assert edge_node.await_cloud(path, machine.membership) == 0
+        monkeypatch.setattr(edge_node, "CLOUD_LIMIT", 3600.0)
+        with socket.create_connection(cloud.getsockname()):
+            assert edge_node.await_cloud(path, machine.membership) == 0
 
 
 def test_the_program_reads_its_token_from_its_input(

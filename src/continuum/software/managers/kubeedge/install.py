@@ -10,9 +10,14 @@ from continuum.artifacts.catalogue import Wanted, identity
 from continuum.artifacts.store import ArtifactStore
 from continuum.errors import StepFailed
 from continuum.events import Events
+from continuum.images.container_runtime import SOCKET
 from continuum.images.recipe import RUNTIME_FOLDER, InstallStep, Tree, fingerprint
 from continuum.machine import Command, run_on_host
-from continuum.software.managers.kubeedge.settings import CLOUDCORE_FILE, EDGECORE_FILE
+from continuum.software.managers.kubeedge.settings import (
+    CLOUDCORE_FILE,
+    EDGECORE_FILE,
+    RUNTIME_SOCKET,
+)
 from continuum.software.managers.kubernetes.install import NODE_FILE, NODE_PROGRAM, program_tree
 from continuum.software.managers.kubernetes.kubeadm import ADMIN
 
@@ -50,7 +55,8 @@ _EDGECORE = f"""\
 [Unit]
 Description=KubeEdge at the edge
 Wants=containerd.service
-After=containerd.service network-online.target
+Requires=edge-runtime.socket
+After=containerd.service edge-runtime.socket network-online.target
 ConditionPathExists=|{_BOOTSTRAP}
 ConditionPathExists=|{_CERTIFICATE}
 StartLimitIntervalSec=0
@@ -58,7 +64,7 @@ StartLimitIntervalSec=0
 [Service]
 ExecStartPre=/sbin/sysctl --quiet --load=/etc/kubernetes/sysctl.conf
 ExecStartPre=/usr/bin/python3 {NODE_PROGRAM} {NODE_FILE} /run/continuum/kubelet.environment
-ExecStartPre=/usr/bin/python3 {EDGE_PROGRAM} get-certificate {EDGECORE_FILE}
+ExecStartPre=/usr/bin/systemctl --quiet stop edge-runtime.service
 ExecStart=/usr/local/bin/edgecore --config={EDGECORE_FILE}
 Restart=always
 RestartSec=500ms
@@ -68,9 +74,31 @@ WantedBy=multi-user.target
 """
 
 
+# EdgeCore reaches the container runtime through this, which waits for the cloud; see EDGE_PROGRAM.
+_RUNTIME_SOCKET = f"""\
+[Unit]
+Description=Way from EdgeCore to the container runtime
+
+[Socket]
+ListenStream={RUNTIME_SOCKET}
+SocketMode=0600
+"""
+
+_RUNTIME = f"""\
+[Unit]
+Description=Way from EdgeCore to the container runtime, once it is connected with the cloud
+StartLimitIntervalSec=0
+
+[Service]
+ExecStartPre=/usr/bin/python3 {EDGE_PROGRAM} await-cloud {EDGECORE_FILE}
+ExecStart=/lib/systemd/systemd-socket-proxyd {SOCKET}
+"""
+
 UNITS = {
     "/etc/systemd/system/cloudcore.service": _CLOUDCORE,
     "/etc/systemd/system/edgecore.service": _EDGECORE,
+    "/etc/systemd/system/edge-runtime.service": _RUNTIME,
+    "/etc/systemd/system/edge-runtime.socket": _RUNTIME_SOCKET,
 }
 """Texts of the units by their paths."""
 

@@ -9,6 +9,9 @@ from continuum.software.managers.kubernetes.kubeadm import ADMIN, kubelet_settin
 CLOUDCORE_FILE = "/etc/kubeedge/cloudcore.json"
 EDGECORE_FILE = "/etc/kubeedge/edgecore.json"
 
+RUNTIME_SOCKET = "/run/continuum/edge-runtime.sock"
+"""Where EdgeCore's kubelet finds the container runtime."""
+
 NAMESPACE = "kubeedge"
 """Where CloudCore keeps what it must remember."""
 
@@ -73,6 +76,7 @@ def edgecore(
                 "podSandboxImage": sandbox_image,
                 "tailoredKubeletConfig": {
                     **kubelet_settings(internet=internet),
+                    "containerRuntimeEndpoint": f"unix://{RUNTIME_SOCKET}",
                     "oomScoreAdj": 0,
                 },
             },
