@@ -33,14 +33,15 @@ from pathlib import Path
 CONTROL_PLANE_LIMIT = 280.0
 """Seconds; less than what systemd gives the unit to start."""
 
-PATIENCE = 2.0
+PATIENCE = 8.0
 """Seconds for EdgeCore to be registered before it is started again; twice as long each time."""
 
 CLOUD_LIMIT = 2.0
 """Seconds that the kubelet waits for the cloud."""
 
 JOIN_LIMIT = 30.0
-"""The same of a machine that has no certificate yet."""
+"""The same of a machine that has no certificate yet. The kubelet itself gives up after 5 s; EdgeCore
+is then started again by systemd."""
 
 UNIT = "edgecore.service"
 

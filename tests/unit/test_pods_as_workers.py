@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from continuum.errors import MachineUnreachable, StepFailed
 from continuum.experiment.model import Benchmark, Experiment, Software, Tier
 from continuum.machine import Command, Result
+from continuum.parallel import for_each
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models import pod as subject
 from continuum.software.execution_models.container import Container
@@ -299,6 +301,29 @@ def test_a_worker_is_ready_when_its_file_is_there(
     assert model.state(node, WORKER) == "ready"
     silent = dataclasses.replace(WORKER, ready_file="")
     assert model.states(node, (silent,)) == {"worker-1": "ready"}
+
+
+def test_who_asks_at_the_same_time_shares_a_look(
+    model: Container, control: Control, node: Node
+) -> None:
+    control.items = [made(), pod(RUNNING)]
+    silent = dataclasses.replace(WORKER, ready_file="")
+    slow = threading.Event()
+    looks: list[tuple[str, ...]] = []
+    answer = control.run
+
+    def run(command: Command) -> Result:
+        looks.append(command.arguments)
+        slow.wait(0.2)
+        return answer(command)
+
+    control.run = run  # type: ignore[method-assign]
+    states = for_each(lambda _: model.state(node, silent), list(range(8)), threads=8)
+    assert states == ["ready"] * 8
+    # The first one looks; who asked meanwhile has to look again, but all of them once.
+    assert 1 <= len(looks) <= 3
+    assert model.state(node, silent) == "ready"
+    assert len(looks) >= 2
 
 
 def test_who_finds_no_place_for_long_has_failed(

@@ -347,7 +347,9 @@ def _look_at_workers(run: Run, workers: list[ProcessSpec], collected: Collected)
         try:
             state = run.worker_model.state(machine, process)
         except ContinuumError as error:
-            collected.because(f"{process.machine} is gone: {error.message}")
+            # It may be another machine that does not answer: that of the control plane.
+            where = f"{process.name} on {process.machine}"
+            collected.because(f"how {where} is cannot be told: {error.message}")
             return
         if state in {"failed", "ended", "absent"}:
             collected.because(f"{process.name} on {process.machine} has {_past(state)}")

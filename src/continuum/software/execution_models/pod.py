@@ -7,6 +7,7 @@ by its kubelet; that it ended stays known by the number of its starts.
 from __future__ import annotations
 
 import math
+import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,9 @@ class Pod(ExecutionModel):
     ) -> None:
         super().__init__(experiment, machines)
         self._without_place: dict[str, float] = {}
+        self._look = threading.Lock()
+        self._looked = -math.inf
+        self._seen: list[dict[str, Any]] | ContinuumError = []
 
     def install(self) -> tuple[InstallStep, ...]:
         """Nothing: the resource manager brings what runs pods."""
@@ -95,7 +99,9 @@ class Pod(ExecutionModel):
 
     def states(self, machine: Machine, processes: Sequence[ProcessSpec]) -> dict[str, str]:
         """State by name of several on one machine, asked for at once."""
-        items = self._kubectl.get("deployments,pods", selector=f"{_ON}={machine.name}")
+        items = [
+            item for item in self._items() if item["metadata"]["labels"].get(_ON) == machine.name
+        ]
         found = {process.name: pod_state(items, process.name) for process in processes}
         now = time.monotonic()
         for name in found:
@@ -140,6 +146,20 @@ class Pod(ExecutionModel):
         except ContinuumError as error:
             return "\n".join([*found, error.message])
         return "\n".join([*found, *(reason for pod in pods for reason in reasons(pod))])
+
+    def _items(self) -> list[dict[str, Any]]:
+        """All that is ours in the cluster now; who asks at the same time shares one look."""
+        asked = time.monotonic()
+        with self._look:
+            if self._looked <= asked:
+                self._looked = time.monotonic()
+                try:
+                    self._seen = self._kubectl.get("deployments,pods", selector=OURS)
+                except ContinuumError as error:
+                    self._seen = error
+            if isinstance(self._seen, ContinuumError):
+                raise self._seen
+            return self._seen
 
     @cached_property
     def _kubectl(self) -> Kubectl:
