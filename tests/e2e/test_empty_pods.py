@@ -168,6 +168,10 @@ def test_a_machine_that_is_killed_ends_the_run_in_time(
     shared: Any, cluster: Cluster, file: Path, machine: str
 ) -> None:
     shared("up", file)  # what was killed before
+    until = time.monotonic() + 120
+    while pods(cluster):  # what a run before this one could not take away
+        assert time.monotonic() < until
+        time.sleep(0.5)
     out = f"out-{machine}"
     settings = ("--set", "benchmark.empty.timeout=10 s", "--set", "benchmark.empty.pods=60")
     process = shared.start("run", file, "--results", out, *settings)

@@ -83,7 +83,8 @@ def is_empty(cluster: Cluster, machine: str) -> bool:
 
 
 def said_by(cluster: Cluster, pod: str, text: str) -> bool:
-    return text in cluster.kubectl("logs", pod, code=None)
+    # A request that is under way when CloudCore is killed is never answered.
+    return text in cluster.kubectl("logs", pod, "--request-timeout=10s", code=None)
 
 
 def test_the_edge_is_run_by_edgecore_and_offers_its_size(cluster: Cluster) -> None:

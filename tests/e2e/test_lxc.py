@@ -619,7 +619,7 @@ def test_package_sources_that_do_not_answer_are_named(
     nowhere = replace(real.entries[0], address="http://127.0.0.1:9/none")
     monkeypatch.setattr(sources, "read", lambda: replace(real, entries=(nowhere,)))
     told: list[Event] = []
-    with pytest.raises(StepFailed, match="package sources") as caught:
+    with pytest.raises(NotPossibleHere, match="package sources") as caught:
         build.build(Recipe.collect([]), Events([told.append]))
     assert "http://127.0.0.1:9/none" in caught.value.where
     assert caught.value.output

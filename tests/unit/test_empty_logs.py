@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from continuum.benchmark.applications.empty import containerd_log
+from continuum.benchmark.applications.empty import containerd_log, timeline
 from continuum.benchmark.applications.empty.audit_log import AuditLog
 from continuum.benchmark.applications.empty.moments import nanoseconds
 
@@ -180,3 +180,18 @@ def test_no_content_makes_the_reader_fail(request: Any, more: bytes) -> None:
     log.feed(b"\n")
     containerd_log.read(more.decode("utf-8", "replace"), NAMESPACE)
     assert set(log.pods) <= {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ((1, 2, 3), [1, 2, 3]),
+        ((5, 4, 9), [4, 4, 9]),
+        ((5, None, 3), [3, None, 3]),
+        ((None, 2, None), [None, 2, None]),
+    ],
+)
+def test_no_step_is_over_after_the_next(
+    times: tuple[int | None, ...], expected: list[int | None]
+) -> None:
+    assert timeline.in_order(times) == expected

@@ -85,6 +85,13 @@ def _row(sequence: int, place: Place, seen: Seen) -> dict[str, Any]:
     life = seen.pods.get(place.pod or "", PodLife(""))
     key = (life.name, place.container)
     ready = life.ready_at(place.container)
+    times = (
+        life.created,
+        life.scheduled,
+        _first(node.sandboxes.get(life.name) for node in seen.nodes),
+        _first(node.containers.get(key) for node in seen.nodes),
+        ready,
+    )
     return {
         "sequence": sequence,
         "warmup": False,
@@ -97,12 +104,23 @@ def _row(sequence: int, place: Place, seen: Seen) -> dict[str, Any]:
         "node": life.node,
         "pod": life.name or None,
         "container": place.container,
-        "created_ns": life.created,
-        "scheduled_ns": life.scheduled,
-        "sandbox_ns": _first(node.sandboxes.get(life.name) for node in seen.nodes),
-        "started_ns": _first(node.containers.get(key) for node in seen.nodes),
-        "ready_ns": ready,
+        **dict(zip(STEPS, in_order(times), strict=True)),
     }
+
+
+def in_order(times: Sequence[int | None]) -> list[int | None]:
+    """Times of steps, none after the time of a later step.
+
+    Who made a pod may get the answer after others have seen it and gone on: a step is over at the
+    latest when the next one is.
+    """
+    found: list[int | None] = []
+    limit: int | None = None
+    for time in reversed(times):
+        if time is not None:
+            limit = time if limit is None else min(limit, time)
+        found.append(None if time is None else limit)
+    return found[::-1]
 
 
 def _first(values: Any) -> int | None:  # noqa: ANN401
