@@ -245,7 +245,7 @@ def _recipe(
         steps += software_configure.install_steps(experiment, services)
     if application is not None:
         steps += application.install()
-        if experiment.software is not None and experiment.software.execution_model == "container":
+        if experiment.workers_in_containers:
             steps.append(ContainerImages((application.container_image(),)))
     return Recipe.collect(steps)
 

@@ -80,9 +80,8 @@ def configure(
         )
         for repetition in range(1, benchmark.repetitions + 1)
     )
-    software = experiment.software
-    in_containers = software is not None and software.execution_model == "container"
-    image = application.container_image().reference if workers and in_containers else ""
+    in_containers = workers and experiment.workers_in_containers
+    image = application.container_image().reference if in_containers else ""
     return BenchmarkPlan(
         workers=tuple(
             (worker, replace(application.worker(worker, _answered(endpoints, worker)), image=image))

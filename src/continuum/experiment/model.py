@@ -366,6 +366,16 @@ class Experiment(Part):
         return self.software is not None and self.software.manager in CLUSTER_MANAGERS
 
     @property
+    def workers_in_containers(self) -> bool:
+        """Whether the execution model is `container`."""
+        return self.software is not None and self.software.execution_model == "container"
+
+    @property
+    def carries_containers(self) -> bool:
+        """Whether machines carry containers: pods of a cluster, or workers."""
+        return self.in_a_cluster or self.workers_in_containers
+
+    @property
     def node_machines(self) -> tuple[str, ...]:
         """Names of the machines that can carry containers: all but the endpoints' tier."""
         endpoints = self.benchmark.endpoints if self.benchmark else "endpoint"

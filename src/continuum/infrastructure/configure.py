@@ -186,10 +186,7 @@ def _first_clash(block: Block, used: Iterable[Block]) -> Block | None:
 def _machines(
     experiment: Experiment, surroundings: Surroundings, tiers: dict[str, Block]
 ) -> tuple[MachineSpec, ...]:
-    carries_containers = experiment.in_a_cluster or (
-        experiment.software is not None and experiment.software.execution_model == "container"
-    )
-    nodes = experiment.node_machines if carries_containers else ()
+    nodes = experiment.node_machines if experiment.carries_containers else ()
     free_cores = iter(range(surroundings.host_cores))
     specs = []
     for name, tier in experiment.tiers.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -351,40 +351,63 @@ def _unanswered(axes: Axes, at: Floats, status: NDArray[Any]) -> None:
             )
 
 
+def stack(
+    axes: Axes,
+    names: Sequence[str],
+    parts: Sequence[tuple[str, str, Sequence[float]]],
+    wholes: Sequence[float],
+    *,
+    room: float,
+) -> None:
+    """Horizontal bars, one for each name, the first at the top.
+
+    Args:
+        axes: to draw on.
+        names: of the bars.
+        parts: label, colour and a width for each bar, from left to right.
+        wholes: the figure that is written at the end of each bar.
+        room: width of the plot, as a multiple of the longest bar.
+    """
+    places = np.arange(len(names))
+    left = np.zeros(len(names))
+    for label, colour, widths in parts:
+        axes.barh(
+            places,
+            widths,
+            left=left,
+            height=0.62,
+            color=COLOURS[colour],
+            edgecolor=COLOURS["surface"],
+            linewidth=0.8,
+            label=label,
+        )
+        left += np.asarray(widths)
+    for place, end, whole in zip(places, left, wholes, strict=True):
+        axes.annotate(
+            show.number(whole),
+            (end, place),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            color=COLOURS["text"],
+        )
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(0, max(1e-6, left.max()) * room)
+
+
 def _stacked(bars: list[_Bar]) -> Markup:
     height = 1.25 + 0.34 * len(bars)
     with plot("breakdown", height=height) as (figure, finish):
         axes = figure.add_subplot()
-        places = np.arange(len(bars))
-        left = np.zeros(len(bars))
-        for name, colour in _STAGES:
-            widths = np.array([max(0.0, bar.stages.get(name, 0.0)) for bar in bars])
-            if not widths.any():
-                continue
-            axes.barh(
-                places,
-                widths,
-                left=left,
-                height=0.62,
-                color=COLOURS[colour],
-                edgecolor=COLOURS["surface"],
-                linewidth=0.8,
-                label=LABELS[name],
-            )
-            left += widths
-        for place, end, bar in zip(places, left, bars, strict=True):
-            axes.annotate(
-                show.number(bar.whole),
-                (end, place),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-                color=COLOURS["text"],
-            )
-        axes.set_yticks(places, [bar.label for bar in bars])
-        axes.set_ylim(len(bars) - 0.5, -0.5)
-        axes.set_xlim(0, max(1e-6, left.max()) * 1.1)
+        parts = [
+            (LABELS[name], colour, widths)
+            for name, colour in _STAGES
+            if any(widths := [max(0.0, bar.stages.get(name, 0.0)) for bar in bars])
+        ]
+        ends = [bar.whole for bar in bars]
+        stack(axes, [bar.label for bar in bars], parts, ends, room=1.1)
         axes.set_xlabel("mean, ms")
         axes.grid(visible=False, axis="y")
         figure.legend(loc="outside upper center", ncols=3)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from continuum.benchmark.results import Group, Run
 from continuum.report import format as show
 from continuum.report import table as tables
-from continuum.report.plots import COLOURS, SERIES, plot, shortened
+from continuum.report.plots import COLOURS, SERIES, plot, shortened, stack
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -233,35 +233,12 @@ def steps(run: Run) -> Markup:
         return Markup()
     with plot("pods-steps", height=1.25 + 0.34 * len(bars)) as (figure, finish):
         axes = figure.add_subplot()
-        places = np.arange(len(bars))
-        left = np.zeros(len(bars))
-        for name, _, quantity, colour in STEPS:
-            widths = np.array([_value(group, quantity) for group in bars])
-            axes.barh(
-                places,
-                widths,
-                left=left,
-                height=0.62,
-                color=COLOURS[colour],
-                edgecolor=COLOURS["surface"],
-                linewidth=0.8,
-                label=name,
-            )
-            left += widths
-        for place, end, group in zip(places, left, bars, strict=True):
-            axes.annotate(
-                show.number(_value(group, "latency_ms")),
-                (end, place),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-                color=COLOURS["text"],
-            )
+        parts = [
+            (name, colour, [_value(group, quantity) for group in bars])
+            for name, _, quantity, colour in STEPS
+        ]
         names = ["all" if group.kind == "all" else shortened(group.name) for group in bars]
-        axes.set_yticks(places, names)
-        axes.set_ylim(len(bars) - 0.5, -0.5)
-        axes.set_xlim(0, max(1e-6, left.max()) * 1.12)
+        stack(axes, names, parts, [_value(group, "latency_ms") for group in bars], room=1.12)
         axes.set_xlabel("until …, mean, ms")
         axes.grid(visible=False, axis="y")
         figure.legend(loc="outside upper center", ncols=5)

@@ -134,7 +134,7 @@ def install_steps(
 
 def versions(experiment: Experiment) -> dict[str, str]:
     """Versions of what the experiment's manager brings, by name."""
-    if experiment.software is None and experiment.benchmark is None:
+    if not _has_software(experiment):
         return {}
     return dict(manager_of(experiment).versions(experiment))
 

@@ -18,6 +18,7 @@ from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.software.contract import ExecutionModel, ProcessSpec
 from continuum.software.execution_models.mounts import mounted_folders
+from continuum.software.execution_models.ready_files import with_ready_files
 from continuum.software.managers.kubernetes.kubectl import Kubectl
 
 if TYPE_CHECKING:
@@ -109,15 +110,7 @@ class Pod(ExecutionModel):
                 self._without_place.pop(name, None)
             elif self._without_place.setdefault(name, now) < now - PLACE_LIMIT:
                 found[name] = "failed"
-        files = {
-            process.ready_file: process.name
-            for process in processes
-            if process.ready_file and found[process.name] == "ready"
-        }
-        if files:
-            there = machine.run(Command(("stat", "--format=%n", *files))).text.splitlines()
-            found |= {name: "starting" for path, name in files.items() if path not in there}
-        return found
+        return with_ready_files(machine, processes, found)
 
     def stop(self, machine: Machine, process: ProcessSpec) -> None:
         """Delete its Deployment, and wait until its pod is gone."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from continuum.errors import StepFailed
 from continuum.machine import Command
 from continuum.software.contract import ExecutionModel, ProcessSpec
+from continuum.software.execution_models.ready_files import with_ready_files
 
 if TYPE_CHECKING:
     from continuum.images.recipe import InstallStep
@@ -107,15 +108,7 @@ class Process(ExecutionModel):
         ).check()
         units = _units(asked.text)
         found = {process.name: _state(units.get(unit_name(process), {})) for process in processes}
-        files = {
-            process.ready_file: process.name
-            for process in processes
-            if process.ready_file and found[process.name] == "ready"
-        }
-        if files:
-            there = machine.run(Command(("stat", "--format=%n", *files))).text.splitlines()
-            found |= {name: "starting" for path, name in files.items() if path not in there}
-        return found
+        return with_ready_files(machine, processes, found)
 
     def stop(self, machine: Machine, process: ProcessSpec) -> None:
         """Stop it, if it runs, and forget it."""

@@ -9,15 +9,12 @@ their connection, and messages that were under way are lost, since nothing is ke
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from continuum.errors import TimedOut
-from continuum.images.recipe import RUNTIME_FOLDER, DebianPackages, InstallStep, Tree, Units
-from continuum.machine import Command
+from continuum.images.recipe import RUNTIME_FOLDER, DebianPackages, InstallStep, Units
 from continuum.software.configure import ROLES
 from continuum.software.contract import RolePlay, Service
+from continuum.software.services import debian_unit
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
@@ -28,7 +25,6 @@ PORT = 1883
 UNIT = "mosquitto.service"
 CONFIGURATION = "/etc/mosquitto/continuum.conf"
 
-_DROP_IN_PATH = f"etc/systemd/system/{UNIT}.d/continuum.conf"
 # All machines share one image: the broker starts only where the role has put a configuration. A
 # broker that cannot start is tried again and again, so that a better configuration is enough.
 _DROP_IN = f"""\
@@ -67,7 +63,7 @@ class Mqtt(Service):
         """The package, and a unit that waits for its configuration."""
         return (
             DebianPackages(("mosquitto",)),
-            Tree("mqtt-unit", _DROP_IN, _write_drop_in),
+            debian_unit.drop_in(self.name, UNIT, _DROP_IN),
             Units(enabled=(UNIT,)),
         )
 
@@ -94,20 +90,9 @@ class Mqtt(Service):
 
     def ready(self, machine: Machine) -> bool:
         """Whether the broker accepts a client on the emulated network's address."""
-        program = ("python3", "-I", "-S", "-c", _HANDSHAKE, machine.address, str(PORT))
-        try:
-            return machine.run(Command(program, timeout=10)).exit_code == 0
-        except TimedOut:
-            return False
+        return debian_unit.answers(machine, _HANDSHAKE, machine.address, str(PORT))
 
     @property
     def logs(self) -> tuple[str, ...]:
         """The broker's own unit."""
         return (UNIT,)
-
-
-def _write_drop_in(root: Path, progress: Callable[[str], None]) -> None:
-    progress("mqtt: unit")
-    path = root / _DROP_IN_PATH
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_DROP_IN)

@@ -8,18 +8,15 @@ do not have it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from continuum.errors import TimedOut
 from continuum.images.container_runtime import MIRRORS
 from continuum.images.containers import REPOSITORY
-from continuum.images.recipe import DebianPackages, InstallStep, Tree, Units
+from continuum.images.recipe import DebianPackages, InstallStep, Units
 from continuum.images.runtime import runtime_tree
-from continuum.machine import Command
 from continuum.software.configure import ROLES
 from continuum.software.contract import RolePlay, Service
+from continuum.software.services import debian_unit
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
@@ -31,7 +28,6 @@ UNIT = "docker-registry.service"
 CONFIGURATION = "/etc/docker/registry/continuum.yml"
 MIRROR = f"{MIRRORS}/{REPOSITORY}/hosts.toml"
 
-_DROP_IN_PATH = f"etc/systemd/system/{UNIT}.d/continuum.conf"
 # All machines share one image: it serves only where the role has put a configuration.
 _DROP_IN = f"""\
 [Unit]
@@ -67,7 +63,7 @@ class Registry(Service):
         """The package, a unit that waits for its configuration, and what fills the registry."""
         return (
             DebianPackages(("docker-registry",)),
-            Tree("registry-unit", _DROP_IN, _write_drop_in),
+            debian_unit.drop_in(self.name, UNIT, _DROP_IN),
             Units(enabled=(UNIT,)),
             runtime_tree(),
         )
@@ -85,10 +81,6 @@ class Registry(Service):
         if not machines:
             return ()
         addresses = {machine.name: machine.address for machine in plan.machines}
-        software = experiment.software
-        holds = experiment.in_a_cluster or (
-            software is not None and software.execution_model == "container"
-        )
         return (
             RolePlay(
                 role="registry",
@@ -100,7 +92,7 @@ class Registry(Service):
                     "registry_configuration": CONFIGURATION,
                     "registry_mirror": MIRROR,
                     "registry_name": REPOSITORY,
-                    "registry_holds_images": holds,
+                    "registry_holds_images": experiment.carries_containers,
                 },
                 per_machine={name: {"registry_serves": name == machines[0]} for name in machines},
             ),
@@ -108,20 +100,9 @@ class Registry(Service):
 
     def ready(self, machine: Machine) -> bool:
         """Whether the registry answers this machine."""
-        program = ("python3", "-I", "-S", "-c", _PROBE, MIRROR)
-        try:
-            return machine.run(Command(program, timeout=10)).exit_code == 0
-        except TimedOut:
-            return False
+        return debian_unit.answers(machine, _PROBE, MIRROR)
 
     @property
     def logs(self) -> tuple[str, ...]:
         """The registry's own unit."""
         return (UNIT,)
-
-
-def _write_drop_in(root: Path, progress: Callable[[str], None]) -> None:
-    progress("registry: unit")
-    path = root / _DROP_IN_PATH
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_DROP_IN)

@@ -6,13 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from continuum.experiment.units import show_bytes
-from continuum.software.managers.kubernetes.kubeadm import PODS_LIMIT
+from continuum.software.managers.kubernetes.kubeadm import KEPT_FREE, PODS_LIMIT
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment, Tier
-
-KEPT_FREE = 50 * 2**20
-"""Bytes of a node's memory that the kubelet gives to no pod."""
 
 NODE_MEMORY = 200 * 2**20
 POD_MEMORY = 7 * 2**20

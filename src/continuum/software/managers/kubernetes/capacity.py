@@ -15,8 +15,8 @@ _ROUNDING = 1e-9
 
 def problem(experiment: Experiment) -> str | None:
     """Why the scheduler would find no place for a worker; None if it can be expected to."""
-    benchmark, software = experiment.benchmark, experiment.software
-    if benchmark is None or software is None or software.execution_model != "container":
+    benchmark = experiment.benchmark
+    if benchmark is None or not experiment.workers_in_containers:
         return None
     tier = experiment.tiers[experiment.worker_tier]
     each = benchmark.workers_per_machine

@@ -6,11 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from continuum.images.container_runtime import SOCKET
 from continuum.images.containers import REPOSITORY
 from continuum.software.execution_models.process import QUOTA_PERIOD_MILLISECONDS
 from continuum.software.managers.kubernetes.network import BRIDGE
 
-RUNTIME = "unix:///run/containerd/containerd.sock"
+RUNTIME = f"unix://{SOCKET}"
 
 ADMIN = "/etc/kubernetes/admin.conf"
 """The administrator's kubeconfig on the control machine."""
@@ -20,6 +21,9 @@ MARK = "/etc/kubernetes/continuum-initialised"
 
 PODS_LIMIT = 110
 """Pods on one machine: Kubernetes' own default."""
+
+KEPT_FREE = 50 * 2**20
+"""Bytes of a node's memory that the kubelet gives to no pod."""
 
 IGNORED_CHECKS = ("CRI", "FileExisting-crictl", "Mem", "NumCPU", "Swap", "SystemVerification")
 """Preflight checks that ask for a host of its own; the checks of machines are ours."""
@@ -163,7 +167,7 @@ def kubelet_settings(*, internet: bool) -> dict[str, Any]:
         "cpuCFSQuotaPeriod": f"{QUOTA_PERIOD_MILLISECONDS}ms",
         # The host's memory and disk are shared; a machine's own limit ends what takes too much.
         "evictionHard": {
-            "memory.available": "50Mi",
+            "memory.available": f"{KEPT_FREE // 2**20}Mi",
             "nodefs.available": "1%",
             "nodefs.inodesFree": "1%",
             "imagefs.available": "1%",

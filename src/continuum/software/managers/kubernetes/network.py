@@ -5,16 +5,15 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
+from continuum.images.container_runtime import CNI_SETTINGS
+
 if TYPE_CHECKING:
     from continuum.infrastructure.plan import Block
 
 BRIDGE = "cni0"
 """The bridge in each machine that its pods are on."""
 
-CNI_PROGRAMS = "/usr/lib/cni"
-"""Where Debian puts the network plug-ins."""
-
-CNI_FILE = "/etc/cni/net.d/10-continuum.conflist"
+CNI_FILE = f"{CNI_SETTINGS}/10-continuum.conflist"
 
 _SERVICE_BLOCKS = ("172.30.0.0/16", "10.96.0.0/16", "192.168.192.0/20")
 

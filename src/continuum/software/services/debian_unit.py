@@ -1,0 +1,46 @@
+"""What services have in common whose program is the unit of a Debian package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from continuum.errors import TimedOut
+from continuum.images.recipe import Tree
+from continuum.machine import Command
+
+if TYPE_CHECKING:
+    from continuum.machine import Machine
+
+_PROBE_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class _DropIn:
+    """Writes the file; equal ones are equal, as the trees that they make."""
+
+    service: str
+    unit: str
+    text: str
+
+    def __call__(self, root: Path, progress: Callable[[str], None]) -> None:
+        progress(f"{self.service}: unit")
+        path = root / f"etc/systemd/system/{self.unit}.d/continuum.conf"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.text)
+
+
+def drop_in(service: str, unit: str, text: str) -> Tree:
+    """What changes the package's unit in the machine image."""
+    return Tree(f"{service}-unit", text, _DropIn(service, unit, text))
+
+
+def answers(machine: Machine, probe: str, *arguments: str) -> bool:
+    """Whether a Python program of a few lines, which asks the service, ends well on the machine."""
+    program = ("python3", "-I", "-S", "-c", probe, *arguments)
+    try:
+        return machine.run(Command(program, timeout=_PROBE_SECONDS)).exit_code == 0
+    except TimedOut:
+        return False
