@@ -118,6 +118,16 @@ class Cluster:
         words = ("python3", "-c", _ROUND_TRIP, address, str(port))
         return float(self.line("exec", self.name, machine, "--", *words).out)
 
+    def addresses(self) -> dict[str, str]:
+        """Of the machines, by their names."""
+        (deployment,) = json.loads(self.line("status", self.name, "--json").out)
+        return {each["name"]: each["address"] for each in deployment["machines"]}
+
+    def results(self, folder: str) -> dict[str, Any]:
+        """What `run.json` says in a results folder."""
+        found: dict[str, Any] = json.loads((self.line.folder / folder / "run.json").read_text())
+        return found
+
     def nodes(self) -> dict[str, bool]:
         """Whether each node is Ready, by its name."""
         return {

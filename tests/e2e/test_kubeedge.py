@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,7 +103,7 @@ def test_the_edge_is_run_by_edgecore_and_offers_its_size(cluster: Cluster) -> No
 
 
 def test_pods_at_the_edge_have_addresses_that_every_node_reaches(pods: Cluster) -> None:
-    machines = {each["name"]: each["address"] for each in _machines(pods)}
+    machines = pods.addresses()
     addresses = {}
     for pod in pods.get("pods"):
         block = ipaddress.ip_network(f"{machines[pod['spec']['nodeName']]}/24", strict=False)
@@ -137,7 +136,7 @@ def test_a_second_up_changes_nothing_and_no_file_holds_the_token(pods: Cluster) 
 @contextmanager
 def cut_off(cluster: Cluster, machine: str) -> Iterator[None]:
     """Let nothing through between a machine and the cloud."""
-    (cloud,) = (each["address"] for each in _machines(cluster) if each["name"] == "cloud-1")
+    cloud = cluster.addresses()["cloud-1"]
     block = str(ipaddress.ip_network(f"{cloud}/24", strict=False))
     rules = (("INPUT", "--source", block), ("OUTPUT", "--destination", block))
     for rule in rules:
@@ -174,7 +173,7 @@ def test_a_run_does_not_notice_that_an_edge_is_cut_off_and_cloudcore_killed(
         time.sleep(CUT)  # A cut has a length.
     ended = pods.line.end(process)
     assert "Traceback" not in ended.err
-    run = _results(pods, "cut")
+    run = pods.results("cut")
     assert run["table"][0]["ok"] == run["table"][0]["samples"] == RATE * duration
     assert run["status"] == "done", run["reasons"]
     assert identities(pods) == before
@@ -219,14 +218,3 @@ def test_a_control_plane_that_was_left_half_way_is_made_again_and_the_edge_with_
         assert until(partial(is_empty, pods, machine))
     pods.apply(pod_on(pods, "edge-1"))
     assert pods.in_pod("edge-1", "print(1)") == "1"
-
-
-def _machines(cluster: Cluster) -> list[dict[str, str]]:
-    (deployment,) = json.loads(cluster.line("status", NAME, "--json").out)
-    found: list[dict[str, str]] = deployment["machines"]
-    return found
-
-
-def _results(cluster: Cluster, folder: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((cluster.line.folder / folder / "run.json").read_text())
-    return content

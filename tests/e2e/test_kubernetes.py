@@ -128,7 +128,7 @@ def test_a_node_offers_its_machines_size(cluster: Cluster) -> None:
 
 
 def test_a_pods_address_is_in_its_machines_block(pods: Cluster) -> None:
-    machines = {each["name"]: each["address"] for each in _machines(pods)}
+    machines = pods.addresses()
     for pod in pods.get("pods"):
         block = ipaddress.ip_network(f"{machines[pod['spec']['nodeName']]}/24", strict=False)
         assert ipaddress.ip_address(pod["status"]["podIP"]) in block
@@ -141,7 +141,7 @@ def test_a_service_answers_by_its_name_from_every_node(pods: Cluster) -> None:
 
 
 def test_pods_know_the_machines_by_their_names(pods: Cluster) -> None:
-    machines = {each["name"]: each["address"] for each in _machines(pods)}
+    machines = pods.addresses()
     told = pods.in_pod(
         "edge-1",
         "import json, socket, sys\n"
@@ -152,7 +152,7 @@ def test_pods_know_the_machines_by_their_names(pods: Cluster) -> None:
 
 
 def test_links_hold_for_pods_as_for_machines(pods: Cluster) -> None:
-    machines = {each["name"]: each["address"] for each in _machines(pods)}
+    machines = pods.addresses()
     addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in pods.get("pods")}
     there_and_back = 2 * DELAY_MS
     ssh = (machines["endpoint-1"], 22)
@@ -211,7 +211,7 @@ def test_what_would_replace_machines_has_to_be_asked_for(cluster: Cluster, file:
 
 def test_two_workers_of_one_node_answer_all_requests(cluster: Cluster, file: Path) -> None:
     cluster.line("run", file, "--results", "run", "--accept-links")
-    run = _results(cluster, "run")
+    run = cluster.results("run")
     assert run["status"] == "done"
     assert run["table"][0]["ok"] == MEASURED
     assert {endpoint["worker"] for endpoint in run["endpoints"]} == {"worker-1", "worker-2"}
@@ -228,7 +228,7 @@ def test_a_worker_without_a_place_is_said_with_the_schedulers_reason(
         cluster.kubectl("uncordon", "cloud-2")
     assert "Unschedulable" in ended.err
     assert "1 node(s) were unschedulable" in ended.err
-    assert _results(cluster, "no-place")["status"] == "failed"
+    assert cluster.results("no-place")["status"] == "failed"
 
 
 def test_more_than_a_machine_has_is_refused_before_anything_is_made(
@@ -280,17 +280,6 @@ class TestPod(ExecutionModelContract):
 # -- faults --------------------------------------------------------------------------------------
 
 
-def _machines(cluster: Cluster) -> list[dict[str, str]]:
-    (deployment,) = json.loads(cluster.line("status", NAME, "--json").out)
-    found: list[dict[str, str]] = deployment["machines"]
-    return found
-
-
-def _results(cluster: Cluster, folder: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((cluster.line.folder / folder / "run.json").read_text())
-    return content
-
-
 def _await_samples(cluster: Cluster) -> None:
     """Wait until both endpoints are in the middle of their load; a look costs it nothing."""
     machines = cluster.line.state / "continuum" / "deployments" / NAME / "machines"
@@ -316,7 +305,7 @@ def _break_in_mid_run(
     ended = cluster.line.end(process)
     assert time.monotonic() - began < 60
     assert "Traceback" not in ended.err
-    run = _results(cluster, folder)
+    run = cluster.results(folder)
     assert ended.code == (0 if run["status"] == "done" else 1)
     assert run["table"][0]["samples"] == BROKEN
     return run
@@ -380,7 +369,7 @@ def test_a_killed_worker_machine_degrades_the_run_and_up_heals_it(
     cluster.await_nodes(*NODES)
     healed = ("--results", "healed", "--accept-links", "--set", "benchmark.duration=2s")
     cluster.line("run", file, *healed)
-    assert _results(cluster, "healed")["status"] == "done"
+    assert cluster.results("healed")["status"] == "done"
 
 
 def _halt(cluster: Cluster, machine: str) -> None:

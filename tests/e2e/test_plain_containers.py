@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -28,6 +27,7 @@ from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.plain_container import PlainContainer
 from continuum.testing import host_state
 from continuum.testing.software import ExecutionModelContract
+from waiting import within
 
 pytestmark = pytest.mark.e2e
 
@@ -104,28 +104,20 @@ class Contract(ExecutionModelContract):
         """Names of the containers that are there, also of those that do not run."""
         raise NotImplementedError
 
-    def within(self, seconds: float, condition: Callable[[], bool]) -> bool:
-        end = time.monotonic() + seconds
-        while not condition():
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.05)
-        return True
-
     def test_the_container_goes_with_its_unit(self) -> None:
         process = self.process("import time; time.sleep(600)")
         self.subject().start(self.machine(), process)
-        assert self.within(20, lambda: len(self.containers()) == 1)
+        assert within(20, lambda: len(self.containers()) == 1)
         self.subject().stop(self.machine(), process)
         assert self.containers() == []
 
     def test_a_killed_client_takes_its_container_along_and_blocks_nothing(self) -> None:
         process = self.process("import time; time.sleep(600)")
         self.subject().start(self.machine(), process)
-        assert self.within(20, lambda: len(self.containers()) == 1)
+        assert within(20, lambda: len(self.containers()) == 1)
         self.up.run("systemctl", "kill", "--signal=KILL", "continuum-contract.service").check()
         assert self.await_state(process, "failed") == "failed"
-        assert self.within(20, lambda: self.containers() == [])
+        assert within(20, lambda: self.containers() == [])
         again = self.process("print('again')")
         self.subject().start(self.machine(), again)
         assert self.await_state(again, "ended") == "ended"
@@ -133,10 +125,8 @@ class Contract(ExecutionModelContract):
     def test_a_container_that_is_killed_has_failed(self) -> None:
         process = self.process("import time; time.sleep(600)")
         self.subject().start(self.machine(), process)
-        assert self.within(20, lambda: len(self.containers()) == 1)
-        assert self.within(
-            20, lambda: self.up.run("pkill", "-KILL", "-f", "sleep.600").exit_code == 0
-        )
+        assert within(20, lambda: len(self.containers()) == 1)
+        assert within(20, lambda: self.up.run("pkill", "-KILL", "-f", "sleep.600").exit_code == 0)
         assert self.await_state(process, "failed") == "failed"
 
     def test_without_arguments_the_image_decides(self) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from continuum.software.execution_models.process import Process
 from continuum.software.services import mqtt
 from continuum.testing.software import ExecutionModelContract
 from doc_files import write_files_of
+from waiting import within
 
 pytestmark = pytest.mark.e2e
 
@@ -75,15 +75,6 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         deployed = Up()
         yield deployed
         workflow.down(["e2e-software"], Events())
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def listeners(machine: Machine) -> set[str]:
