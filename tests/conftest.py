@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from machines_last import MachinesLast
+
 _FOREIGN = ("SUDO_UID", "SUDO_GID", "SUDO_USER", "NO_COLOR", "COLUMNS", "PYTHONPYCACHEPREFIX")
 
 
@@ -28,11 +30,20 @@ def _own_folders(
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Where pytest runs tests side by side, those on real machines are kept for the end."""
+    if hasattr(config, "workerinput"):
+        ended = Path(config.getoption("basetemp")).parent / "ended-tests"
+        config.pluginmanager.register(MachinesLast(ended))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fetch what clusters are made of before the first test, whose time is limited."""
     wanted = any(item.get_closest_marker("cluster") is not None for item in session.items)
     if not wanted or session.config.option.collectonly or os.geteuid() != 0:
         return
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+        return  # No test begins before the first worker is through.
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled() if capture else nullcontext():
         # A failure is told by the tests that need it.
