@@ -6,6 +6,7 @@ Every step works on every provider because this is all that it sees.
 from __future__ import annotations
 
 import os
+import posixpath
 import shlex
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from continuum.errors import CommandFailed, Interrupted, TimedOut
+from continuum.errors import CommandFailed, Interrupted, NotFound, StepFailed, TimedOut
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,17 +116,31 @@ class Machine(ABC):
     def stream(self, command: Command) -> Iterator[str]:
         """Run a command and yield its output (both streams), line by line, as it comes."""
 
-    @abstractmethod
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file, with its parent folders; complete or not at all."""
+        folder, name = posixpath.split(path)
+        # Two workers that start at once on one machine may bring the same file.
+        temporary = f"{folder}/.{name}.{os.getpid()}-{threading.get_native_id()}"
+        arguments = ("install", "-D", f"--mode={mode:o}", "/dev/stdin", temporary)
+        written = self.run(Command(arguments, input=content))
+        if written.exit_code != 0:
+            raise StepFailed(
+                f"cannot write {path} on {self.name}",
+                where=f"{self.name}:{path}",
+                output=written.last_output,
+            )
+        self.run(Command(("mv", "--no-target-directory", temporary, path))).check()
 
-    @abstractmethod
     def get(self, path: str) -> bytes:
         """Read a file.
 
         Raises:
             NotFound: there is no such file.
         """
+        result = self.run(Command(("cat", "--", path)))
+        if b"No such file" in result.stderr:
+            raise NotFound(f"{self.name} has no file {path}", where=f"{self.name}:{path}")
+        return result.check().stdout
 
 
 class _Commands:

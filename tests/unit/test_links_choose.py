@@ -11,8 +11,8 @@ from continuum.infrastructure.links.nfqueue import Nfqueue
 
 
 def kernel(monkeypatch: pytest.MonkeyPatch, *, netem: str | None, nfqueue: str | None) -> None:
-    monkeypatch.setattr(Netem, "probe", lambda _: netem)
-    monkeypatch.setattr(Nfqueue, "probe", lambda _: nfqueue)
+    monkeypatch.setattr(Netem, "probe", lambda *_: netem)
+    monkeypatch.setattr(Nfqueue, "probe", lambda *_: nfqueue)
 
 
 def test_the_kernels_own_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
+
+from continuum.machine import Command, Machine, Result, run_on_host
 
 if TYPE_CHECKING:
     from continuum.deployment import Deployment
@@ -16,13 +18,17 @@ if TYPE_CHECKING:
 class Interface:
     """A running machine's interface on the emulated network.
 
-    `namespace` is the path of the machine's network namespace on this host, as
-    `/proc/4711/ns/net`.
+    Attributes:
+        namespace: path of the machine's network namespace on this host, as `/proc/4711/ns/net`;
+            empty for a machine that has a kernel of its own, or is elsewhere.
+        device: the interface's name in the machine.
+        inside: the machine itself, where there is no namespace: commands are run in it.
     """
 
     machine: MachineSpec
-    namespace: str
+    namespace: str = ""
     device: str = "eth0"
+    inside: Machine | None = None
 
 
 class LinkEmulator(ABC):
@@ -31,8 +37,11 @@ class LinkEmulator(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def probe(self) -> str | None:
-        """Why this host's kernel cannot carry it, found by trying; None when it can."""
+    def probe(self, run: Callable[[Command], Result] = run_on_host) -> str | None:
+        """Why a kernel cannot carry it, found by trying; None when it can.
+
+        `run` carries out commands where that kernel is: on this host, or in a machine.
+        """
 
     @abstractmethod
     def configure(self, plan: InfrastructurePlan) -> Mapping[str, str]:

@@ -1,8 +1,11 @@
-"""Commands in a machine's network namespace, run from this host with this host's programs."""
+"""Commands in a machine's network: from this host, with this host's programs, where it is a namespace
+of this host's; inside the machine where it has a kernel of its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from continuum.errors import NotPossibleHere, StepFailed
 from continuum.infrastructure.links import shaping
@@ -19,17 +22,18 @@ not what TCP remembers or forgets between two: see `docs/network.md`."""
 
 
 def inside(interface: Interface, *arguments: str, lines: str | None = None) -> Result:
-    """Run a program of the host in the namespace; its result, whatever its exit code.
+    """Run a program in the machine's network; its result, whatever its exit code.
+
+    It is a program of the host, unless the machine has a kernel of its own.
 
     Raises:
         TimedOut: it did not end in time.
     """
-    command = Command(
-        ("nsenter", f"--net={interface.namespace}", *arguments),
-        input=None if lines is None else lines.encode(),
-        timeout=TIMEOUT,
-    )
-    return run_on_host(command, where=interface.machine.name)
+    command = Command(arguments, input=None if lines is None else lines.encode(), timeout=TIMEOUT)
+    if interface.inside is not None:
+        return interface.inside.run(command)
+    entered = ("nsenter", f"--net={interface.namespace}", *arguments)
+    return run_on_host(replace(command, arguments=entered), where=interface.machine.name)
 
 
 def tune(interface: Interface) -> None:
@@ -114,7 +118,10 @@ def clear_rules(interface: Interface) -> bool:
 
 
 def scratch(
-    *arguments: str, lines: str | None = None, environment: Mapping[str, str] | None = None
+    run: Callable[[Command], Result],
+    *arguments: str,
+    lines: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> str | None:
     """Try a program in a network namespace that exists only meanwhile; what it said if it failed.
 
@@ -127,7 +134,7 @@ def scratch(
         environment=environment or {},
         timeout=TIMEOUT,
     )
-    result = run_on_host(command)
+    result = run(command)
     if result.exit_code == 0:
         return None
     if b"unshare failed" in result.stderr:

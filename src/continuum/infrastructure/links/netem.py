@@ -15,7 +15,7 @@ netem takes the large packets of segmentation offload for one, so that a slow li
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -34,6 +34,7 @@ from continuum.infrastructure.links.rules import (
     waits,
 )
 from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, MachineSpec
+from continuum.machine import Command, Result, run_on_host
 from continuum.parallel import for_each
 
 DEVICE = "eth0"
@@ -49,12 +50,12 @@ class Netem(LinkEmulator):
 
     name: ClassVar[str] = "netem"
 
-    def probe(self) -> str | None:
+    def probe(self, run: Callable[[Command], Result] = run_on_host) -> str | None:
         """Set up a link with everything, in a network namespace of its own."""
         sample = _class(ipaddress.IPv4Network("10.0.0.0/8"), LinkSettings(10.0, 1.0, 1.0, 10.0))
         try:
             said = namespaces.scratch(
-                "tc", "-batch", "-", lines=shaping.batch("lo", "127.0.0.1", (sample,))
+                run, "tc", "-batch", "-", lines=shaping.batch("lo", "127.0.0.1", (sample,))
             )
         except ContinuumError as error:
             return error.message

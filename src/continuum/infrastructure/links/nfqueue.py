@@ -10,7 +10,7 @@ import ipaddress
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +32,7 @@ from continuum.infrastructure.links.rules import (
     waits,
 )
 from continuum.infrastructure.plan import Block, InfrastructurePlan, Link, LinkSettings, MachineSpec
+from continuum.machine import Command, Result, run_on_host
 from continuum.parallel import for_each
 
 FIRST_QUEUE = 1000
@@ -43,7 +44,7 @@ class Nfqueue(LinkEmulator):
 
     name: ClassVar[str] = "nfqueue"
 
-    def probe(self) -> str | None:
+    def probe(self, run: Callable[[Command], Result] = run_on_host) -> str | None:
         """Set up a bucket, a rule and a queue, in a network namespace of their own."""
         sample = shaping.TrafficClass(
             ipaddress.IPv4Network("10.0.0.0/8"), shaping.Bucket(125_000, FRAME, 1000 * FRAME)
@@ -57,7 +58,9 @@ class Nfqueue(LinkEmulator):
                 ("no rule NFQUEUE", ("iptables-restore", "--noflush"), table),
                 ("no packet queues", runtime, None),
             ):
-                said = namespaces.scratch(*arguments, lines=text, environment=process.environment())
+                said = namespaces.scratch(
+                    run, *arguments, lines=text, environment=process.environment()
+                )
                 if said is not None:
                     return f"{what}: {_first_line(said)}"
         except ContinuumError as error:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import posixpath
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from continuum.errors import MachineUnreachable, NotFound, StepFailed
+from continuum.errors import MachineUnreachable, StepFailed
 from continuum.infrastructure.plan import MachineSpec
 from continuum.infrastructure.providers.lxc import containers
 from continuum.infrastructure.providers.lxc.config import Container
@@ -52,28 +49,6 @@ class LxcMachine(Machine):
             if not self._runs():
                 raise self._unreachable() from error
             raise self._told(error, attached, command) from error
-
-    def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
-        """Write a file beside its place, then move it there."""
-        folder, name = posixpath.split(path)
-        # Two workers that start at once on one machine may bring the same file.
-        temporary = f"{folder}/.{name}.{os.getpid()}-{threading.get_native_id()}"
-        arguments = ("install", "-D", f"--mode={mode:o}", "/dev/stdin", temporary)
-        written = self.run(Command(arguments, input=content))
-        if written.exit_code != 0:
-            raise StepFailed(
-                f"cannot write {path} on {self.name}",
-                where=f"{self.name}:{path}",
-                output=written.last_output,
-            )
-        self.run(Command(("mv", "--no-target-directory", temporary, path))).check()
-
-    def get(self, path: str) -> bytes:
-        """Read a file."""
-        result = self.run(Command(("cat", "--", path)))
-        if b"No such file" in result.stderr:
-            raise NotFound(f"{self.name} has no file {path}", where=f"{self.name}:{path}")
-        return result.check().stdout
 
     def _attached(self, command: Command) -> Command:
         variables = {**_ENVIRONMENT, **command.environment}

@@ -1,0 +1,99 @@
+"""A machine as SSH reaches it: virtual machines, machines on other hosts, and those that exist."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from continuum.errors import CommandFailed, MachineUnreachable, StepFailed
+from continuum.machine import Command, Machine, Result, run_on_host, stream_on_host
+
+CONNECTION_FAILED = 255
+"""Exit code of `ssh` when it has no connection; a command may end with it too."""
+
+_GRACE = 10.0
+"""Seconds that are given to the connection, beside those of the command itself."""
+
+
+class SshMachine(Machine):
+    """One machine of a deployment, by the deployment's own `ssh_config`."""
+
+    def __init__(
+        self, name: str, tier: str, address: str, config: Path, *, sudo: bool = False
+    ) -> None:
+        """Make a handle; connects to nothing.
+
+        Args:
+            name: the machine's, and that of its entry in the configuration.
+            tier: the machine's.
+            address: on the emulated network.
+            config: the deployment's `ssh_config`.
+            sudo: whether the user that SSH logs in is not root, and becomes it without a password.
+        """
+        self.name = name
+        self.tier = tier
+        self.address = address
+        self.config = config
+        self.sudo = sudo
+
+    def run(self, command: Command) -> Result:
+        """Run a command as root, with the environment that its login has and the command's own."""
+        carried = self._carried(command)
+        try:
+            result = run_on_host(carried, where=self.name)
+        except StepFailed as error:
+            raise self._told(error, carried, command) from error
+        if result.exit_code == CONNECTION_FAILED and not self.answers():
+            raise self._unreachable(result.last_output)
+        return replace(result, command=command)
+
+    def stream(self, command: Command) -> Iterator[str]:
+        """Run a command and yield its output line by line."""
+        carried = self._carried(command)
+        try:
+            yield from stream_on_host(carried, where=self.name)
+        except StepFailed as error:
+            if isinstance(error, CommandFailed) and not self.answers():
+                raise self._unreachable(error.output) from error
+            raise self._told(error, carried, command) from error
+
+    def answers(self) -> bool:
+        """Whether a command can be run there now."""
+        return run_on_host(self._carried(Command(("true",), timeout=15))).exit_code == 0
+
+    def _carried(self, command: Command) -> Command:
+        variables = [f"{key}={value}" for key, value in command.environment.items()]
+        # The machine ends it too: what SSH leaves behind when it is killed runs on there.
+        inner = (
+            *(("sudo", "--non-interactive", "--") if self.sudo else ()),
+            "env",
+            *variables,
+            "timeout",
+            "--kill-after=5",
+            f"{command.timeout:g}",
+            *command.arguments,
+        )
+        # SSH hands the remote shell one line, whatever it is given: so it is quoted for it here.
+        arguments = ("ssh", "-F", str(self.config), "-T", self.name, shlex.join(inner))
+        return replace(
+            command, arguments=arguments, environment={}, timeout=command.timeout + _GRACE
+        )
+
+    def _told(self, error: StepFailed, carried: Command, command: Command) -> StepFailed:
+        """The same error about the command that was asked for, not about how we got it in."""
+        return type(error)(
+            error.message.replace(str(carried), str(command)),
+            where=f"{self.name}: {command}",
+            output=error.output,
+            hint=error.hint,
+        )
+
+    def _unreachable(self, output: str) -> MachineUnreachable:
+        return MachineUnreachable(
+            f"machine {self.name} cannot be reached by SSH",
+            where=f"ssh -F {self.config} {self.name}",
+            output=output,
+            hint="the command above shows why; `continuum up` goes on from here",
+        )
