@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from machines_last import MachinesLast
+import side_by_side
 
 _FOREIGN = ("SUDO_UID", "SUDO_GID", "SUDO_USER", "NO_COLOR", "COLUMNS", "PYTHONPYCACHEPREFIX")
 
@@ -31,10 +31,8 @@ def _own_folders(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Where pytest runs tests side by side, those on real machines are kept for the end."""
-    if hasattr(config, "workerinput"):
-        ended = Path(config.getoption("basetemp")).parent / "ended-tests"
-        config.pluginmanager.register(MachinesLast(ended))
+    """Where pytest runs tests side by side, each of its workers is a lane."""
+    side_by_side.begin(config)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

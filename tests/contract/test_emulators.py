@@ -10,10 +10,12 @@ from continuum.testing.emulator import EmulatorContract
 
 
 @pytest.mark.e2e
+@pytest.mark.quiet
 class TestNetem(EmulatorContract):
     emulator_type = Netem
 
 
 @pytest.mark.e2e
+@pytest.mark.quiet
 class TestNfqueue(EmulatorContract):
     emulator_type = Nfqueue

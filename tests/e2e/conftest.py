@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from continuum.testing import host_state
+from side_by_side import nothing_left
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT = 300
@@ -96,15 +96,14 @@ class CommandLine:
 @contextmanager
 def command_line(folder: Path) -> Iterator[CommandLine]:
     """A command line whose deployments are removed afterwards; nothing may be left on the host."""
-    before = host_state.snapshot()
-    line = CommandLine(folder / "state", folder)
-    yield line
-    for process in line.started:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-    line("down", "--all")
-    assert host_state.difference(before, host_state.snapshot()) == {}
+    with nothing_left():
+        line = CommandLine(folder / "state", folder)
+        yield line
+        for process in line.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+        line("down", "--all")
     left = line.state / "continuum" / "deployments"
     assert not left.exists() or list(left.iterdir()) == []
 

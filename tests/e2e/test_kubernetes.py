@@ -91,6 +91,7 @@ def pods(cluster: Cluster) -> Cluster:
     return cluster
 
 
+@pytest.mark.quiet
 def test_the_example_ends_in_a_report_with_figures_as_expected(
     continuum: Any, results: Any
 ) -> None:
@@ -151,6 +152,7 @@ def test_pods_know_the_machines_by_their_names(pods: Cluster) -> None:
     assert json.loads(told) == machines
 
 
+@pytest.mark.quiet
 def test_links_hold_for_pods_as_for_machines(pods: Cluster) -> None:
     machines = pods.addresses()
     addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in pods.get("pods")}

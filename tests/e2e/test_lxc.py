@@ -30,7 +30,7 @@ from continuum.infrastructure.providers.lxc import Lxc, config, containers
 from continuum.infrastructure.providers.lxc.checks import all_checks
 from continuum.infrastructure.providers.lxc.machine import LxcMachine
 from continuum.machine import Command, Machine
-from continuum.testing import host_state
+from side_by_side import nothing_left
 
 pytestmark = pytest.mark.e2e
 
@@ -102,7 +102,6 @@ class Lab:
 def lab(tmp_path: Path) -> Iterator[Callable[[str], Lab]]:
     """Makes deployments; afterwards the host must be as it was before."""
     image = Lxc(PluginSettings(), Events()).build_image(Recipe.collect([]))
-    before = host_state.snapshot()
     made: list[Lab] = []
 
     def make(name: str = "lab") -> Lab:
@@ -110,13 +109,13 @@ def lab(tmp_path: Path) -> Iterator[Callable[[str], Lab]]:
         made.append(Lab(deployment, Lxc(PluginSettings(), Events()), image))
         return made[-1]
 
-    yield make
-    for each in made:
-        each.provider.destroy(each.deployment)
-        assert each.deployment.name not in each.provider.leftovers(each.deployment.root)
-        # Once more: of what is gone there is nothing to remove.
-        each.provider.destroy(each.deployment)
-    assert host_state.difference(before, host_state.snapshot()) == {}
+    with nothing_left():
+        yield make
+        for each in made:
+            each.provider.destroy(each.deployment)
+            assert each.deployment.name not in each.provider.leftovers(each.deployment.root)
+            # Once more: of what is gone there is nothing to remove.
+            each.provider.destroy(each.deployment)
 
 
 def environment() -> dict[str, str]:
@@ -341,6 +340,7 @@ def test_two_deployments_do_not_see_each_other_nor_the_hosts_ports(
     assert two.ssh("edge-1", "true").returncode == 0
 
 
+@pytest.mark.quiet
 def test_a_way_out_is_made_and_taken_back(lab: Callable[..., Lab]) -> None:
     here = lab()
     plan = here.plan({"edge": SMALL}, internet=True)
@@ -553,14 +553,13 @@ def test_an_interrupted_build_does_not_hinder_two_at_once_that_follow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    before = host_state.snapshot()
-    interrupted = building()
-    assert interrupted.stdout is not None
-    assert any("installing the essential" in line for line in interrupted.stdout)
-    interrupted.kill()
-    interrupted.communicate(timeout=60)
-    wait_until(lambda: not processes_naming(str(tmp_path)))
-    assert host_state.difference(before, host_state.snapshot()) == {}
+    with nothing_left():
+        interrupted = building()
+        assert interrupted.stdout is not None
+        assert any("installing the essential" in line for line in interrupted.stdout)
+        interrupted.kill()
+        interrupted.communicate(timeout=60)
+        wait_until(lambda: not processes_naming(str(tmp_path)))
     assert list(store.images_folder().glob(".*.building"))
 
     both = [building(), building()]
@@ -629,11 +628,11 @@ def test_package_sources_that_do_not_answer_are_named(
 # -- doctor --------------------------------------------------------------------------------------
 
 
+@pytest.mark.quiet
 def test_every_check_passes_here_and_leaves_nothing() -> None:
-    before = host_state.snapshot()
-    failed = [each for each in all_checks() if each.needed and not each.ok]
+    with nothing_left():
+        failed = [each for each in all_checks() if each.needed and not each.ok]
     assert failed == []
-    assert host_state.difference(before, host_state.snapshot()) == {}
 
 
 def test_a_path_that_overlay_cannot_take_is_refused(lab: Callable[..., Lab]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.quiet]
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SHORT = ("--set", "benchmark.warmup=2s", "--set", "benchmark.duration=10s")

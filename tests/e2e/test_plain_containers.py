@@ -25,8 +25,8 @@ from continuum.infrastructure.providers.lxc import Lxc
 from continuum.machine import Command, Machine, Result
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.plain_container import PlainContainer
-from continuum.testing import host_state
 from continuum.testing.software import ExecutionModelContract
+from side_by_side import nothing_left
 from waiting import within
 
 pytestmark = pytest.mark.e2e
@@ -82,11 +82,10 @@ class Contract(ExecutionModelContract):
     @pytest.fixture(scope="class", autouse=True)
     @classmethod
     def _up(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-        before = host_state.snapshot()
-        cls.up = Up(cls.runtime, tmp_path_factory.mktemp("state"))
-        yield
-        cls.up.provider.destroy(cls.up.deployment)
-        assert host_state.difference(before, host_state.snapshot()) == {}
+        with nothing_left():
+            cls.up = Up(cls.runtime, tmp_path_factory.mktemp("state"))
+            yield
+            cls.up.provider.destroy(cls.up.deployment)
 
     up: ClassVar[Up]
 

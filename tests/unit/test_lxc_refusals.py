@@ -30,16 +30,16 @@ LIMITS = ControlGroups({"cpu": 1, "memory": 1, "pids": 1})
 @pytest.fixture
 def lxc(monkeypatch: pytest.MonkeyPatch) -> Lxc:
     """On a host that can limit cores and memory, as if by root."""
-    monkeypatch.setattr(provider, "_host", lambda _: Host(LIMITS))
-    monkeypatch.setattr(Lxc, "may_act", lambda _: True)
+    monkeypatch.setattr(provider, "_host", lambda *_: Host(LIMITS))
+    monkeypatch.setattr(Lxc, "may_act", lambda *_: True)
     return Lxc(PluginSettings(), Events())
 
 
 @pytest.fixture
 def kernel_without_emulators(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has neither of both."""
-    monkeypatch.setattr(Netem, "probe", lambda _: "no netem")
-    monkeypatch.setattr(Nfqueue, "probe", lambda _: "no packet queues")
+    monkeypatch.setattr(Netem, "probe", lambda *_: "no netem")
+    monkeypatch.setattr(Nfqueue, "probe", lambda *_: "no packet queues")
 
 
 def plan(**parts: Any) -> InfrastructurePlan:
@@ -77,7 +77,7 @@ def test_the_kernel_is_tried_once_in_one_command(
     lxc: Lxc, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[str] = []
-    monkeypatch.setattr(Netem, "probe", lambda _: tried.append("netem"))
+    monkeypatch.setattr(Netem, "probe", lambda *_: tried.append("netem"))
     linked = plan(network={"preset": "4g"})
     lxc.refuse(deployment, linked)
     assert lxc.emulator_in_use(deployment, linked) == "netem"
@@ -87,7 +87,7 @@ def test_the_kernel_is_tried_once_in_one_command(
 def test_who_is_not_root_is_told_what_can_be_known(
     lxc: Lxc, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Lxc, "may_act", lambda _: False)
+    monkeypatch.setattr(Lxc, "may_act", lambda *_: False)
     lxc.refuse(deployment, plan(network={"preset": "4g"}))
     with pytest.raises(NotPossibleHere, match="do not fit on one bridge"):
         lxc.refuse(deployment, plan(tiers={"edge": {"machines": 2000}}))
@@ -96,7 +96,7 @@ def test_who_is_not_root_is_told_what_can_be_known(
 def test_limits_that_the_host_lacks_are_refused_first(
     lxc: Lxc, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(provider, "_host", lambda _: Host(ControlGroups({"cpu": 2})))
+    monkeypatch.setattr(provider, "_host", lambda *_: Host(ControlGroups({"cpu": 2})))
     with pytest.raises(NotPossibleHere, match="controller memory"):
         lxc.refuse(deployment, plan())
 
@@ -116,7 +116,7 @@ def test_a_title_that_anybody_can_write_names_no_deployment(
     titles = [tmp_path / name / "machines" for name in ("..", "a b", "Sample", "sample")]
     found = [Running(path, "ctm-0badcafe-edge-1", 1, None) for path in titles]
     monkeypatch.setattr(containers, "running", lambda _=None: found)
-    monkeypatch.setattr(bridge, "deployments", lambda _: ["../x"])
+    monkeypatch.setattr(bridge, "deployments", lambda *_: ["../x"])
     assert lxc.leftovers(tmp_path) == ["sample"]
 
 
@@ -135,7 +135,7 @@ def test_a_block_that_another_down_removes_meanwhile_is_none(
         return read(self, *arguments, **named)
 
     monkeypatch.setattr(addresses, "blocks_in_use", list)
-    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/ip")
+    monkeypatch.setattr(shutil, "which", lambda *_: "/usr/bin/ip")
     monkeypatch.setattr(Path, "read_text", read_text)
     assert lxc.blocks_in_use() == ["10.9.0.0/24"]
 
@@ -156,8 +156,8 @@ def test_addresses_are_a_deployments_own_only_while_its_bridge_is_there(
         path.parent.mkdir(parents=True)
         path.write_text(f"{block}\n")
     label = bridge.label(ours) if there else ""
-    monkeypatch.setattr(bridge, "_alias", lambda _: label)
-    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/ip")
+    monkeypatch.setattr(bridge, "_alias", lambda *_: label)
+    monkeypatch.setattr(shutil, "which", lambda *_: "/usr/bin/ip")
     monkeypatch.setattr(addresses, "blocks_in_use", lambda: ["10.0.4.0/24"])
     assert set(lxc.foreign_blocks(ours, network)) == foreign
     monkeypatch.setattr(addresses, "blocks_in_use", list)
@@ -177,7 +177,7 @@ def test_who_loses_the_addresses_keeps_no_claim_to_them(
     monkeypatch.setattr(provider, "_need_root", lambda: None)
     monkeypatch.setattr(limits, "raise_for", lambda *_: [])
     monkeypatch.setattr(firewall, "ensure", lambda *_: True)
-    monkeypatch.setattr(routing, "switch_on", lambda _: done.append("forwarding"))
+    monkeypatch.setattr(routing, "switch_on", lambda *_: done.append("forwarding"))
     monkeypatch.setattr(bridge, "ensure", taken)
     with pytest.raises(StepFailed, match="just taken"):
         lxc.create_network(deployment, plan(infrastructure={"internet": True}))
@@ -235,7 +235,7 @@ def test_addresses_that_another_deployment_took_meanwhile_are_given_back(
             pass
 
     monkeypatch.setattr(bridge, "all_bridges", lambda: [ours, other])
-    monkeypatch.setattr(bridge, "run_on_host", lambda _: Done())
+    monkeypatch.setattr(bridge, "run_on_host", lambda *_: Done())
     monkeypatch.setattr(bridge, "remove", remove)
     if not clashes:
         assert bridge.ensure(deployment, network) is True

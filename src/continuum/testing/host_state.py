@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,10 @@ from continuum.machine import Command, run_on_host
 
 State = Mapping[str, frozenset[str]]
 
+WORKER = "PYTEST_XDIST_WORKER"
+"""The variable that names one of pytest's workers, in all that it has started."""
+
+_GROUP = re.compile(r"continuum-[0-9a-f]{8}")
 _WORDS = ("continuum", "lxc", "ctm-")
 _TEMPORARY = ("ansible", "continuum", "mmdebstrap", "pip-")
 _MAY_END = ("processes", "network namespaces", "temporary files")
@@ -93,7 +98,21 @@ def _processes() -> Iterator[str]:
         except OSError:
             continue
         if any(word in title for word in _WORDS):
-            yield f"{entry.name} {title.strip()}"
+            yield f"{entry.name} {title.strip()}{_owner(entry)}"
+
+
+def _owner(process: Path) -> str:
+    """Whose a process is, as far as can be seen: a deployment's, or that of a worker of pytest."""
+    try:
+        group = _GROUP.search((process / "cgroup").read_text())
+        if group is not None:
+            return f" of {group[0]}"
+        variables = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return ""
+    return next(
+        (f" of {each.partition('=')[2]}" for each in variables if each.startswith(WORKER)), ""
+    )
 
 
 def _ancestors(process: int) -> Iterator[int]:
@@ -107,7 +126,7 @@ def _namespaces() -> Iterator[str]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                yield str((entry / "ns" / "net").readlink())
+                yield f"{(entry / 'ns' / 'net').readlink()}{_owner(entry)}"
             except OSError:
                 continue
     named = Path("/run/netns")

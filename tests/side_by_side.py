@@ -1,0 +1,119 @@
+"""Tests in two lanes: files side by side on pytest's workers, on one host.
+
+- A test marked `quiet` has the host for itself while it runs: it measures, or it changes what the
+  whole host shares.
+- What a test on real machines leaves is found by comparing the host before and after. What belongs
+  to another lane is told by its labels, and left out; what is between two labels for a moment, as a
+  machine that is just going, is looked at again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from continuum.testing import host_state
+
+_LOOK_AGAIN = 30.0
+_INTERFACES = Path("/sys/class/net")
+_LANE = re.compile(r"popen-(gw\d+)")
+_WORKER = re.compile(r" of (gw\d+)$")
+_OURS = re.compile(r"ctm|continuum|lxc|popen-gw")
+
+Difference = dict[str, dict[str, list[str]]]
+"""What `host_state.difference` finds."""
+
+
+class Lane:
+    """One of pytest's workers: its tests by files, its own folder for temporary files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.name = os.environ[host_state.WORKER]
+        self.alone = False
+        self.foreign: set[str] = set()
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Files with real machines first: they take longest, and small ones fill the end."""
+        items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """One test, beside those of the other lanes or alone."""
+        self.alone = item.get_closest_marker("quiet") is not None
+        with self._turn():
+            return (yield)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with ExitStack() as held:
+            # Who waits to be alone holds the first lock, so that no other test begins meanwhile.
+            with _locked(self.folder / "next", fcntl.LOCK_EX):
+                lock = fcntl.LOCK_EX if self.alone else fcntl.LOCK_SH
+                held.enter_context(_locked(self.folder / "running", lock))
+            yield
+
+    def own(self, difference: Difference) -> Difference:
+        """The part of a difference that is not other lanes'."""
+        kept = {
+            kind: {
+                "added": [each for each in changes["added"] if not self._is_foreign(each)],
+                "gone": [each for each in changes["gone"] if not _OURS.search(each)],
+            }
+            for kind, changes in difference.items()
+            if kind != "forwarding" or self.alone
+        }
+        return {kind: each for kind, each in kept.items() if each["added"] or each["gone"]}
+
+    def _is_foreign(self, entry: str) -> bool:
+        """Whether something on the host belongs to another lane."""
+        for alias in _INTERFACES.glob("ctm*/ifalias"):
+            lane = _LANE.search(alias.read_text())
+            if lane is not None and lane[1] != self.name:
+                self.foreign.add(alias.parent.name.removeprefix("ctm"))
+        lanes = {*_LANE.findall(entry), *_WORKER.findall(entry)}
+        return bool(lanes - {self.name}) or any(each in entry for each in self.foreign)
+
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, how)
+        yield
+
+
+_lane: Lane | None = None
+
+
+def begin(config: pytest.Config) -> None:
+    """Make this worker of pytest a lane; nothing where pytest has no workers."""
+    global _lane  # noqa: PLW0603  a process is one worker
+    if not hasattr(config, "workerinput"):
+        return
+    own = Path(config.getoption("basetemp"))
+    temporary = own.parent / f"temporary-{own.name}"
+    temporary.mkdir()
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
+    _lane = Lane(own.parent)
+    config.pluginmanager.register(_lane)
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """The host must be as it was before; what other lanes have on it does not count."""
+    before = host_state.snapshot()
+    yield
+    until = time.monotonic() + _LOOK_AGAIN
+    left = host_state.difference(before, host_state.snapshot())
+    while _lane is not None and (left := _lane.own(left)) and time.monotonic() < until:
+        time.sleep(0.5)
+        left = host_state.difference(before, host_state.snapshot())
+    assert left == {}
