@@ -63,11 +63,9 @@ warmup = "1 s"
 duration = "6 s"
 answer_timeout = "2 s"
 """
-MEASURED = 2 * 30
-"""Requests of both endpoints without those of the warm-up."""
 LONGER = 10
 BROKEN = 2 * 5 * LONGER
-"""The same of a run in which something is broken."""
+"""Requests of both endpoints, without those of the warm-up, in a run that something is broken in."""
 
 
 @pytest.fixture(scope="module")
@@ -211,15 +209,6 @@ def test_what_would_replace_machines_has_to_be_asked_for(cluster: Cluster, file:
 # -- a run ---------------------------------------------------------------------------------------
 
 
-def test_two_workers_of_one_node_answer_all_requests(cluster: Cluster, file: Path) -> None:
-    cluster.line("run", file, "--results", "run", "--accept-links")
-    run = cluster.results("run")
-    assert run["status"] == "done"
-    assert run["table"][0]["ok"] == MEASURED
-    assert {endpoint["worker"] for endpoint in run["endpoints"]} == {"worker-1", "worker-2"}
-    assert cluster.get("deployments,pods", f"--selector={OURS}") == []
-
-
 def test_a_worker_without_a_place_is_said_with_the_schedulers_reason(
     cluster: Cluster, file: Path
 ) -> None:
@@ -313,7 +302,9 @@ def _break_in_mid_run(
     return run
 
 
-def test_killed_node_agents_cost_no_request(cluster: Cluster, file: Path) -> None:
+def test_two_workers_of_one_node_answer_all_though_its_agents_are_killed(
+    cluster: Cluster, file: Path
+) -> None:
     run = _break_in_mid_run(
         cluster,
         file,
@@ -325,6 +316,8 @@ def test_killed_node_agents_cost_no_request(cluster: Cluster, file: Path) -> Non
     )
     assert run["status"] == "done", run["reasons"]
     assert run["table"][0]["ok"] == BROKEN
+    assert {endpoint["worker"] for endpoint in run["endpoints"]} == {"worker-1", "worker-2"}
+    assert cluster.get("deployments,pods", f"--selector={OURS}") == []
 
 
 def test_a_killed_worker_is_started_again_and_degrades_the_run(

@@ -37,6 +37,8 @@ NODE_FILE = "/etc/kubernetes/continuum-node.json"
 
 NODE_PROGRAM = f"{RUNTIME_FOLDER}/continuum_runtime/cluster_node.py"
 
+JOIN_PROGRAM = f"{RUNTIME_FOLDER}/continuum_runtime/join_cluster.py"
+
 _BIN = "usr/local/bin"
 _WANTED_BY = re.compile(r"^WantedBy=(\S+)$", re.MULTILINE)
 _PROXY_FILE = "/etc/kubernetes/kube-proxy.json"

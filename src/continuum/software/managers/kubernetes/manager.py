@@ -13,6 +13,7 @@ from continuum.software.contract import ResourceManager, RolePlay
 from continuum.software.managers.kubernetes import addons, capacity, kubeadm, network
 from continuum.software.managers.kubernetes.audit import AUDITED
 from continuum.software.managers.kubernetes.install import (
+    JOIN_PROGRAM,
     NODE_FILE,
     NODE_PROGRAM,
     Versions,
@@ -72,6 +73,7 @@ class Kubernetes(ResourceManager):
                         "kubernetes_worker_admin": kubeadm.ADMIN,
                         "kubernetes_worker_control": control,
                         "kubernetes_worker_runtime": kubeadm.RUNTIME,
+                        "kubernetes_worker_program": JOIN_PROGRAM,
                     },
                     per_machine={
                         spec.name: {
