@@ -38,6 +38,8 @@ class Command:
         timeout: seconds until the command is killed.
         secrets: texts that are masked wherever the command is shown.
         directory: working directory, only for commands on the host.
+        only_reads: whether it changes nothing, so that it may be run a second time where the way
+            into the machine, not the command, fails.
     """
 
     arguments: tuple[str, ...]
@@ -46,6 +48,7 @@ class Command:
     timeout: float = DEFAULT_TIMEOUT
     secrets: frozenset[str] = frozenset()
     directory: Path | None = None
+    only_reads: bool = False
 
     def __str__(self) -> str:
         return self.masked(shlex.join(self.arguments))
@@ -137,7 +140,7 @@ class Machine(ABC):
         Raises:
             NotFound: there is no such file.
         """
-        result = self.run(Command(("cat", "--", path)))
+        result = self.run(Command(("cat", "--", path), only_reads=True))
         if b"No such file" in result.stderr:
             raise NotFound(f"{self.name} has no file {path}", where=f"{self.name}:{path}")
         return result.check().stdout

@@ -103,7 +103,8 @@ class Process(ExecutionModel):
                     "show",
                     "--property=Id,ActiveState,SubState,Result",
                     *(unit_name(process) for process in processes),
-                )
+                ),
+                only_reads=True,
             )
         ).check()
         units = _units(asked.text)
