@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import tempfile
@@ -112,8 +113,12 @@ def nothing_left() -> Iterator[None]:
     before = host_state.snapshot()
     yield
     until = time.monotonic() + _LOOK_AGAIN
-    left = host_state.difference(before, host_state.snapshot())
-    while _lane is not None and (left := _lane.own(left)) and time.monotonic() < until:
+    while left := _left(before):
+        if _lane is None or time.monotonic() > until:
+            raise AssertionError(f"left on the host: {json.dumps(left, indent=1)}")
         time.sleep(0.5)
-        left = host_state.difference(before, host_state.snapshot())
-    assert left == {}
+
+
+def _left(before: host_state.State) -> Difference:
+    found = host_state.difference(before, host_state.snapshot())
+    return found if _lane is None else _lane.own(found)

@@ -47,7 +47,7 @@ def await_samples(continuum: Any, name: str) -> None:
 
 def break_in_mid_run(continuum: Any, write: Any, name: str, breaking: Callable[[], object]) -> Any:
     file = write(EXPERIMENT.format(name=name))
-    process = continuum.start("run", file, "--results", "out")
+    process = continuum.start("run", file, "--results", "out", "--accept-links")
     continuum.until_step(process, name, "repetition 1")
     await_samples(continuum, name)
     breaking()
@@ -148,7 +148,7 @@ def test_killed_at_a_step_it_resumes_and_goes(
     continuum: Any, write: Any, results: Any, step: str, sent: signal.Signals
 ) -> None:
     file = write(EXPERIMENT.format(name="killed"))
-    process = continuum.start("run", file, "--results", "first")
+    process = continuum.start("run", file, "--results", "first", "--accept-links")
     continuum.until_step(process, "killed", step)
     process.send_signal(sent)
     ended = continuum.end(process)
@@ -156,5 +156,6 @@ def test_killed_at_a_step_it_resumes_and_goes(
     assert "Traceback" not in ended.err
     if step == "machines":
         return  # `down`, by the fixture, has to clean what was half made.
-    continuum("run", file, "--results", "out", "--set", "benchmark.duration=2s")
+    again = ("--results", "out", "--accept-links", "--set", "benchmark.duration=2s")
+    continuum("run", file, *again)
     assert results()["status"] == "done"

@@ -214,7 +214,7 @@ def test_a_worker_without_a_place_is_said_with_the_schedulers_reason(
 ) -> None:
     cluster.kubectl("cordon", "cloud-2")
     try:
-        ended = cluster.line("run", file, "--results", "no-place", code=1)
+        ended = cluster.line("run", file, "--results", "no-place", "--accept-links", code=1)
     finally:
         cluster.kubectl("uncordon", "cloud-2")
     assert "Unschedulable" in ended.err
