@@ -13,9 +13,9 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from continuum.errors import CommandFailed, Interrupted, NotFound, StepFailed, TimedOut
@@ -95,6 +95,10 @@ class Result:
         return self
 
 
+Ask = Callable[[bytes], bytes]
+"""Gives a program a line, with its end, and returns the program's next line, without it."""
+
+
 class Machine(ABC):
     """One emulated computer.
 
@@ -118,6 +122,18 @@ class Machine(ABC):
     @abstractmethod
     def stream(self, command: Command) -> Iterator[str]:
         """Run a command and yield its output (both streams), line by line, as it comes."""
+
+    @contextmanager
+    def converse(self, command: Command) -> Iterator[Ask]:
+        """Talk with a program that answers each line that it reads with one line.
+
+        Where it cannot be kept running, as here, it is started anew for each line.
+        """
+
+        def ask(line: bytes) -> bytes:
+            return self.run(replace(command, input=line)).check().stdout.partition(b"\n")[0]
+
+        yield ask
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file, with its parent folders; complete or not at all."""
@@ -306,3 +322,50 @@ def stream_on_host(command: Command, *, where: str = "this host") -> Iterator[st
         )
     _commands.refuse(command, where)
     Result(command, process.returncode, b"".join(last), b"", 0.0, where).check()
+
+
+@contextmanager
+def converse_on_host(command: Command, *, where: str = "this host") -> Iterator[Ask]:
+    """Run a program on this host that answers each line with one line; the block's end ends it.
+
+    Raises:
+        CommandFailed: the program does not exist, or ended before it had answered.
+        TimedOut: it did not answer in time; its process group has been killed.
+        Interrupted: `commands_stopped` killed it, or did not let it begin.
+    """
+    late = threading.Event()
+    with _commands.started(replace(command, input=b""), where, subprocess.PIPE) as process:
+        stdin, stdout, stderr = process.stdin, process.stdout, process.stderr
+        assert stdin is not None
+        assert stdout is not None
+        assert stderr is not None
+
+        def stop() -> None:
+            late.set()
+            _kill(process)
+
+        def ask(line: bytes) -> bytes:
+            with suppress(BrokenPipeError):
+                stdin.write(line)
+                stdin.flush()
+            answer = stdout.readline()
+            if answer.endswith(b"\n"):
+                return answer[:-1]
+            _kill(process)
+            said = command.masked(stderr.read().decode("utf-8", "replace").strip())
+            _commands.refuse(command, where)
+            kind = TimedOut if late.is_set() else CommandFailed
+            raise kind(
+                f"`{command}` "
+                + (f"did not end within {command.timeout:g} s" if late.is_set() else "broke off"),
+                where=f"{where}: {command}",
+                output=said,
+            )
+
+        limit = threading.Timer(command.timeout, stop)
+        limit.daemon = True
+        limit.start()
+        try:
+            yield ask
+        finally:
+            limit.cancel()

@@ -24,6 +24,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
         "nfqueue": "continuum.infrastructure.links.nfqueue:Nfqueue",
     },
     "services": {
+        "clock": "continuum.software.services.clock:Clock",
         "mqtt": "continuum.software.services.mqtt:Mqtt",
         "registry": "continuum.software.services.registry:Registry",
     },
@@ -61,7 +62,6 @@ _FORESEEN: dict[str, dict[str, str]] = {
     },
     "services": {
         "observability": "Prometheus and Grafana",
-        "clock": "clock synchronisation",
     },
     "applications": {
         "empty_kata": "Kata containers that do nothing",

@@ -150,7 +150,10 @@ class Recorder:
                 "image": self.plan.image,
             },
             seeds=self._seeds(seed),
-            clock=Clock(one_clock=self.capabilities.one_clock),
+            clock=Clock(
+                one_clock=self.capabilities.one_clock,
+                readings=tuple(self.collected.clocks) if self.collected else (),
+            ),
             provider=self.plan.provider,
             emulator=self.emulator,
             made_up=self.capabilities.made_up,

@@ -35,6 +35,7 @@ from continuum.images.recipe import ContainerImages, Recipe
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure import configure as infrastructure_configure
 from continuum.infrastructure import execute as infrastructure_execute
+from continuum.infrastructure import time_source
 from continuum.infrastructure.configure import Change, Surroundings
 from continuum.software import configure as software_configure
 from continuum.software import execute as software_execute
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
     from continuum.recorder import Recorder
     from continuum.software.configure import SoftwarePlan
     from continuum.software.contract import ExecutionModel
+
+CLOCK = "clock"
+"""The service that sets the clocks of machines that do not share one."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def plan(loaded: Loaded, events: Events) -> Plan:
     _find_out_version(experiment, events)
     provider = _provider(experiment, events)
     application = _application(experiment)
-    services = _services_needed(experiment, application)
+    services = _services_needed(experiment, application, provider)
     recipe = _recipe(experiment, application, services)
     before = infrastructure_execute.stored_plan(deployment)
     if before is not None and before.provider != provider.name:
@@ -172,6 +176,7 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             blocks_in_use=provider.foreign_blocks(deployment, before.network if before else None),
             kept_block=str(next(iter(before.network.tiers.values()))[0]) if before else None,
             kept_size=(next(iter(before.network.tiers.values())).num_addresses if before else 0),
+            host_time=CLOCK in software_configure.service_names(experiment, services),
         ),
         provider.settings.model_dump(mode="json"),
     )
@@ -198,10 +203,11 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             else None
         ),
         changes=tuple(changes),
-        remarks=tuple(
-            infrastructure_configure.remarks(
+        remarks=(
+            *infrastructure_configure.remarks(
                 infrastructure, os.cpu_count() or 1, provider.capabilities.disk_limits
-            )
+            ),
+            *software_configure.left_out(experiment),
         ),
         first=before is None,
     )
@@ -227,12 +233,15 @@ def _application(experiment: Experiment) -> Application | None:
 
 
 def _services_needed(
-    experiment: Experiment, application: Application | None
+    experiment: Experiment, application: Application | None, provider: Provider
 ) -> dict[str, tuple[str, ...]]:
-    """Names of the machines that need each service for the application's sake."""
-    if application is None:
-        return {}
-    return dict.fromkeys(application.services(experiment), experiment.worker_machines)
+    """Names of the machines that need each service for the application's or the clocks' sake."""
+    needed: dict[str, tuple[str, ...]] = {}
+    if application is not None:
+        needed |= dict.fromkeys(application.services(experiment), experiment.worker_machines)
+    if not provider.capabilities.one_clock and (application or experiment.software):
+        needed[CLOCK] = ()
+    return needed
 
 
 def _recipe(
@@ -378,6 +387,7 @@ def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[st
 def _down(deployment: Deployment, events: Events) -> None:
     with events.step("infrastructure", f"remove {deployment.name}", "machines to stop"):
         software_execute.end_leftovers(deployment)
+        time_source.stop(deployment.identity)
         for provider in _providers_of(deployment, events):
             provider.destroy(deployment)
         folders.remove_tree(deployment.folder)
@@ -598,6 +608,7 @@ def _repetitions(ready: Up, name: str, collected: Collected, events: Events) -> 
             endpoint_model=endpoint_model(todo.experiment, by_name),
             events=events,
             name=name,
+            own_clocks=not todo.provider.capabilities.one_clock,
         ),
         collected,
     )

@@ -6,9 +6,15 @@ from continuum.software.contract import ResourceManager, Service
 from continuum.software.managers.kubeedge import KubeEdge
 from continuum.software.managers.kubernetes import Kubernetes
 from continuum.software.managers.none import NoManager
+from continuum.software.services.clock import Clock
 from continuum.software.services.mqtt import Mqtt
 from continuum.software.services.registry import Registry
 from continuum.testing.software import ResourceManagerContract, ServiceContract
+
+
+class TestClock(ServiceContract):
+    def subject(self) -> Service:
+        return Clock()
 
 
 class TestMqtt(ServiceContract):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -19,6 +20,7 @@ from continuum.errors import MachineUnreachable, NotFound, NotPossibleHere, Step
 from continuum.events import Events
 from continuum.experiment.model import Experiment
 from continuum.images.recipe import InstallStep
+from continuum.infrastructure import clocks
 from continuum.infrastructure.configure import Surroundings
 from continuum.infrastructure.configure import configure as infrastructure
 from continuum.infrastructure.providers.contract import PluginSettings
@@ -373,3 +375,38 @@ def test_a_load_that_is_longer_than_its_duration_is_waited_for(make_run: Any) ->
 
     run.endpoint_model.state = sends
     assert phase.execute(run).reasons == []
+
+
+def test_clocks_of_those_that_take_part_are_read_around_each_repetition(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[str]] = []
+
+    def measure_some(machines: list[Machine]) -> tuple[list[clocks.ClockReading], dict[str, str]]:
+        asked.append({machine.name for machine in machines})
+        found = [clocks.ClockReading(each.name, 5, -7, 3, True) for each in machines]  # noqa: FBT003  a field of a record
+        return found, {}
+
+    monkeypatch.setattr(clocks, "measure_some", measure_some)
+    run = make_run(repetitions=2)
+    assert phase.execute(run).clocks == []
+    collected = phase.execute(dataclasses.replace(run, own_clocks=True))
+    assert asked == [{"edge-1", "edge-2", *(f"endpoint-{number}" for number in range(1, 5))}] * 4
+    assert collected.reasons == []
+    first = collected.clocks[0]
+    assert (first.repetition, first.when, first.offset_ns, first.bound_ns) == (1, "before", -7, 3)
+    assert {(each.repetition, each.when) for each in collected.clocks} == {
+        (number, when) for number in (1, 2) for when in ("before", "after")
+    }
+
+
+def test_a_clock_that_cannot_be_read_is_a_reason(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clocks, "measure_some", lambda _: ([], {"edge-2": "it is gone"}))
+    collected = phase.execute(dataclasses.replace(make_run(), own_clocks=True))
+    assert collected.reasons == [
+        f"the clock of edge-2 was not read {when} repetition 1: it is gone"
+        for when in ("before", "after")
+    ]
+    assert len(collected.rows) == 8

@@ -53,6 +53,17 @@ def test_rules_of_a_network_with_a_way_out() -> None:
     assert shown(replace(NETWORK, internet=True)) == (GOLDEN / "rules-internet").read_text()
 
 
+def test_machines_with_clocks_of_their_own_may_ask_for_the_time_and_for_nothing_else() -> None:
+    closed, timed = (
+        shown(NETWORK).splitlines(),
+        shown(replace(NETWORK, host_time=True)).splitlines(),
+    )
+    (added,) = (line for line in timed if line not in closed)
+    assert added == "filter INPUT -i ctm0badcafe -d 10.1.0.1/32 -p udp --dport 46983 -j ACCEPT"
+    assert [line for line in timed if line != added] == closed
+    assert timed.index(added) < timed.index("filter INPUT -i ctm0badcafe -j DROP")
+
+
 # -- control groups ------------------------------------------------------------------------------
 
 

@@ -241,20 +241,6 @@ def test_drawings_are_files_of_their_own(tmp_path: Path) -> None:
     assert {path.stem for path in (tmp_path / "plots").iterdir()} == {"topology", "links"}
 
 
-def test_clocks_that_differ_are_said_with_one_way_figures(tmp_path: Path) -> None:
-    offsets = [
-        {"machine": "edge-1", "offset_ms": -0.5, "bound_ms": 0.1},
-        {"machine": "endpoint-1", "offset_ms": 1.0, "bound_ms": 0.2},
-    ]
-    for clock, words in (
-        ({"one_clock": False, "offsets": offsets}, "differ by at most 1.90 ms"),
-        ({"one_clock": False}, "may differ by any amount"),
-    ):
-        made_up = MadeUp(changes={"clock": clock})
-        assert words in report(made_up, tmp_path).text
-        assert words in shown(made_up.run(made_up.table()))
-
-
 def test_the_timeline_marks_what_was_not_answered() -> None:
     svg = str(plots.timeline(MadeUp(repetitions=2, behaviour=LOSSY).table()))
     for words in ("lost (", "too late (", "error (", "endpoint-1", "endpoint-2"):

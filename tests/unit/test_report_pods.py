@@ -16,6 +16,7 @@ from continuum.benchmark.applications.empty import Empty
 from continuum.benchmark.results import (
     RESOURCES_FILE,
     SAMPLES_FILE,
+    ClockReading,
     MachineRecord,
     Results,
     Run,
@@ -207,3 +208,30 @@ def test_resources_survive_the_file(tmp_path: Path) -> None:
     write(tmp_path)
     kept = samples.read_resources(tmp_path / RESOURCES_FILE).to_pylist()
     assert kept == list(notes(4, 1))
+
+
+def test_steps_from_one_clock_to_another_are_marked_where_clocks_are_off(tmp_path: Path) -> None:
+    readings = [
+        ClockReading(
+            machine=machine,
+            repetition=1,
+            when=when,
+            at_ns=START,
+            offset_ns=offset,
+            bound_ns=1_000,
+        )
+        for when in ("before", "after")
+        for machine, offset in (("cloud-1", 0), ("cloud-2", SECOND // 10), ("cloud-3", 0))
+    ]
+    clock = {"one_clock": False, "readings": readings}
+    run = write(tmp_path, nodes=2, clock=clock)
+    first, second = pods.node_rows(run)
+    names = [each.quantity for each in run.all.statistics] if run.all else []
+    marked = {name for name, step in zip(names, first.steps, strict=True) if "†" in step.value}
+    assert marked == {"sandbox_ms", "ready_ms"}
+    told = {name for name, step in zip(names, second.steps, strict=True) if step.clocks}
+    assert told == marked
+    assert not any("†" in step.value for step in second.steps)
+    page = write_report(tmp_path).read_text()
+    assert "clocks +100.0 ± 0.002" in page
+    assert "clocks −100.0 ± 0.002" in page

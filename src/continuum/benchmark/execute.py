@@ -6,12 +6,14 @@ without an answer is a sample, a machine that is gone is a reason, and the run i
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from continuum.benchmark.contract import RUN_FOLDER
+from continuum.benchmark.results import ClockReading
 from continuum.benchmark.sample_lines import parse_lines
 from continuum.errors import (
     ContinuumError,
@@ -20,6 +22,7 @@ from continuum.errors import (
     StepFailed,
     TimedOut,
 )
+from continuum.infrastructure import clocks
 from continuum.machine import Command
 from continuum.parallel import for_each
 
@@ -52,13 +55,15 @@ class Collected:
     """What a run left: rows as endpoints wrote them, and why it is not as it should be.
 
     `logs` holds what a worker or an endpoint said, by its name, when there was a reason to look;
-    `resources` what machines took of processor and memory over time, when that was noted.
+    `resources` what machines took of processor and memory over time, when that was noted;
+    `clocks` how far the machines' clocks were off, where they have their own.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
+    clocks: list[ClockReading] = field(default_factory=list)
     interrupted: bool = False
 
     def because(self, reason: str) -> None:
@@ -69,7 +74,10 @@ class Collected:
 
 @dataclass(frozen=True)
 class Run:
-    """What `execute` works with. `worker_model` runs workers, `endpoint_model` endpoints."""
+    """What `execute` works with. `worker_model` runs workers, `endpoint_model` endpoints.
+
+    `own_clocks`: machines do not share a clock.
+    """
 
     deployment: Deployment
     plan: BenchmarkPlan
@@ -79,6 +87,7 @@ class Run:
     endpoint_model: ExecutionModel
     events: Events
     name: str
+    own_clocks: bool = False
 
 
 def execute(run: Run, collected: Collected | None = None) -> Collected:
@@ -111,10 +120,12 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
             waits_for = f"all {run.application.noun}s" if driver else "endpoints to end"
             try:
                 with journal.step(run.events, PHASE, name, waits_for=waits_for) as step:
+                    _read_clocks(run, number, "before", collected, step)
                     if driver is not None:
                         driver.drive(run, number, collected, step)
                     else:
                         _repetition(run, endpoints, collected, step)
+                    _read_clocks(run, number, "after", collected, step)
             except ContinuumError as error:
                 if number == 1:
                     raise
@@ -160,11 +171,39 @@ def _forget_everything(run: Run) -> None:
             run.events.note(f"not everything was removed: {error.message}")
 
 
-def _empty_run_folders(run: Run) -> None:
-    """What an earlier run left would be taken for this one's: its `start` file above all."""
+def _machines_used(run: Run) -> list[str]:
+    """Names of the machines that take part."""
     used = dict.fromkeys(machine for _, machine in _processes(run))
     used |= dict.fromkeys(run.plan.driver.machines if run.plan.driver else ())
-    for_each(lambda name: run.machines[name].run(Command(("rm", "-rf", RUN_FOLDER))).check(), used)
+    return list(used)
+
+
+def _empty_run_folders(run: Run) -> None:
+    """What an earlier run left would be taken for this one's: its `start` file above all."""
+    for_each(
+        lambda name: run.machines[name].run(Command(("rm", "-rf", RUN_FOLDER))).check(),
+        _machines_used(run),
+    )
+
+
+def _read_clocks(
+    run: Run,
+    repetition: int,
+    when: Literal["before", "after"],
+    collected: Collected,
+    step: Step,
+) -> None:
+    if not run.own_clocks:
+        return
+    step.progress("reading the machines' clocks")
+    found, failed = clocks.measure_some([run.machines[name] for name in _machines_used(run)])
+    collected.clocks += [
+        ClockReading(repetition=repetition, when=when, **dataclasses.asdict(each)) for each in found
+    ]
+    for machine, why in failed.items():
+        collected.because(
+            f"the clock of {machine} was not read {when} repetition {repetition}: {why}"
+        )
 
 
 def _start(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:

@@ -197,19 +197,31 @@ class LinkRecord(Record):
     rate_mbit: float | None = None
 
 
-class ClockOffset(Record):
-    """A machine's clock minus this host's, in ms, give or take `bound_ms`. Never subtracted."""
+class ClockReading(Record):
+    """A machine's clock minus this host's, give or take `bound_ns`. Never subtracted.
+
+    Attributes:
+        repetition: from 1.
+        when: `before` or `after` the repetition.
+        at_ns: Unix time by this host's clock.
+        datagrams: whether the exchanges went by UDP; else through the connection of commands,
+            which takes longer and bounds less.
+    """
 
     machine: str
-    offset_ms: float
-    bound_ms: float
+    repetition: int
+    when: Literal["before", "after"]
+    at_ns: int
+    offset_ns: int
+    bound_ns: int
+    datagrams: bool = True
 
 
 class Clock(Record):
-    """How the machines' clocks relate. On one kernel they are one clock, and `offsets` is empty."""
+    """How the machines' clocks relate. On one kernel they are one clock, and nothing is read."""
 
     one_clock: bool = True
-    offsets: tuple[ClockOffset, ...] = ()
+    readings: tuple[ClockReading, ...] = ()
 
 
 class Run(Record):

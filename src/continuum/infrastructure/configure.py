@@ -49,6 +49,7 @@ class Surroundings:
         blocks_in_use: address blocks to keep away from.
         kept_block: first address of the block that this deployment already has, if it has one.
         kept_size: addresses of each of its tiers, 0 when it has none.
+        host_time: whether machines are to have this host's time.
     """
 
     deployment: str
@@ -58,6 +59,7 @@ class Surroundings:
     blocks_in_use: Sequence[str] = ()
     kept_block: str | None = None
     kept_size: int = 0
+    host_time: bool = False
 
 
 def configure(
@@ -85,6 +87,7 @@ def configure(
             links=resolve_links(experiment, tiers),
             emulator=experiment.network.emulator if experiment.network else "auto",
             internet=experiment.infrastructure.internet,
+            host_time=surroundings.host_time,
         ),
         settings=settings,
     )

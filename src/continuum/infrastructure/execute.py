@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from continuum.infrastructure import configure
+from continuum.infrastructure import configure, time_source
 
 if TYPE_CHECKING:
     from continuum.deployment import Deployment
@@ -59,6 +59,13 @@ def execute(
         events, PHASE, "network", waits_for="bridge and rules", fingerprint=plan.network.bridge
     ) as step:
         step.changed = provider.create_network(deployment, plan)
+    if plan.network.host_time:
+        with journal.step(
+            events, PHASE, "time source", waits_for="this host to tell its time"
+        ) as step:
+            step.changed = time_source.ensure(deployment.identity, plan.network.host_address)
+    else:
+        time_source.stop(deployment.identity)
     with journal.step(
         events, PHASE, "machines", waits_for=f"SSH on {len(plan.machines)} machines"
     ) as step:

@@ -8,6 +8,9 @@ from typing import Any
 
 Block = ipaddress.IPv4Network
 
+TIME_PORT = 46_983
+"""UDP port of this host's time: the usual one belongs to its own time service, if it has one."""
+
 
 @dataclass(frozen=True)
 class MachineSpec:
@@ -81,6 +84,8 @@ class NetworkPlan:
         links: directed classes; empty when nothing is emulated.
         emulator: `auto`, `netem` or `nfqueue`.
         internet: whether machines have a way out through the host.
+        host_time: whether machines may ask for this host's time, at `TIME_PORT` of
+            `host_address`.
     """
 
     bridge: str
@@ -90,6 +95,7 @@ class NetworkPlan:
     links: tuple[Link, ...] = ()
     emulator: str = "auto"
     internet: bool = False
+    host_time: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from continuum.errors import CommandFailed, MachineUnreachable, StepFailed
-from continuum.machine import Command, Machine, Result, run_on_host, stream_on_host
+from continuum.machine import (
+    Ask,
+    Command,
+    Machine,
+    Result,
+    converse_on_host,
+    run_on_host,
+    stream_on_host,
+)
 
 CONNECTION_FAILED = 255
 """Exit code of `ssh` when it has no connection; a command may end with it too."""
@@ -58,6 +67,12 @@ class SshMachine(Machine):
             if isinstance(error, CommandFailed) and not self.answers():
                 raise self._unreachable(error.output) from error
             raise self._told(error, carried, command) from error
+
+    @contextmanager
+    def converse(self, command: Command) -> Iterator[Ask]:
+        """Talk with a program that keeps running until the block ends."""
+        with converse_on_host(self._carried(command), where=self.name) as ask:
+            yield ask
 
     def answers(self) -> bool:
         """Whether a command can be run there now."""

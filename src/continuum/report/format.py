@@ -9,6 +9,9 @@ from continuum.benchmark.results import Figure
 NOTHING = "–"
 """What stands where there is no value."""
 
+DOUBTFUL = "†"
+"""What stands behind a one-way figure of which the clocks may make up more than a tenth."""
+
 
 def number(value: float | None) -> str:
     """Three or four digits that count, thousands apart: 62,203; 127.2; 14.15; 1.82; 0.052."""

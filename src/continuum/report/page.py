@@ -16,6 +16,7 @@ from continuum.benchmark.results import REPORT_FILE, Results, Run
 from continuum.experiment.units import show_bytes
 from continuum.report import format as show
 from continuum.report import plots, pods, table, topology
+from continuum.report.clocks import Clocks
 from continuum.report.files import write_plots
 
 if TYPE_CHECKING:
@@ -105,11 +106,12 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         pods=pods.are_samples(results.samples),
         nodes=pods.node_rows(run),
         node_columns=pods.node_columns(run),
-        clock_note=table.clock_note(run),
-        endpoints=table.group_rows(run.groups("endpoint")),
-        workers=table.group_rows(table.workers(run)),
-        expectation=table.expectation_rows(run.expectation, "all"),
-        expectation_by_endpoint=table.expectation_rows(run.expectation, "endpoint"),
+        clock_note=Clocks(run).note,
+        clock_readings=_clock_readings(run)[:_MOST_ROWS],
+        endpoints=table.group_rows(run, run.groups("endpoint")),
+        workers=table.group_rows(run, table.workers(run)),
+        expectation=table.expectation_rows(run, "all"),
+        expectation_by_endpoint=table.expectation_rows(run, "endpoint"),
         expected=any(row.within is not None for row in run.expectation if row.kind == "all"),
         links=shown,
         link_columns=table.link_columns(links),
@@ -187,12 +189,17 @@ def _cards(results: Results) -> list[Card]:
     if forward is not None and forward.mean.value != 0:
         row = expected.get("forward_ms")
         known = row is not None and row.expected_mean is not None
+        error = Clocks(run).error("forward_ms", "all", "all")
+        beside = [
+            f"expected {show.number(row.expected_mean)}" if row and known else "one way",
+            *([str(error)] if error else []),
+        ]
         cards.append(
             Card(
                 "Forward delay, mean",
-                show.number(forward.mean.value),
+                table.marked(forward.mean.value, error),
                 "ms",
-                f"expected {show.number(row.expected_mean)}" if row and known else "one way",
+                ", ".join(beside),
                 {True: "good", False: "bad", None: ""}[row.within if row else None],
             )
         )
@@ -249,6 +256,18 @@ def _machines(run: Run) -> list[dict[str, str]]:
             "ssh": machine.ssh,
         }
         for machine in run.machines
+    ]
+
+
+def _clock_readings(run: Run) -> list[dict[str, str]]:
+    return [
+        {
+            "machine": each.machine,
+            "when": f"{each.when} repetition {each.repetition}",
+            "offset": show.signed(each.offset_ns / 1e6),
+            "bound": f"± {show.number(each.bound_ns / 1e6)}",
+        }
+        for each in run.clock.readings
     ]
 
 

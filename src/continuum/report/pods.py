@@ -12,6 +12,7 @@ from markupsafe import Markup
 from continuum.benchmark.results import Group, Run
 from continuum.report import format as show
 from continuum.report import table as tables
+from continuum.report.clocks import Clocks
 from continuum.report.plots import COLOURS, SERIES, plot, shortened, stack
 
 if TYPE_CHECKING:
@@ -67,22 +68,19 @@ def node_columns(run: Run) -> list[str]:
 def node_rows(run: Run) -> list[NodeRow]:
     """Every node that carried pods."""
     names = [each.quantity for each in run.all.statistics] if run.all else []
+    clocks = Clocks(run)
     return [
         NodeRow(
             name=group.name,
             samples=group.samples,
             missing=group.unanswered,
-            steps=[_mean(group, name) for name in names],
+            steps=[
+                tables.mean(group.statistic(name), clocks.error(name, "worker", group.name))
+                for name in names
+            ],
         )
         for group in run.groups("worker")
     ]
-
-
-def _mean(group: Group, quantity: str) -> tables.Cell:
-    found = group.statistic(quantity)
-    if found is None:
-        return tables.Cell(show.NOTHING)
-    return tables.Cell(show.number(found.mean.value), show.interval(found.mean))
 
 
 def cards(run: Run, samples: pa.Table | None) -> list[tuple[str, str, str, str, str]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from continuum.benchmark.results import LABELS, Expectation, Figure, Group, Run, Statistic
 from continuum.report import format as show
+from continuum.report.clocks import ClockError, Clocks
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,15 +24,23 @@ LINK_LABELS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure and its 95 % interval, both as text; `interval` is empty when there is none."""
+    """A figure and its 95 % interval, both as text; `interval` is empty when there is none.
+
+    A figure of which the clocks may make up more than a tenth is marked. `clocks` is what they add
+    to it, where that stands beside the figure.
+    """
 
     value: str
     interval: str = ""
+    clocks: str = ""
 
 
 @dataclass(frozen=True)
 class StatisticRow:
-    """One quantity of one group of samples."""
+    """One quantity of one group of samples.
+
+    `clocks` is what the machines' clocks add to it; empty for what compares none.
+    """
 
     quantity: str
     label: str
@@ -42,6 +51,7 @@ class StatisticRow:
     p50: Cell
     p95: Cell
     p99: Cell
+    clocks: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +89,7 @@ class ExpectationRow:
     tolerance: str
     within: bool | None
     why_not: str
+    clocks: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,14 +117,12 @@ class LinkRow:
         return all(figure.ok for figure in self.quantities.values())
 
 
-def statistic_rows(group: Group) -> list[StatisticRow]:
-    """Every quantity of a group."""
-    return [_statistic_row(each) for each in group.statistics]
-
-
-def group_rows(groups: tuple[Group, ...]) -> list[GroupRow]:
-    """Every group in one line."""
-    return [_group_row(group) for group in groups]
+def group_rows(run: Run, groups: tuple[Group, ...]) -> list[GroupRow]:
+    """Every one of these groups in one line."""
+    clocks = Clocks(run)
+    return [
+        _group_row(group, clocks.error("forward_ms", group.kind, group.name)) for group in groups
+    ]
 
 
 def workers(run: Run) -> tuple[Group, ...]:
@@ -124,12 +133,21 @@ def workers(run: Run) -> tuple[Group, ...]:
 
 def summary_table(run: Run) -> list[StatisticRow]:
     """Every quantity over all samples; empty when no benchmark ran."""
-    return statistic_rows(run.all) if run.all else []
+    clocks = Clocks(run)
+    return [
+        _statistic_row(each, clocks.error(each.quantity, "all", "all"))
+        for each in (run.all.statistics if run.all else ())
+    ]
 
 
-def expectation_rows(expectations: tuple[Expectation, ...], kind: str) -> list[ExpectationRow]:
+def expectation_rows(run: Run, kind: str) -> list[ExpectationRow]:
     """The expectations of all samples (`all`), or of each `endpoint`."""
-    return [_expectation_row(each) for each in expectations if each.kind == kind]
+    clocks = Clocks(run)
+    return [
+        _expectation_row(each, clocks.error(each.quantity, each.kind, each.name))
+        for each in run.expectation
+        if each.kind == kind
+    ]
 
 
 def link_rows(links: pa.Table | None) -> list[LinkRow]:
@@ -178,35 +196,38 @@ def agreement(group: Group) -> str:
     return f"{show.share(group.agreed, group.judged)} ({group.agreed:,} of {group.judged:,})"
 
 
-def clock_note(run: Run) -> str:
-    """How far one-way figures may be off by the machines' clocks; empty when they share one."""
-    if run.clock.one_clock:
-        return ""
-    if not run.clock.offsets:
-        return "One-way figures compare clocks that may differ by any amount."
-    offsets = [each.offset_ms for each in run.clock.offsets]
-    bound = max(offsets) - min(offsets) + 2 * max(each.bound_ms for each in run.clock.offsets)
-    return f"One-way figures compare clocks that differ by at most {show.number(bound)} ms."
-
-
-def _cell(figure: Figure | None, scale: float = 1.0) -> Cell:
+def cell(figure: Figure | None, scale: float = 1.0, error: ClockError | None = None) -> Cell:
+    """A figure as text, divided by `scale`; `error` is what clocks may have added to it."""
     if figure is None:
         return Cell(show.NOTHING)
-    return Cell(show.number(figure.value / scale), show.interval(figure, scale))
+    value = marked(figure.value / scale, error)
+    return Cell(value, show.interval(figure, scale))
 
 
-def _statistic_row(statistic: Statistic) -> StatisticRow:
+def marked(value: float, error: ClockError | None) -> str:
+    """A figure as text, with the mark of one that the clocks outweigh."""
+    doubtful = error is not None and error.outweighs(value)
+    return show.number(value) + (f" {show.DOUBTFUL}" if doubtful else "")
+
+
+def in_words(error: ClockError | None) -> str:
+    """What clocks add, in ms; empty for what compares none."""
+    return "" if error is None else str(error)
+
+
+def _statistic_row(statistic: Statistic, error: ClockError | None) -> StatisticRow:
     unit, scale = _unit(statistic)
     return StatisticRow(
         quantity=statistic.quantity,
         label=statistic.label or LABELS.get(statistic.quantity, statistic.quantity),
         unit=unit,
         n=statistic.n,
-        mean=_cell(statistic.mean, scale),
-        deviation=_cell(statistic.deviation, scale),
-        p50=_cell(statistic.p50, scale),
-        p95=_cell(statistic.p95, scale),
-        p99=_cell(statistic.p99, scale),
+        mean=cell(statistic.mean, scale, error),
+        deviation=cell(statistic.deviation, scale),
+        p50=cell(statistic.p50, scale, error),
+        p95=cell(statistic.p95, scale, error),
+        p99=cell(statistic.p99, scale, error),
+        clocks=in_words(error),
     )
 
 
@@ -217,7 +238,7 @@ def _unit(statistic: Statistic) -> tuple[str, float]:
     return statistic.unit, 1.0
 
 
-def _group_row(group: Group) -> GroupRow:
+def _group_row(group: Group, error: ClockError | None) -> GroupRow:
     latency = group.statistic("latency_ms")
     forward = group.statistic("forward_ms")
     size = group.statistic("request_bytes")
@@ -227,19 +248,21 @@ def _group_row(group: Group) -> GroupRow:
         unanswered=group.unanswered,
         seconds=show.seconds(group.seconds),
         agreement=show.share(group.agreed, group.judged),
-        latency=_mean(latency),
+        latency=mean(latency),
         latency_deviation=_deviation(latency),
-        latency_p95=_cell(latency.p95) if latency else Cell(show.NOTHING),
-        preparation=_mean(group.statistic("preparation_ms")),
-        forward=_mean(forward),
+        latency_p95=cell(latency.p95) if latency else Cell(show.NOTHING),
+        preparation=mean(group.statistic("preparation_ms")),
+        forward=mean(forward, error),
         forward_deviation=_deviation(forward),
-        processing=_mean(group.statistic("processing_ms")),
+        processing=mean(group.statistic("processing_ms")),
         size=_size(size),
     )
 
 
-def _mean(statistic: Statistic | None) -> Cell:
-    return _cell(statistic.mean if statistic else None)
+def mean(statistic: Statistic | None, error: ClockError | None = None) -> Cell:
+    """The mean, and beside it what clocks may have added; nothing where there is no statistic."""
+    found = cell(statistic.mean if statistic else None, error=error)
+    return replace(found, clocks=in_words(error)) if statistic else found
 
 
 def _deviation(statistic: Statistic | None) -> str:
@@ -255,19 +278,20 @@ def _size(statistic: Statistic | None) -> str:
     return f"{show.number(statistic.mean.value / scale)} {unit}"
 
 
-def _expectation_row(row: Expectation) -> ExpectationRow:
+def _expectation_row(row: Expectation, error: ClockError | None) -> ExpectationRow:
     percent = row.difference_percent
     return ExpectationRow(
         name=row.name,
         label=LABELS.get(row.quantity, row.quantity),
         n=row.n,
         expected_mean=show.number(row.expected_mean),
-        measured_mean=show.number(row.measured_mean),
+        measured_mean=marked(row.measured_mean, error),
         difference=show.signed(row.difference_ms),
         percent=show.NOTHING if percent is None else show.percent(percent),
         expected_p50=show.number(row.expected_p50),
-        measured_p50=show.number(row.measured_p50),
+        measured_p50=marked(row.measured_p50, error),
         tolerance=f"± {show.number(row.tolerance_ms)}" if row.tolerance_ms else show.NOTHING,
         within=row.within,
         why_not=row.why_not,
+        clocks=in_words(error),
     )

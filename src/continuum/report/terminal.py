@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from continuum.benchmark.results import REPORT_FILE, Run
 from continuum.report import table as rows_of
+from continuum.report.clocks import Clocks
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -56,15 +57,15 @@ def _benchmark(run: Run) -> list[RenderableType]:
         if run.noun != "request":
             break  # The report tells of each node.
         if len(groups) > 1:
-            parts += [Text(""), _groups(title, rows_of.group_rows(groups[:_MOST_GROUPS]))]
+            parts += [Text(""), _groups(title, rows_of.group_rows(run, groups[:_MOST_GROUPS]))]
         if len(groups) > _MOST_GROUPS:
             parts.append(Text(f"  and {len(groups) - _MOST_GROUPS} more: see the report"))
-    expected = rows_of.expectation_rows(run.expectation, "all")
+    expected = rows_of.expectation_rows(run, "all")
     if expected:
         parts += [Text(""), _expectation(expected)]
     parts += [Text(""), Text(f"{rows_of.outcome(run.all, run.noun)}.")]
-    if rows_of.clock_note(run):
-        parts.append(_plain(rows_of.clock_note(run)))
+    if Clocks(run).note:
+        parts.append(_plain(Clocks(run).note))
     if run.all.judged:
         parts.append(Text(f"Agreement with the right results: {rows_of.agreement(run.all)}."))
     return parts
@@ -82,8 +83,11 @@ def _new_table(title: str, *columns: str) -> Table:
 
 
 def _statistics(run: Run) -> Table:
-    made = _new_table("", "n", "mean", "95 % interval", "deviation", "p50", "p95", "p99")
-    for row in rows_of.summary_table(run):
+    rows = rows_of.summary_table(run)
+    compared = any(row.clocks for row in rows)
+    names = ("n", "mean", "95 % interval", "deviation", "p50", "p95", "p99")
+    made = _new_table("", *names, *(("one way",) if compared else ()))
+    for row in rows:
         made.add_row(
             _plain(f"{row.label}, {row.unit}"),
             f"{row.n:,}",
@@ -93,6 +97,7 @@ def _statistics(run: Run) -> Table:
             row.p50.value,
             row.p95.value,
             row.p99.value,
+            *((row.clocks,) if compared else ()),
         )
     return made
 

@@ -139,6 +139,19 @@ def versions(experiment: Experiment) -> dict[str, str]:
     return dict(manager_of(experiment).versions(experiment))
 
 
+def service_names(experiment: Experiment, services_needed: Iterable[str] = ()) -> tuple[str, ...]:
+    """Names of the services that machines will carry."""
+    return tuple(_services(experiment, dict.fromkeys(services_needed, ())))
+
+
+def left_out(experiment: Experiment) -> tuple[str, ...]:
+    """A sentence about each service that the experiment names and that has no use in it."""
+    reasons = {name: _service(name).skip(experiment) for name in _software(experiment).services}
+    return tuple(
+        f'service "{name}" is left out: {reason}' for name, reason in reasons.items() if reason
+    )
+
+
 def service_machines(experiment: Experiment) -> tuple[str, ...]:
     """The machines that services named in the experiment run on: the workers'.
 
@@ -164,11 +177,16 @@ def _has_software(experiment: Experiment) -> bool:
 def _services(
     experiment: Experiment, needed: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[str, ...]]:
-    """Services by name, each with its machines; names and machines once, in a fixed order."""
+    """Services by name, each with its machines; names and machines once, in a fixed order.
+
+    Those without a use here are left out.
+    """
     wanted = service_machines(experiment)
     found: dict[str, tuple[str, ...]] = {}
     own = manager_of(experiment).services(experiment) if _has_software(experiment) else {}
     for name in sorted({*_software(experiment).services, *needed, *own}):
+        if _service(name).skip(experiment) is not None:
+            continue
         named = wanted if name in _software(experiment).services else ()
         all_ = tuple(dict.fromkeys((*named, *needed.get(name, ()), *own.get(name, ()))))
         found[name] = _service(name).machines(experiment, all_)

@@ -44,6 +44,11 @@ class Service(ABC):
 
     name: ClassVar[str]
 
+    def skip(self, experiment: Experiment) -> str | None:
+        """Why it has no use in this experiment, and is left out; None when it has."""
+        del experiment
+        return None
+
     @abstractmethod
     def install(self) -> tuple[InstallStep, ...]:
         """Steps for the machine image."""

@@ -1,7 +1,7 @@
 """The rules that close a deployment's network, by iptables; known by their comments.
 
 Machines reach each other and nothing else: no other network, no other deployment, no port of the
-host. The host reaches the machines.
+host but that of its time, where they have clocks of their own. The host reaches the machines.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 
 from continuum.images.recipe import fingerprint
-from continuum.infrastructure.plan import NetworkPlan
+from continuum.infrastructure.plan import TIME_PORT, NetworkPlan
 from continuum.machine import Command, run_on_host
 
 WAIT = ("--wait", "20")
@@ -43,6 +43,11 @@ def rules(network: NetworkPlan) -> tuple[Rule, ...]:
     enter = [
         f"-i {bridge} {answers} -j ACCEPT",
         f"-i {bridge} -p icmp -j ACCEPT",
+        *(
+            [f"-i {bridge} -d {network.host_address}/32 -p udp --dport {TIME_PORT} -j ACCEPT"]
+            if network.host_time
+            else []
+        ),
         f"-i {bridge} -j DROP",
     ]
     out = [f"-s {network.block} ! -o {bridge} -j MASQUERADE"] if network.internet else []

@@ -27,18 +27,21 @@ START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 
 
-def find(identity: str) -> list[int]:
-    """Processes that emulate this deployment's links, told by their command lines alone."""
+def find(identity: str, module: str = MODULE) -> list[int]:
+    """Processes that emulate this deployment's links, told by their command lines alone.
+
+    With another module of `continuum_runtime`: those that carry it out for this deployment.
+    """
     numbers = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-    return sorted(number for number in numbers if _is_ours(number, identity))
+    return sorted(number for number in numbers if _is_ours(number, identity, module))
 
 
-def _is_ours(process: int, identity: str) -> bool:
+def _is_ours(process: int, identity: str, module: str) -> bool:
     try:
         words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return words[1:4] == [b"-m", MODULE.encode(), identity.encode()]
+    return words[1:4] == [b"-m", module.encode(), identity.encode()]
 
 
 def running(deployment: Deployment) -> dict[str, Any] | None:
@@ -109,21 +112,31 @@ def stop(deployment: Deployment) -> bool:
     Raises:
         TimedOut: a process did not end even when killed.
     """
-    processes = find(deployment.identity)
-    for process in processes:
-        _stop(process, deployment.identity)
+    stopped = stop_all(deployment.identity)
     (deployment.folder / STATE).unlink(missing_ok=True)
+    return stopped
+
+
+def stop_all(identity: str, module: str = MODULE) -> bool:
+    """Stop every process that carries out that module for a deployment; True when there was one.
+
+    Raises:
+        TimedOut: a process did not end even when killed.
+    """
+    processes = find(identity, module)
+    for process in processes:
+        _stop(process, identity, module)
     return bool(processes)
 
 
-def _stop(process: int, identity: str) -> None:
+def _stop(process: int, identity: str, module: str) -> None:
     try:
         handle = os.pidfd_open(process)
     except ProcessLookupError:
         return
     try:
         # The handle now means one process for good: check that it is still the one we mean.
-        if not _is_ours(process, identity):
+        if not _is_ours(process, identity, module):
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
             signal.pidfd_send_signal(handle, number)
@@ -134,7 +147,7 @@ def _stop(process: int, identity: str) -> None:
         return
     finally:
         os.close(handle)
-    raise TimedOut(f"the delay emulator (process {process}) does not end")
+    raise TimedOut(f"{module} (process {process}) does not end")
 
 
 def _reap(process: int) -> None:

@@ -54,6 +54,7 @@ class Capabilities:
         needs_root: whether its verbs need root.
         ssh: whether its machines are reached by SSH, and so by Ansible.
         made_up: whether its machines exist on paper only, and so every figure is made up.
+        keeps_time: whether its machines have time services of their own, which are left alone.
     """
 
     one_clock: bool
@@ -62,6 +63,7 @@ class Capabilities:
     needs_root: bool
     ssh: bool = True
     made_up: bool = False
+    keeps_time: bool = False
 
 
 @dataclass(frozen=True)

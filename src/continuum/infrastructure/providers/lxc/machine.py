@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,15 @@ from continuum.errors import MachineUnreachable, StepFailed
 from continuum.infrastructure.plan import MachineSpec
 from continuum.infrastructure.providers.lxc import containers
 from continuum.infrastructure.providers.lxc.config import Container
-from continuum.machine import Command, Machine, Result, run_on_host, stream_on_host
+from continuum.machine import (
+    Ask,
+    Command,
+    Machine,
+    Result,
+    converse_on_host,
+    run_on_host,
+    stream_on_host,
+)
 
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -56,6 +65,12 @@ class LxcMachine(Machine):
             if not self._runs():
                 raise self._unreachable() from error
             raise self._told(error, attached, command) from error
+
+    @contextmanager
+    def converse(self, command: Command) -> Iterator[Ask]:
+        """Talk with a program that keeps running until the block ends."""
+        with converse_on_host(self._attached(command), where=self.name) as ask:
+            yield ask
 
     def _attached(self, command: Command) -> Command:
         variables = {**_ENVIRONMENT, **command.environment}
