@@ -17,6 +17,7 @@ from continuum.errors import NotPossibleHere, UsageError
 _BUILT_IN: dict[str, dict[str, str]] = {
     "providers": {
         "lxc": "continuum.infrastructure.providers.lxc:Lxc",
+        "libvirt": "continuum.infrastructure.providers.libvirt:Libvirt",
         "fake": "continuum.infrastructure.providers.fake:Fake",
     },
     "emulators": {
@@ -49,7 +50,6 @@ _BUILT_IN: dict[str, dict[str, str]] = {
 
 _FORESEEN: dict[str, dict[str, str]] = {
     "providers": {
-        "libvirt": "virtual machines",
         "ssh": "machines that exist already",
         "terraform": "machines of a cloud",
     },

@@ -61,6 +61,10 @@ CLOCK = "clock"
 """The service that sets the clocks of machines that do not share one."""
 
 
+_ON_THIS_HOST = ("lxc", "libvirt")
+"""Providers that leave things on this host which can be found without knowing who made them."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What `up` and `run` will do; made without touching anything.
@@ -139,6 +143,7 @@ class DeploymentStatus:
     last_step: str
     leftover: bool = False
     cluster: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 # -- plan ----------------------------------------------------------------------------------------
@@ -208,6 +213,7 @@ def plan(loaded: Loaded, events: Events) -> Plan:
                 infrastructure, os.cpu_count() or 1, provider.capabilities.disk_limits
             ),
             *software_configure.left_out(experiment),
+            *provider.remarks(infrastructure),
         ),
         first=before is None,
     )
@@ -396,7 +402,7 @@ def _down(deployment: Deployment, events: Events) -> None:
 def _providers_of(deployment: Deployment, events: Events) -> list[Provider]:
     """The provider that made it; all of ours when nothing says which."""
     stored = infrastructure_execute.stored_plan(deployment)
-    names = [stored.provider] if stored else ["lxc", "fake"]
+    names = [stored.provider] if stored else [*_ON_THIS_HOST, "fake"]
     found = []
     for name in names:
         kind: type[Provider] = plugins.load("providers", name)
@@ -405,10 +411,16 @@ def _providers_of(deployment: Deployment, events: Events) -> list[Provider]:
     return found
 
 
-def _leftovers(events: Events) -> list[str]:
-    """Names of deployments of this state folder whose things are there, by labels alone."""
-    kind: type[Provider] = plugins.load("providers", "lxc")
-    return kind(kind.settings_type(), events).leftovers(folders.state_folder())
+def _leftovers(events: Events) -> dict[str, str]:
+    """Deployments of this state folder whose things are there, by labels alone: the provider, or
+    the first that it may be, by name.
+    """
+    found: dict[str, str] = {}
+    for name in _ON_THIS_HOST:
+        kind: type[Provider] = plugins.load("providers", name)
+        for each in kind(kind.settings_type(), events).leftovers(folders.state_folder()):
+            found.setdefault(each, name)
+    return found
 
 
 # -- run -----------------------------------------------------------------------------------------
@@ -454,6 +466,8 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
                 **software_configure.versions(loaded.experiment),
             },
         )
+        for remark in todo.provider.remarks(todo.infrastructure):
+            recorder.note(remark)
         try:
             _measure(ready, recorder, events, accept_links=accept_links, all_pairs=all_pairs)
         except Exception as error:
@@ -624,8 +638,8 @@ def status(name: str | None, events: Events) -> list[DeploymentStatus]:
     if name is None:
         known = {deployment.name for deployment in deployments}
         found += [
-            DeploymentStatus(each, "lxc", (), 0, 0, "", leftover=True)
-            for each in _leftovers(events)
+            DeploymentStatus(each, maker, (), 0, 0, "", leftover=True)
+            for each, maker in _leftovers(events).items()
             if each not in known
         ]
     return found
@@ -656,6 +670,7 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
         links_in_force=_links_in_force(deployment, plan_, provider),
         last_step=last,
         cluster=deployment.cluster_command(),
+        remarks=tuple(provider.remarks(plan_)),
     )
 
 

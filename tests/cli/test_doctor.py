@@ -72,7 +72,7 @@ def test_fix_installs_what_the_provider_names(cli: Cli, monkeypatch: pytest.Monk
     assert installed == [(["no-such-package"], True)]
 
 
-@pytest.mark.parametrize(("name", "code"), [("lxd", 2), ("libvirt", 3)])
+@pytest.mark.parametrize(("name", "code"), [("lxd", 2), ("terraform", 3)])
 def test_a_provider_that_is_not_there(cli: Cli, name: str, code: int) -> None:
     ending = cli("doctor", "--provider", name)
     assert ending.code == code

@@ -112,13 +112,13 @@ def test_several_files_have_a_verdict_each(cli: Cli, tmp_path: Path, write: Writ
     bad = tmp_path / "bad.toml"
     bad.write_text("")
     elsewhere = tmp_path / "elsewhere.toml"
-    elsewhere.write_text(f'{GOOD}[infrastructure]\nprovider = "libvirt"\n')
+    elsewhere.write_text(f'{GOOD}[infrastructure]\nprovider = "terraform"\n')
     good = write()
     ending = cli("validate", good, bad, elsewhere, "--json")
     assert ending.code == 2
     verdicts = [each["verdict"] for each in ending.json]
     assert verdicts == ["valid", "invalid", "not runnable here"]
-    assert "libvirt" in ending.json[2]["not_runnable"][0]
+    assert "terraform" in ending.json[2]["not_runnable"][0]
     assert cli("validate", good, elsewhere).code == 0
 
 
@@ -126,11 +126,11 @@ def test_a_valid_file_that_cannot_run_here_is_exit_3_where_it_must_run(
     cli: Cli, tmp_path: Path
 ) -> None:
     path = tmp_path / "elsewhere.toml"
-    path.write_text(f'{GOOD}[infrastructure]\nprovider = "libvirt"\n')
+    path.write_text(f'{GOOD}[infrastructure]\nprovider = "terraform"\n')
     for verb in ("plan", "up", "run"):
         ending = cli(verb, path)
         assert ending.code == 3
-        assert "libvirt" in ending.stderr
+        assert "terraform" in ending.stderr
     assert not (tmp_path / ".state" / "continuum" / "deployments").exists()
 
 

@@ -201,11 +201,11 @@ def test_the_name_and_origins_of_a_file_without_one() -> None:
 
 
 def test_another_provider_leaves_the_files_settings_behind() -> None:
-    text = '[tiers.edge]\n[infrastructure]\nprovider = "libvirt"\n[infrastructure.libvirt]\nx = 1\n'
+    text = '[tiers.edge]\n[infrastructure]\nprovider = "terraform"\n[infrastructure.terraform]\nx = 1\n'
     assert load_text(text, HERE).not_runnable
     loaded = load_text(text, HERE, provider="fake")
     assert loaded.experiment.infrastructure.settings == {}
-    assert loaded.notes == ('[infrastructure.libvirt] is not used: the provider is "fake"',)
+    assert loaded.notes == ('[infrastructure.terraform] is not used: the provider is "fake"',)
     assert loaded.not_runnable == ()
 
 

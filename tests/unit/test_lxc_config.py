@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from continuum.errors import StepFailed
+from continuum.infrastructure.host import machine_files, names
 from continuum.infrastructure.host.cgroups import ControlGroups
+from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.host.keys import KeyPair
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
 from continuum.infrastructure.providers.lxc import config, containers
@@ -91,7 +93,7 @@ def test_configuration(file: str, spec: MachineSpec, host: Host, internet: bool)
 
 
 def test_hosts_file() -> None:
-    assert config.hosts_file(PLAN) == (GOLDEN / "hosts").read_text()
+    assert machine_files.hosts_file(PLAN) == (GOLDEN / "hosts").read_text()
 
 
 def test_the_quota_covers_all_cores_together() -> None:
@@ -125,13 +127,15 @@ def test_a_machine_is_replaced_exactly_when_what_it_is_made_of_differs() -> None
 def test_interfaces_have_short_names_of_their_own() -> None:
     network = replace(PLAN.network, block=ipaddress.IPv4Network("10.0.0.0/12"))
     specs = [replace(EDGE, address=str(network.block[offset])) for offset in (2, 17, 2**20 - 2)]
-    names = {config.interface_name(network, spec, PLAN.identity) for spec in specs}
-    assert len(names) == 3
-    assert max(map(len, names)) <= 15
+    found = {names.interface_name(network, spec, PLAN.identity) for spec in specs}
+    assert len(found) == 3
+    assert max(map(len, found)) <= 15
 
 
 def test_private_files_are_private() -> None:
-    files = config.files(PLAN, EDGE, KeyPair(b"secret", "ssh-ed25519 AAA"), "ssh-ed25519 BBB", "")
+    files = machine_files.files(
+        PLAN, EDGE, KeyPair(b"secret", "ssh-ed25519 AAA"), "ssh-ed25519 BBB", ""
+    )
     assert files["etc/ssh/ssh_host_ed25519_key"] == (b"secret", 0o600)
     assert files["root/.ssh/authorized_keys"] == (b"ssh-ed25519 BBB\n", 0o600)
     assert files["etc/resolv.conf"] == (b"", 0o644)
@@ -187,8 +191,8 @@ def test_no_container_of_a_name_that_does_not_run() -> None:
 def test_colours_are_taken_off_the_console(tmp_path: Path) -> None:
     log = tmp_path / "console.log"
     log.write_bytes(b"one\r\n\x1b[0;32m  OK  \x1b[0m two\r\n\n")
-    assert containers.last_lines(log) == "one\n  OK   two"
-    assert containers.last_lines(tmp_path / "none") == ""
+    assert last_lines(log) == "one\n  OK   two"
+    assert last_lines(tmp_path / "none") == ""
 
 
 def test_a_container_that_cannot_start_says_why(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 HEARTBEAT = 5.0
 """Seconds after which a line says that something is still under way."""
@@ -212,6 +212,46 @@ def install_packages(
             f"apt-get could not install {names}", output=output, hint=f"as root: {command}"
         )
     tell(f"installed {names}")
+
+
+def install_python_packages(
+    requirements: Sequence[str],
+    libraries: Mapping[str, str],
+    *,
+    yes: bool,
+    tell: Callable[[str], None] = say,
+) -> None:
+    """Install Python packages into our own environment, owned by whoever owns it.
+
+    `libraries` are what they are built for: the Debian package by pkg-config's name.
+
+    Raises:
+        CannotPrepare: a library or a package could not be installed, or the person said no.
+    """
+    wanted = sorted({package for name, package in libraries.items() if not _has_library(name)})
+    if wanted:
+        install_packages(wanted, yes=yes, tell=tell)
+    command = [
+        *(sys.executable, "-m", "pip", "install"),
+        *("--no-input", "--disable-pip-version-check", "--progress-bar", "off", *requirements),
+    ]
+    names = ", ".join(requirements)
+    tell(f"installing into Continuum's environment: {names}")
+    owner = Path(sys.prefix).stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        user = (f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--clear-groups")
+        command = ["setpriv", *user, *command]
+    code, output = follow(command, timeout=PIP_TIMEOUT, progress=_pip_progress, tell=tell)
+    if code != 0:
+        raise CannotPrepare(f"pip could not install {names}", output=output, hint=" ".join(command))
+
+
+def _has_library(name: str) -> bool:
+    program = find_program("pkg-config")
+    if program is None:
+        return False
+    command = [program, "--exists", name]
+    return subprocess.run(command, timeout=30, check=False).returncode == 0
 
 
 def _has_package_lists() -> bool:

@@ -1,29 +1,45 @@
-"""`python -m continuum.cli.packages [--yes]`: Debian packages for the tests on real machines."""
+"""`python -m continuum.cli.packages [--yes]`: packages for the tests on real machines."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from continuum import plugins
 from continuum.artifacts.go import COMPILER
 from continuum.cli import bootstrap
 
-PROVIDERS = ("lxc",)
+if TYPE_CHECKING:
+    from continuum.infrastructure.providers.contract import Provider, PythonModule
+
+PROVIDERS = ("lxc", "libvirt")
 FOR_TESTS = {"mosquitto": "mosquitto", **COMPILER}
 """Some tests talk to a broker of their own on loopback; KubeEdge is compiled where it must be."""
 
 
 def main() -> int:
     """Install what is missing; without a way to be root, say so and go on without it."""
+    yes = "--yes" in sys.argv[1:]
     programs = dict(FOR_TESTS)
+    modules: dict[str, PythonModule] = {}
     for name in PROVIDERS:
-        programs.update(plugins.load("providers", name).programs)
+        kind: type[Provider] = plugins.load("providers", name)
+        programs.update(kind.programs)
+        modules |= {
+            module: wanted
+            for module, wanted in kind.modules.items()
+            if importlib.util.find_spec(module) is None
+        }
+    for wanted in modules.values():
+        programs.update(wanted.programs)
     missing = bootstrap.missing_packages(programs)
-    if not missing:
-        return 0
     try:
-        bootstrap.install_packages(missing, yes="--yes" in sys.argv[1:])
+        if missing:
+            bootstrap.install_packages(missing, yes=yes)
+        for wanted in modules.values():
+            bootstrap.install_python_packages([wanted.requirement], wanted.libraries, yes=yes)
     except bootstrap.CannotPrepare as error:
         bootstrap.say(f"{error.message}: tests on real machines will not run")
         for line in error.output.splitlines():

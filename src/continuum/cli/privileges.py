@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from continuum.errors import NotPossibleHere
 
 if TYPE_CHECKING:
     from continuum.cli.session import Session
-    from continuum.infrastructure.providers.contract import Provider
+    from continuum.infrastructure.providers.contract import Provider, PythonModule
 
 T = TypeVar("T")
 
@@ -130,7 +132,29 @@ def with_programs(session: Session, action: Callable[[], T]) -> T:
     return action()
 
 
+def ensure_modules(session: Session, modules: Mapping[str, PythonModule]) -> None:
+    """Install the Python packages that bring those modules, and what it takes to build them.
+
+    Raises:
+        NotPossibleHere: they cannot be installed, or the person said no.
+    """
+    missing = [each for name, each in modules.items() if importlib.util.find_spec(name) is None]
+    if not missing:
+        return
+    for module in missing:
+        ensure_programs(session, module.programs)
+    libraries = {name: package for each in missing for name, package in each.libraries.items()}
+    try:
+        bootstrap.install_python_packages(
+            [module.requirement for module in missing], libraries, yes=session.yes
+        )
+    except bootstrap.CannotPrepare as error:
+        raise NotPossibleHere(error.message, output=error.output, hint=error.hint) from error
+    importlib.invalidate_caches()
+
+
 def prepare_host(session: Session, provider: type[Provider]) -> None:
     """What every verb that touches machines does first."""
     ensure_root(session, provider)
     ensure_programs(session, provider.programs)
+    ensure_modules(session, provider.modules)

@@ -9,7 +9,7 @@ import click
 
 from continuum.cli import output
 from continuum.cli.experiments import provider_of, read
-from continuum.cli.privileges import ensure_programs, ensure_root
+from continuum.cli.privileges import prepare_host
 from continuum.cli.session import Session, common, current, json_option, yes_option
 from continuum.errors import NotPossibleHere
 
@@ -34,8 +34,7 @@ def command(file: Path | None, provider: str | None, fix: bool, as_json: bool) -
     session = current()
     name, kind = _provider(session, file, provider)
     if fix:
-        ensure_root(session, kind)
-        ensure_programs(session, kind.programs)
+        prepare_host(session, kind)
     from continuum import workflow  # noqa: PLC0415  slow to import
 
     checks = workflow.doctor(name, session.events)

@@ -55,6 +55,8 @@ def _show(deployment: DeploymentStatus) -> None:
         rows = [(each.name, each.state, each.address, each.ssh) for each in deployment.machines]
         table = output.table(("machine", "state", "address", "log in"), rows)
         output.write("\n".join(f"  {line}" for line in table.splitlines()))
+    for remark in deployment.remarks:
+        output.write(f"  note: {remark}")
     if deployment.cluster:
         output.write(f"  cluster: {deployment.cluster}")
     if deployment.last_step:

@@ -6,7 +6,7 @@ import ipaddress
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -41,6 +41,21 @@ class Check:
     detail: str
     mend: str = ""
     needed: bool = True
+
+
+@dataclass(frozen=True)
+class PythonModule:
+    """A Python package that only some experiments need: `up` offers to install it.
+
+    Attributes:
+        requirement: for pip.
+        programs: the Debian package by each program that it takes to build it.
+        libraries: the Debian package by each library, as pkg-config names it, that it is built for.
+    """
+
+    requirement: str
+    programs: Mapping[str, str] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,8 @@ class Provider(ABC):
     capabilities: ClassVar[Capabilities]
     programs: ClassVar[Mapping[str, str]] = {}
     """The Debian package by each program that the host needs; `up` offers to install it."""
+    modules: ClassVar[Mapping[str, PythonModule]] = {}
+    """What provides each Python module that it needs beside Continuum's own."""
 
     def __init__(self, settings: PluginSettings, events: Events) -> None:
         self.settings = settings
@@ -117,6 +134,11 @@ class Provider(ABC):
             NotPossibleHere: with the reason and what can be done.
         """
         del deployment, plan
+
+    def remarks(self, plan: InfrastructurePlan) -> list[str]:
+        """What a person should know of machines made here; it is kept with every run's results."""
+        del plan
+        return []
 
     def image_fingerprint(self, recipe: Recipe) -> str:
         """The fingerprint that `build_image` returns here; builds nothing."""

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from continuum import folders, plugins
-from continuum.errors import ContinuumError
-from continuum.experiment.units import show_bytes
-from continuum.images import sources, store
+from continuum.images import store
 from continuum.infrastructure.host import cgroups, disks, kernel_modules, limits
+from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.links.contract import LinkEmulator
 from continuum.infrastructure.plan import MachineSpec
+from continuum.infrastructure.providers import common_checks
 from continuum.infrastructure.providers.contract import Check
-from continuum.infrastructure.providers.lxc import config, containers
+from continuum.infrastructure.providers.lxc import config
 from continuum.infrastructure.providers.lxc.config import Host
 from continuum.machine import Command, run_on_host
 
-_IMAGE_ROOM = 2 * 2**30
-_TRIAL_LIMIT = 20.0
+_PROGRAMS = (
+    ("lxc-start", "lxc", ("--version",)),
+    ("mmdebstrap", "mmdebstrap", ("--version",)),
+    ("iptables-restore", "iptables", ("--version",)),
+    ("ip", "iproute2", ("-V",)),
+    ("ssh", "openssh-client", ("-V",)),
+    ("setpriv", "util-linux", ("--version",)),
+    ("sysctl", "procps", ("--version",)),
+)
 _FAKE_ROOT = ("bin", "sbin", "lib", "lib64", "lib32", "libx32")
 
 
@@ -32,81 +37,26 @@ def all_checks() -> list[Check]:
     if os.geteuid() != 0:
         return [
             Check("root", ok=False, detail="we are not root", mend="run the same with sudo"),
-            *_programs(),
+            *common_checks.programs(_PROGRAMS),
         ]
     tried: list[Callable[[], Check]] = [
-        _sources,
-        _pip,
-        _disk_space,
+        common_checks.package_sources,
+        common_checks.pip,
+        common_checks.disk_space,
         _groups,
         _disk_limits,
-        _firewall,
-        _interfaces,
+        common_checks.firewall,
+        common_checks.interfaces,
         _container,
         _inotify,
         _emulators,
         _kernel_modules,
     ]
-    return [Check("root", ok=True, detail="yes"), *_programs(), *(_safely(each) for each in tried)]
-
-
-def _safely(check: Callable[[], Check]) -> Check:
-    """A check whose trial itself failed is a check that failed."""
-    try:
-        return check()
-    except (ContinuumError, OSError) as error:
-        name = check.__name__.strip("_").replace("_", " ")
-        mend = error.hint if isinstance(error, ContinuumError) else ""
-        if mend == "continuum doctor":
-            mend = "install the program first"
-        return Check(name, ok=False, detail=str(error), mend=mend)
-
-
-def _programs() -> Iterator[Check]:
-    for program, package, version in (
-        ("lxc-start", "lxc", ("--version",)),
-        ("mmdebstrap", "mmdebstrap", ("--version",)),
-        ("iptables-restore", "iptables", ("--version",)),
-        ("ip", "iproute2", ("-V",)),
-        ("ssh", "openssh-client", ("-V",)),
-        ("setpriv", "util-linux", ("--version",)),
-        ("sysctl", "procps", ("--version",)),
-    ):
-        mend = f"apt-get install -y {package}"
-        if shutil.which(program) is None:
-            yield Check(program, ok=False, detail="not installed", mend=mend)
-            continue
-        result = run_on_host(Command((program, *version), timeout=10))
-        said = result.last_output.partition("\n")[0]
-        yield Check(program, ok=result.exit_code == 0, detail=said, mend=mend)
-
-
-def _sources() -> Check:
-    host = sources.read()
-    suites = ", ".join(entry.suite for entry in host.entries)
-    return Check("package sources", ok=True, detail=f"{host.distribution}: {suites}")
-
-
-def _pip() -> Check:
-    result = run_on_host(Command((sys.executable, "-m", "pip", "--version"), timeout=30))
-    return Check(
-        "pip",
-        ok=result.exit_code == 0,
-        detail=result.last_output.partition("\n")[0],
-        mend="apt-get install -y python3-venv, then remove Continuum's environment",
-    )
-
-
-def _disk_space() -> Check:
-    cache, state = folders.cache_folder(), folders.state_folder()
-    least = min(store.free(cache), store.free(state))
-    return Check(
-        "disk space",
-        ok=least >= _IMAGE_ROOM,
-        detail=f"{show_bytes(least)} free for images and machines",
-        mend=f"free {show_bytes(_IMAGE_ROOM)} under {cache} and {state}, "
-        "or set XDG_CACHE_HOME and XDG_STATE_HOME",
-    )
+    return [
+        Check("root", ok=True, detail="yes"),
+        *common_checks.programs(_PROGRAMS),
+        *(common_checks.safely(each) for each in tried),
+    ]
 
 
 def _groups() -> Check:
@@ -129,41 +79,6 @@ def _disk_limits() -> Check:
         return Check("disk limits", ok=False, detail=why, needed=False)
     extent = "direct reads and writes only" if version == 1 else "all reads and writes"
     return Check("disk limits", ok=True, detail=f"disk {disk}, {extent}", needed=False)
-
-
-def _firewall() -> Check:
-    """A chain with all matches that our rules use, made and removed at one stroke."""
-    chain = f"ctm-doctor-{os.getpid()}"
-    trial = (
-        f"*filter\n:{chain} - [0:0]\n"
-        f'-A {chain} -i ctm0 -m conntrack --ctstate ESTABLISHED -m comment --comment "a" -j DROP\n'
-        f"-F {chain}\n-X {chain}\nCOMMIT\n"
-    )
-    command = ("iptables-restore", "--noflush", "--wait", "10")
-    result = run_on_host(Command(command, input=trial.encode(), timeout=_TRIAL_LIMIT))
-    return Check(
-        "firewall",
-        ok=result.exit_code == 0,
-        detail="rules can be set" if result.exit_code == 0 else result.last_output,
-        mend="modprobe nf_conntrack xt_conntrack xt_comment",
-    )
-
-
-def _interfaces() -> Check:
-    """A bridge and a pair of interfaces, in a network namespace that ends with the trial."""
-    batch = (
-        "link add ctmtrial type bridge\n"
-        "link add ctmtrial0 type veth peer name ctmtrial1\n"
-        "link set ctmtrial0 master ctmtrial\n"
-    )
-    command = ("unshare", "--net", "ip", "-batch", "-")
-    result = run_on_host(Command(command, input=batch.encode(), timeout=_TRIAL_LIMIT))
-    return Check(
-        "bridge and veth",
-        ok=result.exit_code == 0,
-        detail="can be made" if result.exit_code == 0 else result.last_output,
-        mend="modprobe bridge veth",
-    )
 
 
 def _container() -> Check:
@@ -189,12 +104,12 @@ def _container() -> Check:
             f"--logfile={log}",
             "--logpriority=ERROR",
         )
-        result = run_on_host(Command(command, timeout=_TRIAL_LIMIT))
+        result = run_on_host(Command(command, timeout=common_checks.TRIAL_LIMIT))
         for left in cgroups.folders_of(cgroups.detect(), group):
             cgroups.remove(left)
         store.remove(Path("/run/lxc/lock", str(folder).lstrip("/")))
         ok = result.exit_code == 0
-        said = containers.last_lines(log, 4) or result.last_output
+        said = last_lines(log, 4) or result.last_output
     return Check(
         "container",
         ok=ok,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from continuum.images.recipe import fingerprint
 from continuum.infrastructure.host.cgroups import ControlGroups
-from continuum.infrastructure.host.keys import KeyPair
+from continuum.infrastructure.host.names import interface_name, prefix
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
 
 LAYOUT = 1
@@ -89,11 +86,6 @@ class Container:
     def console(self) -> Path:
         """What the machine has said on its console."""
         return self.folder / "console.log"
-
-
-def prefix(identity: str) -> str:
-    """What the names of a deployment's containers begin with."""
-    return f"ctm-{identity}-"
 
 
 def group(identity: str) -> str:
@@ -269,39 +261,6 @@ def _network(network: NetworkPlan, spec: MachineSpec, host: Host, identity: str)
     if host.ipv6:
         lines.append("lxc.sysctl.net.ipv6.conf.all.disable_ipv6 = 1")
     return lines
-
-
-def interface_name(network: NetworkPlan, spec: MachineSpec, identity: str) -> str:
-    """The host's end of a machine's interface, at most 15 characters."""
-    number = int(ipaddress.IPv4Address(spec.address)) - int(network.block.network_address)
-    return f"ct{identity}{number:x}"
-
-
-def hosts_file(plan: InfrastructurePlan) -> str:
-    """/etc/hosts: the names of all machines of the deployment; the same in every machine."""
-    return "127.0.0.1 localhost\n" + "".join(
-        f"{machine.address} {machine.name}\n" for machine in plan.machines
-    )
-
-
-def files(
-    plan: InfrastructurePlan,
-    spec: MachineSpec,
-    host_key: KeyPair,
-    authorized_key: str,
-    resolver: str,
-) -> Mapping[str, tuple[bytes, int]]:
-    """What is put into a machine before its first boot: (content, mode) by path."""
-    machine_id = hashlib.sha256(f"{plan.identity} {spec.name}".encode()).hexdigest()[:32]
-    return {
-        "etc/hostname": (f"{spec.name}\n".encode(), 0o644),
-        "etc/hosts": (hosts_file(plan).encode(), 0o644),
-        "etc/machine-id": (f"{machine_id}\n".encode(), 0o444),
-        "etc/resolv.conf": (resolver.encode(), 0o644),
-        "etc/ssh/ssh_host_ed25519_key": (host_key.private, 0o600),
-        "etc/ssh/ssh_host_ed25519_key.pub": (f"{host_key.public}\n".encode(), 0o644),
-        "root/.ssh/authorized_keys": (f"{authorized_key}\n".encode(), 0o600),
-    }
 
 
 def _key(version: int) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from continuum.errors import CommandFailed, StepFailed
+from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.providers.lxc.config import SPEC_MARK, Container
 from continuum.machine import Command, run_on_host
 
@@ -167,17 +168,6 @@ def _kill(process: int) -> None:
         pass
     finally:
         os.close(handle)
-
-
-def last_lines(path: Path, count: int = 15) -> str:
-    """The end of a log file; empty when there is none."""
-    try:
-        text = path.read_bytes().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    # Colours of the console's status lines.
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", text)
-    return "\n".join([line for line in plain.splitlines() if line.strip()][-count:])
 
 
 def put_file(folder: Path, path: str, content: bytes, mode: int) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from continuum.errors import MachineUnreachable, StepFailed
+from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.plan import MachineSpec
 from continuum.infrastructure.providers.lxc import containers
 from continuum.infrastructure.providers.lxc.config import Container
@@ -103,6 +104,6 @@ class LxcMachine(Machine):
         return MachineUnreachable(
             f"machine {self.name} does not run",
             where=f"container {self.container.name}",
-            output=containers.last_lines(self.container.console),
+            output=last_lines(self.container.console),
             hint="`continuum up` starts it again",
         )

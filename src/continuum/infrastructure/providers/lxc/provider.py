@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,18 +16,20 @@ from continuum.experiment.model import NAME
 from continuum.images import build, store
 from continuum.images.recipe import Recipe
 from continuum.infrastructure.host import (
-    addresses,
     bridge,
     cgroups,
     disks,
-    firewall,
     kernel_modules,
     keys,
     limits,
+    machine_files,
+    names,
+    network,
     routing,
-    ssh_config,
+    ssh_access,
     ssh_wait,
 )
+from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec, NetworkPlan
 from continuum.infrastructure.providers.contract import (
@@ -55,9 +55,6 @@ START_THREADS = min(16, max(1, (os.cpu_count() or 1) // 2))
 
 _SYSTEM_CALLS = Path("/usr/share/lxc/config/common.seccomp")
 _LXC_LOCKS = Path("/run/lxc/lock")
-_BLOCK = "machines/block"
-_FORWARDING = ssh_config.CONTROL_FOLDER / "switched-forwarding-on"
-"""Of no deployment: the last one that goes takes forwarding back, whichever switched it on."""
 
 
 class Lxc(Provider):
@@ -96,7 +93,7 @@ class Lxc(Provider):
 
     def blocks_in_use(self) -> list[str]:
         """Blocks of the host's routes, and those that deployments keep over a reboot."""
-        return _blocks()
+        return network.blocks()
 
     def foreign_blocks(self, deployment: Deployment, own: NetworkPlan | None) -> list[str]:
         """The same without its own, which the addresses are only while its bridge is there.
@@ -105,7 +102,7 @@ class Lxc(Provider):
         """
         if own is None or bridge.is_labelled(deployment, own.bridge):
             return super().foreign_blocks(deployment, own)
-        return _blocks(but=deployment.name)
+        return network.blocks(but=deployment.name)
 
     def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
         """Raise when this host cannot carry the plan; only root can try the emulators."""
@@ -130,7 +127,7 @@ class Lxc(Provider):
         """Make the bridge and the rules that close it; True when changed."""
         _need_root()
         _refuse_what_cannot_be(deployment, plan)
-        folder = _machines_folder(deployment)
+        folder = names.machines_folder(deployment)
         folders.make_folder(folder, folders.PRIVATE_FOLDER)
         others = [each for each in containers.running() if each.lxc_path != folder]
         nodes = sum(spec.nested for spec in plan.machines)
@@ -139,15 +136,7 @@ class Lxc(Provider):
                 self.events.note(f"loaded the kernel's module {loaded}, for containers in machines")
         for raised in limits.raise_for(len(others) + len(plan.machines), nodes):
             self.events.note(f"raised the kernel's limit {raised}, for this many machines")
-        # Closed before there is anything to close: a rule may name a bridge that is not there yet.
-        changed = firewall.ensure(plan.identity, plan.network)
-        changed |= bridge.ensure(deployment, plan.network)
-        # Only now: who finds the addresses taken has no claim to them, and who goes down meanwhile
-        # sees by the bridge that forwarding is needed.
-        deployment.write(_BLOCK, f"{plan.network.block}\n")
-        if plan.network.internet:
-            routing.switch_on(_FORWARDING)
-        return changed
+        return network.ensure(deployment, plan)
 
     def create(
         self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]
@@ -155,14 +144,14 @@ class Lxc(Provider):
         """Make, replace, start and remove machines until they are the plan's."""
         _need_root()
         _refuse_what_cannot_be(deployment, plan)
-        with store.telling_disk_full(_machines_folder(deployment), "XDG_STATE_HOME"):
+        with store.telling_disk_full(names.machines_folder(deployment), "XDG_STATE_HOME"):
             return self._create(deployment, plan, progress)
 
     def _create(
         self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]
     ) -> list[str]:
         image = store.find(plan.image)
-        folder = _machines_folder(deployment)
+        folder = names.machines_folder(deployment)
         inodes = tuple(layer.stat().st_ino for layer in image.layers)
         wanted = {spec.name: config.spec_fingerprint(plan, spec, inodes) for spec in plan.machines}
         there = {state.name: state for state in self.states(deployment)}
@@ -174,7 +163,7 @@ class Lxc(Provider):
         up = {name for name in fit if there[name].state == "running"}
         up -= self._cut_off(deployment, plan, up)
         to_start = [spec for spec in plan.machines if spec.name not in up]
-        self._write_ssh(deployment, plan)
+        ssh_access.write(deployment, plan)
         self._tell_names(plan, folder, up)
         host = _host(folder)
         resolver = routing.resolver() if plan.network.internet else ""
@@ -201,7 +190,7 @@ class Lxc(Provider):
 
     def machines(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Machine]:
         """Handles of the plan's machines."""
-        folder = _machines_folder(deployment)
+        folder = names.machines_folder(deployment)
         return [
             LxcMachine(spec, Container.of(spec.name, folder, plan.identity))
             for spec in plan.machines
@@ -209,8 +198,8 @@ class Lxc(Provider):
 
     def states(self, deployment: Deployment) -> list[MachineState]:
         """What is on this host under the deployment's labels."""
-        folder = _machines_folder(deployment)
-        prefix = config.prefix(deployment.identity)
+        folder = names.machines_folder(deployment)
+        prefix = names.prefix(deployment.identity)
         alive = {each.name for each in containers.running(folder)}
         on_disk = set()
         if folder.is_dir():
@@ -250,15 +239,12 @@ class Lxc(Provider):
         for name in plugins.names("emulators"):
             emulator: LinkEmulator = plugins.load("emulators", name)()
             emulator.remove(deployment)
-        _close_connections(deployment)
+        ssh_access.close(deployment)
         self._remove_machines(deployment, [state.name for state in self.states(deployment)])
         for group in cgroups.folders_of(cgroups.detect(), config.group(deployment.identity)):
             cgroups.remove(group)
-        bridge.remove(deployment, _bridge(deployment))
-        firewall.remove(deployment.identity)
-        if not bridge.any_of_ours():
-            routing.switch_off(_FORWARDING)
-        folder = _machines_folder(deployment)
+        network.remove(deployment)
+        folder = names.machines_folder(deployment)
         store.remove(folder)
         store.remove(deployment.folder / "ssh")
         store.remove(_LXC_LOCKS / str(folder).lstrip("/"))
@@ -285,9 +271,9 @@ class Lxc(Provider):
             self._emulators[name] = choose(name)
         return self._emulators[name]
 
-    def _remove_machines(self, deployment: Deployment, names: list[str]) -> None:
-        folder = _machines_folder(deployment)
-        doomed = [Container.of(name, folder, deployment.identity) for name in names]
+    def _remove_machines(self, deployment: Deployment, machines: list[str]) -> None:
+        folder = names.machines_folder(deployment)
+        doomed = [Container.of(name, folder, deployment.identity) for name in machines]
         ours = {container.name for container in doomed}
         containers.end([each for each in containers.running(folder) if each.name in ours])
         groups = cgroups.detect()
@@ -310,42 +296,21 @@ class Lxc(Provider):
         ports = Path("/sys/class/net", plan.network.bridge, "brif")
         lost = set()
         for spec in plan.machines:
-            port = config.interface_name(plan.network, spec, plan.identity)
+            port = names.interface_name(plan.network, spec, plan.identity)
             if spec.name not in up or (ports / port).exists():
                 continue
             command = ("ip", "link", "set", port, "master", plan.network.bridge)
             if run_on_host(Command(command)).exit_code != 0:
                 lost.add(spec.name)
         if lost:
-            folder = _machines_folder(deployment)
-            names = {Container.of(name, folder, plan.identity).name for name in lost}
-            containers.end([each for each in containers.running(folder) if each.name in names])
+            folder = names.machines_folder(deployment)
+            ended = {Container.of(name, folder, plan.identity).name for name in lost}
+            containers.end([each for each in containers.running(folder) if each.name in ended])
         return lost
-
-    def _write_ssh(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
-        """Keys, known hosts and configuration for SSH; what is there and right stays."""
-        folder = deployment.folder / "ssh"
-        keys.ensure(folder / "key")
-        public = {
-            spec.name: keys.ensure(folder / "host_keys" / spec.name).public
-            for spec in plan.machines
-        }
-        texts = {
-            "ssh/known_hosts": ssh_config.known_hosts(plan.machines, public),
-            "ssh_config": ssh_config.ssh_config(plan.machines, folder, plan.identity),
-        }
-        for path, text in texts.items():
-            file = deployment.folder / path
-            if not file.exists() or file.read_text() != text:
-                deployment.write(path, text)
-        control = ssh_config.control_folder(plan.identity)
-        folders.make_open_folder(control.parent)
-        control.mkdir(mode=folders.PRIVATE_FOLDER, exist_ok=True)
-        folders.give_to_caller(control)
 
     def _tell_names(self, plan: InfrastructurePlan, folder: Path, up: set[str]) -> None:
         """Give machines that run the names of those that came, and take those that went."""
-        text = config.hosts_file(plan).encode()
+        text = machine_files.hosts_file(plan).encode()
 
         def tell(spec: MachineSpec) -> None:
             container = Container.of(spec.name, folder, plan.identity)
@@ -353,29 +318,6 @@ class Lxc(Provider):
                 LxcMachine(spec, container).put(text, "/etc/hosts")
 
         for_each(tell, [spec for spec in plan.machines if spec.name in up])
-
-
-def _blocks(*, but: str = "") -> list[str]:
-    """Blocks of the host, and those that deployments keep over a restart, but one of them."""
-    if shutil.which("ip") is None:
-        raise NotPossibleHere(
-            "there is no program `ip` on this host", hint="apt-get install -y iproute2"
-        )
-    kept = set()
-    for path in folders.state_folder().glob(f"*/{_BLOCK}"):
-        if path.parent.parent.name != but:
-            with suppress(FileNotFoundError):  # Another `down` may remove it meanwhile.
-                kept.add(path.read_text().strip())
-    return sorted({*addresses.blocks_in_use(), *kept})
-
-
-def _machines_folder(deployment: Deployment) -> Path:
-    """LXC's path of this deployment."""
-    return deployment.folder.absolute() / "machines"
-
-
-def _bridge(deployment: Deployment) -> str:
-    return f"ctm{deployment.identity}"
 
 
 def _host(folder: Path) -> Host:
@@ -398,7 +340,7 @@ def _refuse_what_cannot_be(deployment: Deployment, plan: InfrastructurePlan) -> 
     Raises:
         NotPossibleHere: with the reason and what can be done.
     """
-    folder = _machines_folder(deployment)
+    folder = names.machines_folder(deployment)
     awkward = [
         character for character in ':,\\\n"' if character in f"{folder}{store.images_folder()}"
     ]
@@ -433,7 +375,7 @@ def _prepare(
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.chmod(0o755)
     ssh = deployment.folder / "ssh"
-    own = config.files(
+    own = machine_files.files(
         plan,
         spec,
         keys.ensure(ssh / "host_keys" / spec.name),
@@ -473,15 +415,15 @@ def _await_ssh(plan: InfrastructurePlan, folder: Path, progress: Callable[[str],
             f"SSH does not answer on {', '.join(sorted(silent)[:10])} ({len(silent)} of "
             f"{len(plan.machines)} machines; limit {limit:g} s)",
             where=f"{first}: container {by_name[first].name}; {state}",
-            output=containers.last_lines(by_name[first].console)
-            or containers.last_lines(by_name[first].folder / "lxc.log"),
+            output=last_lines(by_name[first].console)
+            or last_lines(by_name[first].folder / "lxc.log"),
             hint="`continuum up` tries again; `continuum doctor` checks the host",
         )
 
 
 def _interfaces(deployment: Deployment, plan: InfrastructurePlan) -> list[Interface]:
     """The running machines' interfaces."""
-    folder = _machines_folder(deployment)
+    folder = names.machines_folder(deployment)
     inits = {each.name: each.init for each in containers.running(folder)}
     found = []
     for spec in plan.machines:
@@ -489,15 +431,3 @@ def _interfaces(deployment: Deployment, plan: InfrastructurePlan) -> list[Interf
         if init is not None:
             found.append(Interface(spec, f"/proc/{init}/ns/net"))
     return found
-
-
-def _close_connections(deployment: Deployment) -> None:
-    """End the master connections of SSH, which live on for a minute after their last use."""
-    folder = ssh_config.control_folder(deployment.identity)
-    if not folder.is_dir():
-        return
-    for socket in folder.iterdir():
-        run_on_host(
-            Command(("ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "machine"))
-        )
-    store.remove(folder)

@@ -1,0 +1,53 @@
+"""The network of one deployment on this host: bridge, rules that close it, a way out if asked for."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+
+from continuum import folders
+from continuum.deployment import Deployment
+from continuum.errors import NotPossibleHere
+from continuum.infrastructure.host import addresses, bridge, firewall, names, routing, ssh_config
+from continuum.infrastructure.plan import InfrastructurePlan
+
+BLOCK = "machines/block"
+"""File of a deployment that keeps its addresses while the host is down."""
+
+_FORWARDING = ssh_config.CONTROL_FOLDER / "switched-forwarding-on"
+"""Of no deployment: the last one that goes takes forwarding back, whichever switched it on."""
+
+
+def blocks(*, but: str = "") -> list[str]:
+    """Blocks of the host, and those that deployments keep over a restart, but one of them."""
+    if shutil.which("ip") is None:
+        raise NotPossibleHere(
+            "there is no program `ip` on this host", hint="apt-get install -y iproute2"
+        )
+    kept = set()
+    for path in folders.state_folder().glob(f"*/{BLOCK}"):
+        if path.parent.parent.name != but:
+            with suppress(FileNotFoundError):  # Another `down` may remove it meanwhile.
+                kept.add(path.read_text().strip())
+    return sorted({*addresses.blocks_in_use(), *kept})
+
+
+def ensure(deployment: Deployment, plan: InfrastructurePlan) -> bool:
+    """Make the bridge and the rules that close it; True when changed."""
+    # Closed before there is anything to close: a rule may name a bridge that is not there yet.
+    changed = firewall.ensure(plan.identity, plan.network)
+    changed |= bridge.ensure(deployment, plan.network)
+    # Only now: who finds the addresses taken has no claim to them, and who goes down meanwhile
+    # sees by the bridge that forwarding is needed.
+    deployment.write(BLOCK, f"{plan.network.block}\n")
+    if plan.network.internet:
+        routing.switch_on(_FORWARDING)
+    return changed
+
+
+def remove(deployment: Deployment) -> None:
+    """Remove bridge and rules; take forwarding back when nobody needs it any more."""
+    bridge.remove(deployment, names.bridge_name(deployment))
+    firewall.remove(deployment.identity)
+    if not bridge.any_of_ours():
+        routing.switch_off(_FORWARDING)

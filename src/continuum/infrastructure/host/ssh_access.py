@@ -1,0 +1,43 @@
+"""How the host reaches the machines of a deployment by SSH: keys, files, master connections."""
+
+from __future__ import annotations
+
+from continuum import folders
+from continuum.deployment import Deployment
+from continuum.images import store
+from continuum.infrastructure.host import keys, ssh_config
+from continuum.infrastructure.plan import InfrastructurePlan
+from continuum.machine import Command, run_on_host
+
+
+def write(deployment: Deployment, plan: InfrastructurePlan) -> None:
+    """Keys, known hosts and configuration for SSH; what is there and right stays."""
+    folder = deployment.folder / "ssh"
+    keys.ensure(folder / "key")
+    public = {
+        spec.name: keys.ensure(folder / "host_keys" / spec.name).public for spec in plan.machines
+    }
+    texts = {
+        "ssh/known_hosts": ssh_config.known_hosts(plan.machines, public),
+        "ssh_config": ssh_config.ssh_config(plan.machines, folder, plan.identity),
+    }
+    for path, text in texts.items():
+        file = deployment.folder / path
+        if not file.exists() or file.read_text() != text:
+            deployment.write(path, text)
+    control = ssh_config.control_folder(plan.identity)
+    folders.make_open_folder(control.parent)
+    control.mkdir(mode=folders.PRIVATE_FOLDER, exist_ok=True)
+    folders.give_to_caller(control)
+
+
+def close(deployment: Deployment) -> None:
+    """End the master connections of SSH, which live on for a minute after their last use."""
+    folder = ssh_config.control_folder(deployment.identity)
+    if not folder.is_dir():
+        return
+    for socket in folder.iterdir():
+        run_on_host(
+            Command(("ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "machine"))
+        )
+    store.remove(folder)
