@@ -18,6 +18,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     "providers": {
         "lxc": "continuum.infrastructure.providers.lxc:Lxc",
         "libvirt": "continuum.infrastructure.providers.libvirt:Libvirt",
+        "ssh": "continuum.infrastructure.providers.ssh:Ssh",
         "fake": "continuum.infrastructure.providers.fake:Fake",
     },
     "emulators": {
@@ -50,7 +51,6 @@ _BUILT_IN: dict[str, dict[str, str]] = {
 
 _FORESEEN: dict[str, dict[str, str]] = {
     "providers": {
-        "ssh": "machines that exist already",
         "terraform": "machines of a cloud",
     },
     "managers": {

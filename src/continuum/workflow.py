@@ -171,6 +171,7 @@ def plan(loaded: Loaded, events: Events) -> Plan:
     before = infrastructure_execute.stored_plan(deployment)
     if before is not None and before.provider != provider.name:
         before = None  # `up` removes what the other provider made; nothing of it is kept.
+    kept = next(iter(before.network.tiers.values()), None) if before else None
     infrastructure = infrastructure_configure.configure(
         experiment,
         Surroundings(
@@ -179,9 +180,10 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             image=provider.image_fingerprint(recipe),
             host_cores=os.cpu_count() or 1,
             blocks_in_use=provider.foreign_blocks(deployment, before.network if before else None),
-            kept_block=str(next(iter(before.network.tiers.values()))[0]) if before else None,
-            kept_size=(next(iter(before.network.tiers.values())).num_addresses if before else 0),
+            kept_block=str(kept[0]) if kept else None,
+            kept_size=kept.num_addresses if kept else 0,
             host_time=CLOCK in software_configure.service_names(experiment, services),
+            existing=provider.existing(deployment, experiment),
         ),
         provider.settings.model_dump(mode="json"),
     )
@@ -209,11 +211,9 @@ def plan(loaded: Loaded, events: Events) -> Plan:
         ),
         changes=tuple(changes),
         remarks=(
-            *infrastructure_configure.remarks(
-                infrastructure, os.cpu_count() or 1, provider.capabilities.disk_limits
-            ),
+            *provider.remarks(experiment, infrastructure),
+            *provider.caveats(infrastructure),
             *software_configure.left_out(experiment),
-            *provider.remarks(infrastructure),
         ),
         first=before is None,
     )
@@ -466,7 +466,7 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
                 **software_configure.versions(loaded.experiment),
             },
         )
-        for remark in todo.provider.remarks(todo.infrastructure):
+        for remark in todo.provider.caveats(todo.infrastructure):
             recorder.note(remark)
         try:
             _measure(ready, recorder, events, accept_links=accept_links, all_pairs=all_pairs)
@@ -670,7 +670,7 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
         links_in_force=_links_in_force(deployment, plan_, provider),
         last_step=last,
         cluster=deployment.cluster_command(),
-        remarks=tuple(provider.remarks(plan_)),
+        remarks=tuple(provider.caveats(plan_)),
     )
 
 

@@ -92,8 +92,8 @@ def test_a_huge_message_over_a_jittery_link_without_rate_comes_to_an_end() -> No
 
 
 def test_the_first_link_that_fits_counts() -> None:
-    def block(text: str) -> ipaddress.IPv4Network:
-        return ipaddress.IPv4Network(text)
+    def block(text: str) -> tuple[ipaddress.IPv4Network, ...]:
+        return (ipaddress.IPv4Network(text),)
 
     links = [
         Link("edge-1", "endpoint", block("10.0.1.1/32"), block("10.0.2.0/24"), EDGE_4G),

@@ -338,7 +338,7 @@ def test_python_packages_that_cannot_be_reached_are_exit_3(
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(NotPossibleHere) as caught:
-        build._pip(("x==1",), tmp_path / "target", "3.11", tmp_path, lambda *_: None)
+        build.install_python(("x==1",), tmp_path / "target", "3.11", tmp_path, lambda *_: None)
     assert "x==1" in caught.value.where
     assert words in caught.value.output
     assert "artifacts export FILE --for EXPERIMENT" in caught.value.hint

@@ -116,7 +116,7 @@ def test_an_entry_about_a_machine_comes_first_and_starts_from_its_tier() -> None
         ("endpoint", "edge-2"),
     ]
     assert links[0].settings == LinkSettings(7.5, 2.5, 2.0, 7.21)
-    assert links[0].source_block.prefixlen == 32
+    assert links[0].source_blocks[0].prefixlen == 32
 
 
 def test_an_entry_about_a_machine_can_take_off_what_its_tier_has() -> None:

@@ -66,7 +66,9 @@ def _link(links: Sequence[Link], source: str, destination: str) -> LinkSettings:
     if start == end:
         return _NO_LINK
     for link in links:
-        if start in link.source_block and end in link.destination_block:
+        if any(start in each for each in link.source_blocks) and any(
+            end in each for each in link.destination_blocks
+        ):
             return link.settings
     return _NO_LINK
 

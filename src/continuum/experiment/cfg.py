@@ -620,6 +620,9 @@ class _Translation:
         options = self.options
         old = options["provider"]
         self._set(("infrastructure", "provider"), PROVIDERS[old], "provider")
+        if PROVIDERS[old] == "ssh":
+            reason = 'provider "ssh" needs its machines by name, which only a TOML file can say'
+            self._cannot_run(("infrastructure", "provider"), reason)
         for name in ("cpu_pin", "delete"):
             self._set(("infrastructure", name), options[name], name)
         if "prefixIP" in options or "middleIP" in options:

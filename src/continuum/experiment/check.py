@@ -107,6 +107,7 @@ class _Checker:
         self.document = document
         self.problems: list[Problem] = []
         self.values: dict[str, Any] = copy.deepcopy(document.values)
+        self.settings: list[tuple[KeyPath, Any]] = []
 
     def blame(self, path: KeyPath, message: str, hint: str = "") -> None:
         """A problem at a key, which the message names."""
@@ -125,6 +126,9 @@ class _Checker:
             return None
         for path, message in problems_over_fields(experiment):
             self.blame(path, message)
+        for table_path, settings in self.settings:
+            for path, message in settings.problems(experiment):
+                self.blame((*table_path, *path), message)
         return experiment
 
     # -- plug-ins --------------------------------------------------------------------------------
@@ -178,12 +182,13 @@ class _Checker:
         if _only_foreseen(kind, name):
             return
         try:
-            settings_type: type[BaseModel] = plugins.load(kind, name).settings_type
+            settings_type: Any = plugins.load(kind, name).settings_type
         except (ImportError, AttributeError) as error:
             self.blame((table,), f'{_singular(kind)} "{name}" cannot be loaded: {error}')
             return
+        settings_type.fill_in(settings, self.values)
         try:
-            settings_type.model_validate(settings)
+            chosen = settings_type.model_validate(settings)
         except ValidationError as error:
             known = fields.keys(settings_type)
             for each in error.errors(include_url=False):
@@ -196,6 +201,7 @@ class _Checker:
                     hint = nearest(str(each["input"]), spot.choices) if spot else ""
                     self.blame(path, explain(each, spot), hint)
             return
+        self.settings.append(((table, name), chosen))
         for key, field in settings_type.model_fields.items():
             written = settings.get(key)
             if isinstance(written, str) and fields.core_type(field.annotation) is Path:

@@ -78,7 +78,8 @@ def _value(spot: fields.Spot) -> str:
     if spot.kind in _KINDS:
         return _KINDS[spot.kind] + _limits(spot, lambda number: f"{number:.15g}")
     if get_origin(spot.kind) is dict:
-        return "table of texts"
+        lists = get_origin(get_args(spot.kind)[1]) is tuple
+        return "table of lists of texts" if lists else "table of texts"
     return "list of texts" if Ellipsis in get_args(spot.kind) else "list of two texts"
 
 

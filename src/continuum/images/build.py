@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,7 @@ def _python(recipe: Recipe, base_key: str) -> Callable[[Path, Progress], dict[st
         target = root / PYTHON_FOLDER.lstrip("/")
         target.mkdir(parents=True)
         version = store.record(base_key)["python"]
-        _pip(recipe.python, target, version, store.temporary_files(root), progress)
+        install_python(recipe.python, target, version, store.temporary_files(root), progress)
         progress("compiling", 0.8)
         _compile(root, base_key)
         _like_the_base(root, base_key)
@@ -150,13 +150,23 @@ def _python(recipe: Recipe, base_key: str) -> Callable[[Path, Progress], dict[st
     return make
 
 
-def _pip(
+def install_python(  # noqa: PLR0913  what, where, for what, and whom to tell
     requirements: tuple[str, ...],
     target: Path,
     version: str,
     temporary: Path,
     progress: Progress,
+    *,
+    platforms: Sequence[str] = (),
 ) -> None:
+    """Install requirements into a folder, for the Python of a machine with that version.
+
+    `platforms` are what wheels may be made for, as `manylinux_2_28_aarch64`; this host's when empty.
+
+    Raises:
+        NotPossibleHere: no index can be reached.
+        StepFailed: some cannot be had, or not for that Python.
+    """
     arguments = (
         sys.executable,
         "-m",
@@ -165,6 +175,7 @@ def _pip(
         f"--target={target}",
         f"--python-version={version}",
         "--implementation=cp",
+        *(f"--platform={platform}" for platform in platforms),
         "--only-binary=:all:",
         "--no-compile",
         "--no-input",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -16,6 +16,7 @@ from continuum.experiment.model import Link as LinkEntry
 from continuum.experiment.presets import PRESETS
 from continuum.infrastructure.plan import (
     Block,
+    Existing,
     InfrastructurePlan,
     Link,
     LinkSettings,
@@ -50,6 +51,7 @@ class Surroundings:
         kept_block: first address of the block that this deployment already has, if it has one.
         kept_size: addresses of each of its tiers, 0 when it has none.
         host_time: whether machines are to have this host's time.
+        existing: the machines, where they exist already; None where they are made.
     """
 
     deployment: str
@@ -60,6 +62,7 @@ class Surroundings:
     kept_block: str | None = None
     kept_size: int = 0
     host_time: bool = False
+    existing: Existing | None = None
 
 
 def configure(
@@ -70,6 +73,8 @@ def configure(
     Raises:
         NotPossibleHere: the addresses clash, none are free, or cores cannot be pinned.
     """
+    if surroundings.existing is not None:
+        return _of_existing(experiment, surroundings, surroundings.existing, settings)
     tiers = _tier_blocks(experiment, surroundings)
     block = _covering(tiers.values())
     first = next(iter(tiers.values()))
@@ -84,7 +89,41 @@ def configure(
             block=block,
             host_address=str(first[1]),
             tiers=tiers,
-            links=resolve_links(experiment, tiers),
+            links=resolve_links(experiment, _blocks(experiment, tiers)),
+            emulator=experiment.network.emulator if experiment.network else "auto",
+            internet=experiment.infrastructure.internet,
+        ),
+        settings=settings,
+    )
+
+
+def _of_existing(
+    experiment: Experiment,
+    surroundings: Surroundings,
+    existing: Existing,
+    settings: dict[str, Any],
+) -> InfrastructurePlan:
+    """The plan for machines that have their addresses, and much else, already."""
+    own = {spec.name: ipaddress.IPv4Network(spec.address) for spec in existing.machines.values()}
+    blocks: dict[str, tuple[Block, ...]] = {name: (block,) for name, block in own.items()}
+    for tier in experiment.tiers:
+        blocks[tier] = tuple(sorted(own[name] for name in experiment.machine_names(tier)))
+    return InfrastructurePlan(
+        deployment=surroundings.deployment,
+        identity=surroundings.identity,
+        provider=experiment.infrastructure.provider,
+        image=surroundings.image,
+        machines=tuple(
+            existing.machines[name]
+            for tier in experiment.tiers
+            for name in experiment.machine_names(tier)
+        ),
+        network=NetworkPlan(
+            bridge="",
+            block=_covering(own.values()),
+            host_address=existing.host_address,
+            tiers={},
+            links=resolve_links(experiment, blocks),
             emulator=experiment.network.emulator if experiment.network else "auto",
             internet=experiment.infrastructure.internet,
             host_time=surroundings.host_time,
@@ -242,26 +281,43 @@ def _mac(identity: str, address: ipaddress.IPv4Address) -> str:
     return ":".join(f"{part:02x}" for part in parts)
 
 
-def resolve_links(experiment: Experiment, tiers: dict[str, Block]) -> tuple[Link, ...]:
+def _blocks(experiment: Experiment, tiers: dict[str, Block]) -> dict[str, tuple[Block, ...]]:
+    """Addresses of all tiers, and of the machines that links are about, by name."""
+    found: dict[str, tuple[Block, ...]] = {name: (block,) for name, block in tiers.items()}
+    links = experiment.network.links if experiment.network else ()
+    tier_of = _tier_of(experiment) if links else {}
+    for machine in {end for entry in links for pair in entry.directions for end in pair}:
+        if machine not in tiers and machine in tier_of:
+            tier = tier_of[machine]
+            index = experiment.machine_names(tier).index(machine)
+            found[machine] = (_machine_block(experiment, tiers[tier], index),)
+    return found
+
+
+def _tier_of(experiment: Experiment) -> dict[str, str]:
+    return {
+        machine: tier for tier in experiment.tiers for machine in experiment.machine_names(tier)
+    }
+
+
+def resolve_links(
+    experiment: Experiment, blocks: Mapping[str, tuple[Block, ...]]
+) -> tuple[Link, ...]:
     """Every emulated directed path, the most specific first.
 
-    The preset is the ground, entries of the file follow in their order. An entry about machines
+    `blocks` are the addresses of tiers and machines, by name. The preset is the ground, entries of the file follow in their order. An entry about machines
     starts from what its tiers have by then.
     """
     network = experiment.network
     if network is None:
         return ()
-    tier_of = {
-        machine: tier for tier in experiment.tiers for machine in experiment.machine_names(tier)
-    }
-    addresses = {
-        machine: _machine_block(
-            experiment, tiers[tier], experiment.machine_names(tier).index(machine)
-        )
+    tier_of = _tier_of(experiment)
+    machines = {
+        end
         for entry in network.links
         for pair in entry.directions
-        for machine in pair
-        if (tier := tier_of.get(machine, "")) and machine not in experiment.tiers
+        for end in pair
+        if end in tier_of and end not in experiment.tiers
     }
     settings: dict[tuple[str, str], LinkSettings] = {}
     for pair, values in PRESETS[network.preset].items() if network.preset else ():
@@ -272,24 +328,23 @@ def resolve_links(experiment: Experiment, tiers: dict[str, Block]) -> tuple[Link
     for entry in network.links:
         for pair in entry.directions:
             on_tiers = (
-                tier_of.get(pair[0], pair[0]) if pair[0] in addresses else pair[0],
-                tier_of.get(pair[1], pair[1]) if pair[1] in addresses else pair[1],
+                tier_of[pair[0]] if pair[0] in machines else pair[0],
+                tier_of[pair[1]] if pair[1] in machines else pair[1],
             )
             ground = settings.get(pair) or settings.get(on_tiers) or LinkSettings()
             settings[pair] = _overridden(ground, entry)
-    blocks = {**tiers, **addresses}
     links = [
         Link(source, destination, blocks[source], blocks[destination], values)
         for (source, destination), values in settings.items()
         if _can_carry(experiment, source, destination)
         # A path between tiers without any property needs no link; one of a machine may have to
         # take off what its tier's link has.
-        and (values != LinkSettings() or source in addresses or destination in addresses)
+        and (values != LinkSettings() or source in machines or destination in machines)
     ]
     return tuple(
         sorted(
             links,
-            key=lambda link: -(link.source_block.prefixlen + link.destination_block.prefixlen),
+            key=lambda link: -((link.source in machines) + (link.destination in machines)),
         )
     )
 

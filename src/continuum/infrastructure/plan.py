@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,7 @@ class MachineSpec:
         nested: whether it carries containers of its own, and so needs all capabilities.
         pods: block of its pods' addresses, in the machine's own part of its tier's block; None
             when it is no node of a cluster.
+        login: who SSH logs in as; another than root becomes root by sudo, without a password.
     """
 
     name: str
@@ -42,6 +44,20 @@ class MachineSpec:
     pinned_cores: tuple[int, ...] = ()
     nested: bool = False
     pods: Block | None = None
+    login: str = "root"
+
+
+@dataclass(frozen=True)
+class Existing:
+    """Machines that were there before.
+
+    Attributes:
+        machines: what each one is, by its name in the deployment.
+        host_address: from where they see this host; no machine's.
+    """
+
+    machines: Mapping[str, MachineSpec]
+    host_address: str
 
 
 @dataclass(frozen=True)
@@ -60,15 +76,16 @@ class LinkSettings:
 class Link:
     """A directed class of traffic: from all of `source` to all of `destination`.
 
-    The ends are names of tiers or machines; the blocks are what packets are told apart by. Links
-    come most specific first (machine to machine, machine to tier, tier to machine, tier to tier),
+    The ends are names of tiers or machines; the blocks are what packets are told apart by: one
+    for a tier whose machines got their addresses together, one for each machine where they had
+    them before. Links come most specific first (machine to machine, machine to tier, tier to machine, tier to tier),
     and the first that fits a packet counts.
     """
 
     source: str
     destination: str
-    source_block: Block
-    destination_block: Block
+    source_blocks: tuple[Block, ...]
+    destination_blocks: tuple[Block, ...]
     settings: LinkSettings
 
 
@@ -80,7 +97,7 @@ class NetworkPlan:
         bridge: name of the bridge on the host, at most 15 characters.
         block: the whole private block; the bridge's prefix length.
         host_address: the host's own address on the bridge; never shaped.
-        tiers: the aligned block of each tier.
+        tiers: the aligned block of each tier; empty for machines that had addresses before.
         links: directed classes; empty when nothing is emulated.
         emulator: `auto`, `netem` or `nfqueue`.
         internet: whether machines have a way out through the host.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from continuum.errors import CommandFailed, MachineUnreachable, StepFailed
+from continuum.errors import CommandFailed, MachineUnreachable, StepFailed, TimedOut
 from continuum.machine import (
     Ask,
     Command,
@@ -21,6 +22,9 @@ from continuum.machine import (
 
 CONNECTION_FAILED = 255
 """Exit code of `ssh` when it has no connection; a command may end with it too."""
+
+ENDED_BY_TIMEOUT = (124, 137)
+"""Exit codes of `timeout`, which ends commands on the machine itself."""
 
 _GRACE = 10.0
 """Seconds that are given to the connection, beside those of the command itself."""
@@ -56,16 +60,21 @@ class SshMachine(Machine):
             raise self._told(error, carried, command) from error
         if result.exit_code == CONNECTION_FAILED and not self.answers():
             raise self._unreachable(result.last_output)
+        if result.exit_code in ENDED_BY_TIMEOUT and result.seconds >= command.timeout:
+            raise self._too_long(command, result.last_output)
         return replace(result, command=command)
 
     def stream(self, command: Command) -> Iterator[str]:
         """Run a command and yield its output line by line."""
         carried = self._carried(command)
+        began = time.monotonic()
         try:
             yield from stream_on_host(carried, where=self.name)
         except StepFailed as error:
             if isinstance(error, CommandFailed) and not self.answers():
                 raise self._unreachable(error.output) from error
+            if time.monotonic() - began >= command.timeout:
+                raise self._too_long(command, error.output) from error
             raise self._told(error, carried, command) from error
 
     @contextmanager
@@ -94,6 +103,13 @@ class SshMachine(Machine):
         arguments = ("ssh", "-F", str(self.config), "-T", self.name, shlex.join(inner))
         return replace(
             command, arguments=arguments, environment={}, timeout=command.timeout + _GRACE
+        )
+
+    def _too_long(self, command: Command, output: str) -> TimedOut:
+        return TimedOut(
+            f"`{command}` did not end within {command.timeout:g} s",
+            where=f"{self.name}: {command}",
+            output=output,
         )
 
     def _told(self, error: StepFailed, carried: Command, command: Command) -> StepFailed:

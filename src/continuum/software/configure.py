@@ -248,6 +248,8 @@ def _inventory(plan: InfrastructurePlan, plays: list[RolePlay]) -> dict[str, Any
     for machine in plan.machines:
         if machine.name in used:
             variables: dict[str, Any] = {}
+            if machine.login != "root":
+                variables["ansible_become"] = True
             for play in plays:
                 variables |= play.per_machine.get(machine.name, {})
             group = f"tier_{machine.tier.replace('-', '_')}"

@@ -72,7 +72,7 @@ def make_plan(tiers: Mapping[str, int], links: Ends, emulator: str = "auto") -> 
             host_address=HOST,
             tiers=blocks,
             links=tuple(
-                Link(source, destination, block(source), block(destination), settings)
+                Link(source, destination, (block(source),), (block(destination),), settings)
                 for (source, destination), settings in links.items()
             ),
             emulator=emulator,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from continuum import folders
 from continuum.deployment import Deployment
-from continuum.images import store
-from continuum.infrastructure.host import keys, ssh_config
+from continuum.infrastructure.host import keys, ssh_config, ssh_master
 from continuum.infrastructure.plan import InfrastructurePlan
-from continuum.machine import Command, run_on_host
 
 
 def write(deployment: Deployment, plan: InfrastructurePlan) -> None:
@@ -34,10 +32,5 @@ def write(deployment: Deployment, plan: InfrastructurePlan) -> None:
 def close(deployment: Deployment) -> None:
     """End the master connections of SSH, which live on for a minute after their last use."""
     folder = ssh_config.control_folder(deployment.identity)
-    if not folder.is_dir():
-        return
-    for socket in folder.iterdir():
-        run_on_host(
-            Command(("ssh", "-F", "none", "-o", f"ControlPath={socket}", "-O", "exit", "machine"))
-        )
-    store.remove(folder)
+    if folder.is_dir():
+        ssh_master.close_all(folder)

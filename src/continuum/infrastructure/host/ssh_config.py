@@ -32,11 +32,11 @@ def ssh_config(machines: Sequence[MachineSpec], folder: Path, identity: str) -> 
     return hosts + (
         "Host *\n"
         "    User root\n"
-        f"    IdentityFile {_path(folder / 'key')}\n"
+        f"    IdentityFile {quoted(folder / 'key')}\n"
         "    IdentitiesOnly yes\n"
         "    PasswordAuthentication no\n"
         "    KbdInteractiveAuthentication no\n"
-        f"    UserKnownHostsFile {_path(folder / 'known_hosts')}\n"
+        f"    UserKnownHostsFile {quoted(folder / 'known_hosts')}\n"
         "    GlobalKnownHostsFile /dev/null\n"
         "    StrictHostKeyChecking yes\n"
         "    UpdateHostKeys no\n"
@@ -56,7 +56,7 @@ def known_hosts(machines: Sequence[MachineSpec], host_keys: Mapping[str, str]) -
     )
 
 
-def _path(path: Path) -> str:
+def quoted(path: Path) -> str:
     """A path as ssh_config wants it: quoted, its percent signs doubled."""
     text = str(path).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"' if any(character in text for character in ' \t"') else text

@@ -186,12 +186,12 @@ class Task:
 def schedule(pairs: Sequence[Pair]) -> list[Task]:
     """When to send what: delays, then losses where they are asked for, then rates."""
     numbers = itertools.count()
-    sharing = Counter((pair.source.name, pair.link.destination_block) for pair in pairs)
+    sharing = Counter((pair.source.name, pair.link.destination_blocks) for pair in pairs)
     delays, losses, trains = [], [], []
     for pair in pairs:
         settings = pair.link.settings
         # Small packets must not wait for one another at the sender.
-        own_ms = sharing[pair.source.name, pair.link.destination_block] * sending_ms(
+        own_ms = sharing[pair.source.name, pair.link.destination_blocks] * sending_ms(
             PROBE_FRAME, settings
         )
         if settings.loss_percent < MOST_LOSS:

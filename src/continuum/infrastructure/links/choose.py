@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from continuum import plugins
 from continuum.errors import NotPossibleHere
 from continuum.infrastructure.links.contract import LinkEmulator
 from continuum.machine import Command, Result, run_on_host
+from continuum.parallel import for_each
 
 ORDER = ("netem", "nfqueue")
 """What `auto` tries: the kernel's own first, which costs no processor time in user space."""
@@ -24,15 +25,34 @@ def choose(
         NotPossibleHere: the kernel cannot carry it; says why, for each one tried.
         UsageError: there is no such emulator.
     """
-    reasons = []
+    return choose_for_all(name, {where: run})
+
+
+def choose_for_all(name: str, kernels: Mapping[str, Callable[[Command], Result]]) -> LinkEmulator:
+    """The emulator of that name, or for `auto` the first that all of several kernels can carry.
+
+    One for all of them: what one emulator does at the sender another does at the receiver.
+    `kernels` holds what carries out commands there, by what they are called in errors.
+
+    Raises:
+        NotPossibleHere: some kernel cannot carry it; says why, for each one tried.
+        UsageError: there is no such emulator.
+    """
+    reasons: list[str] = []
+    unfit: dict[str, None] = {}
     for each in ORDER if name == "auto" else (name,):
         emulator: LinkEmulator = plugins.load("emulators", each)()
-        reason = emulator.probe(run)
-        if reason is None:
+        found = dict(zip(kernels, for_each(emulator.probe, list(kernels.values())), strict=True))
+        missing = {where: reason for where, reason in found.items() if reason is not None}
+        if not missing:
             return emulator
-        reasons.append(f"{each}: {reason}")
+        unfit |= dict.fromkeys(missing)
+        reasons += [
+            f"{each}: {reason}" if len(kernels) == 1 else f"{where}: {each}: {reason}"
+            for where, reason in missing.items()
+        ]
     raise NotPossibleHere(
-        f"{where} cannot emulate links",
+        f"{', '.join(unfit)} cannot emulate links",
         where="a network namespace made to try it",
         output="\n".join(reasons),
         hint="run as root, on a kernel with sch_netem (`modprobe sch_netem`) or with packet "

@@ -23,6 +23,7 @@ from continuum.deployment import Deployment
 from continuum.errors import ContinuumError
 from continuum.infrastructure.links import namespaces, process, shaping
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
+from continuum.infrastructure.links.places import places
 from continuum.infrastructure.links.rules import (
     LARGEST_PACKET,
     beginning,
@@ -33,7 +34,7 @@ from continuum.infrastructure.links.rules import (
     same_rate,
     waits,
 )
-from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, MachineSpec
+from continuum.infrastructure.plan import Block, InfrastructurePlan, Link, LinkSettings, MachineSpec
 from continuum.machine import Command, Result, run_on_host
 from continuum.parallel import for_each
 
@@ -52,7 +53,7 @@ class Netem(LinkEmulator):
 
     def probe(self, run: Callable[[Command], Result] = run_on_host) -> str | None:
         """Set up a link with everything, in a network namespace of its own."""
-        sample = _class(ipaddress.IPv4Network("10.0.0.0/8"), LinkSettings(10.0, 1.0, 1.0, 10.0))
+        sample = _class((ipaddress.IPv4Network("10.0.0.0/8"),), LinkSettings(10.0, 1.0, 1.0, 10.0))
         try:
             said = namespaces.scratch(
                 run, "tc", "-batch", "-", lines=shaping.batch("lo", "127.0.0.1", (sample,))
@@ -86,7 +87,8 @@ class Netem(LinkEmulator):
             return ruled or shaped
 
         changed = for_each(apply_one, interfaces)
-        return any([process.stop(deployment), *changed])
+        stopped = for_each(lambda each: each[0].stop(), list(places(deployment, interfaces)))
+        return any([*stopped, *changed])
 
     def in_force(
         self,
@@ -96,7 +98,7 @@ class Netem(LinkEmulator):
     ) -> list[Link]:
         """From the senders' traffic control."""
         kernel = {
-            each.machine.name: {carried.destination: carried for carried in shaped.classes or ()}
+            each.machine.name: {carried.destinations: carried for carried in shaped.classes or ()}
             for each, shaped in zip(
                 interfaces, for_each(namespaces.read_shaping, interfaces), strict=True
             )
@@ -105,7 +107,7 @@ class Netem(LinkEmulator):
         found = []
         for link in plan.network.links:
             carried = {
-                settings_of(kernel[source.name].get(link.destination_block), link.settings)
+                settings_of(kernel[source.name].get(link.destination_blocks), link.settings)
                 for source in beginning(
                     plan.network.links, link, [each.machine for each in interfaces]
                 )
@@ -125,16 +127,16 @@ def traffic_classes(
 ) -> tuple[shaping.TrafficClass, ...]:
     """What happens to packets that a machine sends; nothing when none of its links does a thing."""
     classes = tuple(
-        _class(link.destination_block, link.settings)
+        _class(link.destination_blocks, link.settings)
         for _, link in outgoing(plan.network.links, machine)
     )
     return () if all(each.direct for each in classes) else classes
 
 
-def _class(destination: ipaddress.IPv4Network, settings: LinkSettings) -> shaping.TrafficClass:
+def _class(destinations: tuple[Block, ...], settings: LinkSettings) -> shaping.TrafficClass:
     rate = settings.rate_mbit
     if rate is None and not waits(settings):
-        return shaping.TrafficClass(destination)
+        return shaping.TrafficClass(destinations)
     netem = shaping.Netem(
         delay=round(settings.delay_ms * 1e3),
         jitter=round(settings.jitter_ms * 1e3),
@@ -145,7 +147,7 @@ def _class(destination: ipaddress.IPv4Network, settings: LinkSettings) -> shapin
     cut = None
     if rate is not None and burst(rate) < LARGEST_PACKET:
         cut = shaping.Bucket(CUTTING_RATE, burst(rate), CUT_QUEUE)
-    return shaping.TrafficClass(destination, cut, netem)
+    return shaping.TrafficClass(destinations, cut, netem)
 
 
 def settings_of(found: shaping.TrafficClass | None, asked: LinkSettings) -> LinkSettings:

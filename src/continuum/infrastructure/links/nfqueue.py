@@ -1,7 +1,8 @@
 """Links in user space: rate in the sender's kernel, delay, jitter and loss at the receiver.
 
 For kernels without netem. In each machine's namespace a rule per link puts arriving packets into
-a queue of their own, numbered by the link's place in the plan; one process serves all of them.
+a queue of their own, numbered by the link's place in the plan; one process serves all of them. In
+machines that are not this host's namespaces it is a process in each.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 from continuum.deployment import Deployment
 from continuum.errors import ContinuumError
+from continuum.images.recipe import RUNTIME_FOLDER
 from continuum.infrastructure.links import namespaces, process, shaping
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
+from continuum.infrastructure.links.places import InMachine, OnHost, Place, places
 from continuum.infrastructure.links.rules import (
     FRAME,
     beginning,
@@ -47,20 +49,21 @@ class Nfqueue(LinkEmulator):
     def probe(self, run: Callable[[Command], Result] = run_on_host) -> str | None:
         """Set up a bucket, a rule and a queue, in a network namespace of their own."""
         sample = shaping.TrafficClass(
-            ipaddress.IPv4Network("10.0.0.0/8"), shaping.Bucket(125_000, FRAME, 1000 * FRAME)
+            (ipaddress.IPv4Network("10.0.0.0/8"),), shaping.Bucket(125_000, FRAME, 1000 * FRAME)
         )
         lines = shaping.batch("lo", "127.0.0.1", (sample,))
         table = _table([f"-s 10.0.0.0/8 -j NFQUEUE --queue-num {FIRST_QUEUE}"])
-        runtime = (sys.executable, "-m", process.MODULE, "--probe")
+        python, environment = sys.executable, process.environment()
+        if run is not run_on_host:
+            python, environment = "/usr/bin/python3", {"PYTHONPATH": RUNTIME_FOLDER}
+        runtime = (python, "-m", process.MODULE, "--probe")
         try:
             for what, arguments, text in (
                 ("the rate cannot be limited (htb, tbf, u32)", ("tc", "-batch", "-"), lines),
                 ("no rule NFQUEUE", ("iptables-restore", "--noflush"), table),
                 ("no packet queues", runtime, None),
             ):
-                said = namespaces.scratch(
-                    run, *arguments, lines=text, environment=process.environment()
-                )
+                said = namespaces.scratch(run, *arguments, lines=text, environment=environment)
                 if said is not None:
                     return f"{what}: {_first_line(said)}"
         except ContinuumError as error:
@@ -83,50 +86,35 @@ class Nfqueue(LinkEmulator):
         self, deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
     ) -> bool:
         """The process first: without it packets that a rule catches would stop."""
-        changed = self._apply_process(deployment, plan, interfaces)
-        return any([changed, *for_each(lambda each: _apply_interface(plan, each), interfaces)])
-
-    def _apply_process(
-        self, deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
-    ) -> bool:
-        machines = [
-            {
-                "name": each.machine.name,
-                "namespace": each.namespace,
-                "inode": Path(each.namespace).stat().st_ino,
-                "queues": _queues(plan, each.machine),
-            }
-            for each in interfaces
-            if _queues(plan, each.machine)
-        ]
-        wanted = {
-            "state": str((deployment.folder / process.STATE).absolute()),
-            "seed": deployment.identity,
-            "machines": machines,
-        }
-        if machines and process.running(deployment) == wanted:
-            return False
-        stopped = process.stop(deployment)
-        if machines:
-            process.start(deployment, wanted)
-        return stopped or bool(machines)
+        processes = for_each(
+            lambda each: _apply_process(deployment, plan, *each),
+            list(places(deployment, interfaces)),
+        )
+        return any([*processes, *for_each(lambda each: _apply_interface(plan, each), interfaces)])
 
     def in_force(
         self, deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
     ) -> list[Link]:
         """Rate from the senders' traffic control; the rest from rules and process."""
-        running = process.running(deployment) or {"machines": []}
+        running = for_each(
+            lambda each: each[0].running() or {"machines": []},
+            list(places(deployment, interfaces)),
+        )
         served = {
             (machine["name"], machine["inode"], queue["queue"]): queue
-            for machine in running["machines"]
+            for configuration in running
+            for machine in configuration["machines"]
             for queue in machine["queues"]
         }
 
         def read(interface: Interface) -> tuple[str, Sends, Receives]:
             shaped = namespaces.read_shaping(interface)
             rules = namespaces.read_rules(interface) or []
-            inode = Path(interface.namespace).stat().st_ino
             name = interface.machine.name
+            place: Place = OnHost(deployment)
+            if interface.inside is not None:
+                place = InMachine(deployment.identity, interface.inside)
+            _, inode = place.namespace(interface)
             return name, _sends(shaped), _receives(name, inode, rules, served)
 
         kernel = for_each(read, interfaces)
@@ -150,8 +138,33 @@ class Nfqueue(LinkEmulator):
         process.stop(deployment)
 
 
-Sends = Mapping[Block, float | None]
-"""Rate by destination block."""
+def _apply_process(
+    deployment: Deployment, plan: InfrastructurePlan, place: Place, interfaces: Sequence[Interface]
+) -> bool:
+    machines = []
+    for each in interfaces:
+        queues = _queues(plan, each.machine)
+        if queues:
+            namespace, inode = place.namespace(each)
+            machines.append(
+                {
+                    "name": each.machine.name,
+                    "namespace": namespace,
+                    "inode": inode,
+                    "queues": queues,
+                }
+            )
+    wanted = {"state": place.state_file, "seed": deployment.identity, "machines": machines}
+    if machines and place.running() == wanted:
+        return False
+    stopped = place.stop()
+    if machines:
+        place.start(wanted)
+    return stopped or bool(machines)
+
+
+Sends = Mapping[tuple[Block, ...], float | None]
+"""Rate by the destination's blocks."""
 
 Receives = Mapping[Block, LinkSettings | None]
 """Delay, jitter and loss by source block; None where packets stop."""
@@ -159,7 +172,7 @@ Receives = Mapping[Block, LinkSettings | None]
 
 def _sends(shaped: shaping.InForce) -> Sends:
     return {
-        each.destination: None if each.bucket is None else each.bucket.rate / 125_000
+        each.destinations: None if each.bucket is None else each.bucket.rate / 125_000
         for each in shaped.classes or ()
     }
 
@@ -192,8 +205,10 @@ def _settings(
 ) -> LinkSettings | None:
     """What the machines at both ends carry of a link; None when they carry nothing, or differ."""
     asked = link.settings
-    rates = {each.get(link.destination_block) for each in sends} or {asked.rate_mbit}
-    arrivals = {each.get(link.source_block, LinkSettings()) for each in receives} or {asked}
+    rates = {each.get(link.destination_blocks) for each in sends} or {asked.rate_mbit}
+    arrivals = {
+        each.get(block, LinkSettings()) for each in receives for block in link.source_blocks
+    } or {asked}
     rate, arriving = rates.pop(), arrivals.pop()
     if rates or arrivals or arriving is None:
         return None
@@ -206,7 +221,7 @@ def traffic_classes(
 ) -> tuple[shaping.TrafficClass, ...]:
     """Rates at which a machine sends; nothing when none of its links has one."""
     classes = tuple(
-        shaping.TrafficClass(link.destination_block, bucket(link.settings.rate_mbit))
+        shaping.TrafficClass(link.destination_blocks, bucket(link.settings.rate_mbit))
         for _, link in outgoing(plan.network.links, machine)
     )
     return () if all(each.direct for each in classes) else classes
@@ -246,9 +261,10 @@ def _rules(plan: InfrastructurePlan, machine: MachineSpec) -> list[str]:
     return [
         f"-s {plan.network.host_address}/32 -j RETURN",
         *(
-            f"-s {link.source_block} -j "
+            f"-s {block} -j "
             + (f"NFQUEUE --queue-num {FIRST_QUEUE + place}" if waits(link.settings) else "RETURN")
             for place, link in links
+            for block in link.source_blocks
         ),
     ]
 

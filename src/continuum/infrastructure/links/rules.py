@@ -29,9 +29,9 @@ def outgoing(links: Sequence[Link], machine: MachineSpec) -> list[tuple[int, Lin
     found: list[tuple[int, Link]] = []
     for place, link in enumerate(links):
         hidden = any(
-            link.destination_block.subnet_of(other.destination_block) for _, other in found
+            _within(link.destination_blocks, other.destination_blocks) for _, other in found
         )
-        if _in(machine, link.source_block) and not hidden:
+        if _in(machine, link.source_blocks) and not hidden:
             found.append((place, link))
     return found
 
@@ -40,8 +40,8 @@ def incoming(links: Sequence[Link], machine: MachineSpec) -> list[tuple[int, Lin
     """The links that a machine receives over, with their place in the plan, likewise."""
     found: list[tuple[int, Link]] = []
     for place, link in enumerate(links):
-        hidden = any(link.source_block.subnet_of(other.source_block) for _, other in found)
-        if _in(machine, link.destination_block) and not hidden:
+        hidden = any(_within(link.source_blocks, other.source_blocks) for _, other in found)
+        if _in(machine, link.destination_blocks) and not hidden:
             found.append((place, link))
     return found
 
@@ -53,7 +53,7 @@ def beginning(
     return [
         machine
         for machine in machines
-        if _in(machine, link.source_block)
+        if _in(machine, link.source_blocks)
         and any(each == link for _, each in outgoing(links, machine))
     ]
 
@@ -63,13 +63,19 @@ def ending(links: Sequence[Link], link: Link, machines: Iterable[MachineSpec]) -
     return [
         machine
         for machine in machines
-        if _in(machine, link.destination_block)
+        if _in(machine, link.destination_blocks)
         and any(each == link for _, each in incoming(links, machine))
     ]
 
 
-def _in(machine: MachineSpec, block: Block) -> bool:
-    return ipaddress.IPv4Address(machine.address) in block
+def _in(machine: MachineSpec, blocks: Iterable[Block]) -> bool:
+    address = ipaddress.IPv4Address(machine.address)
+    return any(address in block for block in blocks)
+
+
+def _within(inner: Iterable[Block], outer: Sequence[Block]) -> bool:
+    """Whether each of some blocks lies in one of the others."""
+    return all(any(each.subnet_of(other) for other in outer) for each in inner)
 
 
 def link_between(
@@ -77,7 +83,7 @@ def link_between(
 ) -> Link | None:
     """The link that packets from one machine to another take, None when nothing is emulated."""
     for link in links:
-        if _in(source, link.source_block) and _in(destination, link.destination_block):
+        if _in(source, link.source_blocks) and _in(destination, link.destination_blocks):
             return link
     return None
 

@@ -1,7 +1,7 @@
 """Traffic control of one machine's interface: the text for `tc`, and what `tc` says back.
 
-A classifying root (htb), and per link one filter on the destination's block, the most specific
-first. A link without properties that the kernel enforces is passed by directly, as is the host.
+A classifying root (htb), and per link one filter for each of the destination's blocks, the most
+specific link first. A link without properties that the kernel enforces is passed by directly, as is the host.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class Netem:
 
 @dataclass(frozen=True)
 class TrafficClass:
-    """What happens to packets for a block of destinations; nothing without bucket and netem."""
+    """What happens to packets for some blocks of addresses; nothing without bucket and netem."""
 
-    destination: Block
+    destinations: tuple[Block, ...]
     bucket: Bucket | None = None
     netem: Netem | None = None
 
@@ -87,7 +87,7 @@ def batch(device: str, host: str, classes: Sequence[TrafficClass]) -> str:
                 f"{_netem(each.netem)}"
             )
         target = ROOT if each.direct else f"{ROOT}{minor}"
-        lines.append(_filter(device, 2 + place, each.destination, target))
+        lines += [_filter(device, 2 + place, block, target) for block in each.destinations]
     return "\n".join(lines) + "\n"
 
 
@@ -148,17 +148,23 @@ def read(disciplines: str, filters: str) -> InForce:
     if root is None or root["kind"] != "htb" or root["handle"] != ROOT:
         return InForce(None, has_root)
     by_parent = {each["parent"]: each for each in known if "parent" in each}
-    found = []
-    for match in sorted(_FILTER.finditer(filters), key=lambda each: int(each["priority"])):
-        if match["priority"] == "1":
-            continue
+    # One priority for each class, with one filter for each of its blocks.
+    blocks: dict[tuple[int, str], list[Block]] = {}
+    for match in _FILTER.finditer(filters):
         value, mask = int(match["value"], 16), int(match["mask"], 16)
         block = ipaddress.IPv4Network((value, str(ipaddress.IPv4Address(mask))))
-        found.append(_class(block, match["target"], by_parent))
+        blocks.setdefault((int(match["priority"]), match["target"]), []).append(block)
+    found = [
+        _class(tuple(sorted(carried)), target, by_parent)
+        for (priority, target), carried in sorted(blocks.items())
+        if priority != 1
+    ]
     return InForce(tuple(found), has_root=True)
 
 
-def _class(block: Block, target: str, by_parent: Mapping[str, dict[str, Any]]) -> TrafficClass:
+def _class(
+    blocks: tuple[Block, ...], target: str, by_parent: Mapping[str, dict[str, Any]]
+) -> TrafficClass:
     bucket = netem = None
     leaf = by_parent.get(target)
     if leaf is not None and leaf["kind"] == "tbf":
@@ -166,7 +172,7 @@ def _class(block: Block, target: str, by_parent: Mapping[str, dict[str, Any]]) -
         leaf = by_parent.get(f"{leaf['handle']}1")
     if leaf is not None and leaf["kind"] == "netem":
         netem = _read_netem(leaf["options"])
-    return TrafficClass(block, bucket, netem)
+    return TrafficClass(blocks, bucket, netem)
 
 
 def _read_bucket(options: Mapping[str, Any]) -> Bucket:
@@ -193,7 +199,7 @@ def same(wanted: Iterable[TrafficClass], found: Iterable[TrafficClass] | None) -
         return False
     left, right = list(wanted), list(found)
     return len(left) == len(right) and all(
-        one.destination == other.destination
+        set(one.destinations) == set(other.destinations)
         and _near(one.bucket, other.bucket)
         and _near(one.netem, other.netem)
         for one, other in zip(left, right, strict=True)

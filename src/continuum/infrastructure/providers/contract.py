@@ -7,9 +7,11 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
+
+from continuum.infrastructure.configure import remarks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,9 +19,10 @@ if TYPE_CHECKING:
 
     from continuum.deployment import Deployment
     from continuum.events import Events
+    from continuum.experiment.model import Experiment
     from continuum.images.recipe import Recipe
     from continuum.infrastructure.links.check import LinkMeasurement
-    from continuum.infrastructure.plan import InfrastructurePlan, Link, NetworkPlan
+    from continuum.infrastructure.plan import Existing, InfrastructurePlan, Link, NetworkPlan
     from continuum.machine import Machine
 
 
@@ -27,6 +30,19 @@ class PluginSettings(BaseModel):
     """Base of a plug-in's own settings: frozen, and unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def fill_in(cls, settings: dict[str, Any], values: dict[str, Any]) -> None:
+        """Say what follows from settings for the rest of the experiment, where it says nothing.
+
+        `settings` and `values`, the experiment's tables, are as a file would hold them: nothing
+        of them has been checked yet.
+        """
+
+    def problems(self, experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:
+        """What does not fit the rest of the experiment: (path below these settings, what)."""
+        del experiment
+        return []
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,23 @@ class Provider(ABC):
             if own is None or not ipaddress.IPv4Network(text, strict=False).subnet_of(own.block)
         ]
 
+    def existing(self, deployment: Deployment, experiment: Experiment) -> Existing | None:
+        """The experiment's machines, where they exist already; None where they are made.
+
+        Looks, and changes nothing.
+
+        Raises:
+            MachineUnreachable: one of them does not answer.
+            NotPossibleHere: one of them will not do; says why, of all of them at once.
+        """
+        del deployment, experiment
+        return None
+
+    def remarks(self, experiment: Experiment, plan: InfrastructurePlan) -> list[str]:
+        """What a person should know of a plan that can be carried out, but has a limit."""
+        del experiment
+        return remarks(plan, os.cpu_count() or 1, self.capabilities.disk_limits)
+
     def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
         """Raise when this host cannot carry the plan; changes nothing, and needs no privileges.
 
@@ -135,8 +168,8 @@ class Provider(ABC):
         """
         del deployment, plan
 
-    def remarks(self, plan: InfrastructurePlan) -> list[str]:
-        """What a person should know of machines made here; it is kept with every run's results."""
+    def caveats(self, plan: InfrastructurePlan) -> list[str]:
+        """What a person should know of figures from machines made here; it is kept with every run's results."""
         del plan
         return []
 

@@ -111,7 +111,7 @@ class Libvirt(Provider):
         platforms.here()
         fit.refuse(plan, fit.memory_of_host())
 
-    def remarks(self, plan: InfrastructurePlan) -> list[str]:
+    def caveats(self, plan: InfrastructurePlan) -> list[str]:
         """Whether guests are emulated, which makes what they compute slower than hardware is."""
         del plan
         found = kvm.known()

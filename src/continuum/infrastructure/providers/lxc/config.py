@@ -103,8 +103,8 @@ def spec_fingerprint(
     """
     network = plan.network
     made_of = asdict(spec)
-    # Only what runs in the machine knows of pods.
-    del made_of["pods"]
+    # Only what runs in the machine knows of pods; and SSH logs in as root, always.
+    del made_of["pods"], made_of["login"]
     return fingerprint(
         LAYOUT,
         made_of,

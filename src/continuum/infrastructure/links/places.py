@@ -1,0 +1,181 @@
+"""Where the process of the user-space emulator runs: on this host, or in the machine itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from continuum.deployment import Deployment
+from continuum.errors import CommandFailed, NotFound, TimedOut
+from continuum.images.recipe import RUNTIME_FOLDER
+from continuum.infrastructure.links import process
+from continuum.infrastructure.links.contract import Interface
+from continuum.machine import Command, Machine
+
+UNIT = "ctm-links.service"
+"""Not `continuum-…`: units of that name are workers and endpoints, which are stopped together."""
+
+_FOLDER = "/var/lib/continuum/links"
+_CONFIGURATION = f"{_FOLDER}/delay_emulator.json"
+_STATE = f"{_FOLDER}/delay_emulator.state"
+_OWN_NAMESPACE = "/proc/self/ns/net"
+_POLL = 0.1
+
+
+class Place(ABC):
+    """One process, and the machines whose packets it delays.
+
+    `running`, `start` and `stop` are about the process; a configuration is what
+    `continuum_runtime.delay_emulator` reads.
+    """
+
+    @property
+    @abstractmethod
+    def state_file(self) -> str:
+        """Where the process says that it is ready."""
+
+    @abstractmethod
+    def namespace(self, interface: Interface) -> tuple[str, int]:
+        """Path of a machine's network namespace as the process sees it, and its number."""
+
+    @abstractmethod
+    def running(self) -> dict[str, Any] | None:
+        """The configuration that a ready process carries out now, None when there is none."""
+
+    @abstractmethod
+    def start(self, configuration: dict[str, Any]) -> None:
+        """Start a process and wait until it has all its queues."""
+
+    @abstractmethod
+    def stop(self) -> bool:
+        """Stop every process; True when there was one."""
+
+
+@dataclass(frozen=True)
+class OnHost(Place):
+    """One process on this host for all machines whose namespaces are this host's."""
+
+    deployment: Deployment
+
+    @property
+    def state_file(self) -> str:
+        """In the deployment's folder."""
+        return str((self.deployment.folder / process.STATE).absolute())
+
+    def namespace(self, interface: Interface) -> tuple[str, int]:
+        """That of the machine's first process."""
+        return interface.namespace, Path(interface.namespace).stat().st_ino
+
+    def running(self) -> dict[str, Any] | None:
+        """By its command line and the files in the deployment's folder."""
+        return process.running(self.deployment)
+
+    def start(self, configuration: dict[str, Any]) -> None:
+        """Detached: it outlives us."""
+        process.start(self.deployment, configuration)
+
+    def stop(self) -> bool:
+        """Every process of the deployment."""
+        return process.stop(self.deployment)
+
+
+@dataclass(frozen=True)
+class InMachine(Place):
+    """One process in a machine, for that machine: a transient systemd unit."""
+
+    identity: str
+    machine: Machine
+
+    @property
+    def state_file(self) -> str:
+        """In a folder of ours on the machine."""
+        return _STATE
+
+    def namespace(self, interface: Interface) -> tuple[str, int]:
+        """The process's own; it has no number that would be known here."""
+        del interface
+        return _OWN_NAMESPACE, 0
+
+    def running(self) -> dict[str, Any] | None:
+        """By the unit's process and the files on the machine."""
+        shown = Command(("systemctl", "show", "--property=MainPID", "--value", UNIT))
+        number = self.machine.run(shown).text
+        try:
+            state = json.loads(self.machine.get(_STATE))
+            content = self.machine.get(_CONFIGURATION)
+        except (NotFound, ValueError):
+            return None
+        if str(state.get("process")) != number:
+            return None
+        if state.get("configuration") != hashlib.sha256(content).hexdigest():
+            return None
+        configuration: dict[str, Any] = json.loads(content)
+        return configuration
+
+    def start(self, configuration: dict[str, Any]) -> None:
+        """As a unit that systemd forgets when it has ended.
+
+        Raises:
+            CommandFailed: it ended instead; the error holds its last output.
+            TimedOut: it was not ready in time; it has been stopped.
+        """
+        where = f"{self.machine.name}: {UNIT}"
+        self.machine.put((json.dumps(configuration, indent=1) + "\n").encode(), _CONFIGURATION)
+        self.machine.run(Command(("rm", "-f", _STATE))).check()
+        arguments = (
+            *("systemd-run", "--quiet", f"--unit={UNIT}", "--description=Continuum: links"),
+            *("--property=Type=exec", f"--setenv=PYTHONPATH={RUNTIME_FOLDER}", "--"),
+            *("/usr/bin/python3", "-m", process.MODULE, self.identity, _CONFIGURATION),
+        )
+        self.machine.run(Command(arguments)).check(
+            f"cannot start the delay emulator on {self.machine.name}"
+        )
+        deadline = time.monotonic() + process.START_TIMEOUT
+        while self.machine.run(Command(("test", "-e", _STATE))).exit_code != 0:
+            active = self.machine.run(Command(("systemctl", "is-active", "--quiet", UNIT)))
+            if active.exit_code != 0:
+                output = self._log()
+                self.stop()
+                raise CommandFailed(
+                    f"the delay emulator on {self.machine.name} ended at its start",
+                    where=where,
+                    output=output,
+                    hint="does the machine's kernel have packet queues (nfnetlink_queue)?",
+                )
+            if time.monotonic() > deadline:
+                output = self._log()
+                self.stop()
+                raise TimedOut(
+                    f"the delay emulator on {self.machine.name} was not ready within "
+                    f"{process.START_TIMEOUT:g} s",
+                    where=where,
+                    output=output,
+                )
+            time.sleep(_POLL)
+
+    def stop(self) -> bool:
+        """Stop the unit and forget it; both fail where there is none, which is what is wanted."""
+        stop = Command(("systemctl", "stop", UNIT), timeout=process.STOP_TIMEOUT + 90)
+        stopped = self.machine.run(stop).exit_code == 0
+        self.machine.run(Command(("systemctl", "reset-failed", UNIT)))
+        return stopped
+
+    def _log(self) -> str:
+        arguments = ("journalctl", "--no-pager", "--output=cat", "--lines=20", f"--unit={UNIT}")
+        return self.machine.run(Command(arguments)).text
+
+
+def places(
+    deployment: Deployment, interfaces: Sequence[Interface]
+) -> Iterator[tuple[Place, list[Interface]]]:
+    """Every place, with the machines that its process serves; this host is always one of them."""
+    yield OnHost(deployment), [each for each in interfaces if each.inside is None]
+    for each in interfaces:
+        if each.inside is not None:
+            yield InMachine(deployment.identity, each.inside), [each]
