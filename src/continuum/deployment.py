@@ -33,6 +33,8 @@ class Deployment:
 
     name: str
     root: Path
+    given_identity: str = ""
+    """Where it is carried by a host that it was not begun on: the one that it has there."""
 
     @classmethod
     def named(cls, name: str) -> Deployment:
@@ -72,6 +74,8 @@ class Deployment:
     @cached_property
     def identity(self) -> str:
         """8 hexadecimal digits, the same for the same name in the same state folder."""
+        if self.given_identity:
+            return self.given_identity
         return hashlib.sha256(str(self.folder.absolute()).encode()).hexdigest()[:8]
 
     @cached_property

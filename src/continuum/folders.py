@@ -22,6 +22,11 @@ def state_folder() -> Path:
     return platformdirs.user_state_path("continuum") / "deployments"
 
 
+def carried_folder() -> Path:
+    """What this host carries of deployments that were begun on others: one folder for each."""
+    return platformdirs.user_state_path("continuum") / "carried"
+
+
 def cache_folder() -> Path:
     """Machine images and artifacts; safe to delete."""
     return platformdirs.user_cache_path("continuum")

@@ -272,6 +272,20 @@ def run_on_host(command: Command, *, where: str = "this host") -> Result:
     return Result(command, process.returncode, stdout, stderr, time.monotonic() - began, where)
 
 
+@contextmanager
+def started_on_host(
+    command: Command, *, where: str = "this host"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command on this host that is spoken with by its pipes; it does not outlive the block.
+
+    Raises:
+        CommandFailed: the program does not exist.
+        Interrupted: no command may begin now.
+    """
+    with _commands.started(command, where, subprocess.PIPE) as process:
+        yield process
+
+
 def _what_is_left(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
     """Output of a process that was killed.
 

@@ -117,13 +117,17 @@ class Outcome:
 
 @dataclass(frozen=True)
 class MachineStatus:
-    """One machine: `state` is `running`, `stopped`, or `missing`; `ssh` is the command."""
+    """One machine: `state` is `running`, `stopped`, `missing`, or `unreachable` as its host is.
+
+    `ssh` is the command; `host` the name of its host, "" for this one.
+    """
 
     name: str
     tier: str
     address: str
     state: str
     ssh: str
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,14 +168,15 @@ def plan(loaded: Loaded, events: Events) -> Plan:
         )
     deployment = Deployment.named(experiment.name)
     _find_out_version(experiment, events)
-    provider = _provider(experiment, events)
+    before = infrastructure_execute.stored_plan(deployment)
+    provider = _provider(experiment, before, events)
     application = _application(experiment)
     services = _services_needed(experiment, application, provider)
     recipe = _recipe(experiment, application, services)
-    before = infrastructure_execute.stored_plan(deployment)
     if before is not None and before.provider != provider.name:
         before = None  # `up` removes what the other provider made; nothing of it is kept.
     kept = next(iter(before.network.tiers.values()), None) if before else None
+    surveyed = provider.survey()
     infrastructure = infrastructure_configure.configure(
         experiment,
         Surroundings(
@@ -184,6 +189,10 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             kept_size=kept.num_addresses if kept else 0,
             host_time=CLOCK in software_configure.service_names(experiment, services),
             existing=provider.existing(deployment, experiment),
+            hosts=surveyed.hosts,
+            rooms=surveyed.rooms,
+            kept_hosts={spec.name: spec.host for spec in before.machines} if before else {},
+            mtu=surveyed.mtu,
         ),
         provider.settings.model_dump(mode="json"),
     )
@@ -225,10 +234,32 @@ def _find_out_version(experiment: Experiment, events: Events) -> None:
         ArtifactStore(events).version("kubernetes", experiment.software.kubernetes.version)
 
 
-def _provider(experiment: Experiment, events: Events) -> Provider:
+def _provider(
+    experiment: Experiment, before: InfrastructurePlan | None, events: Events
+) -> Provider:
+    """The experiment's provider, over several hosts where it has them, or had them `before`."""
     kind: type[Provider] = plugins.load("providers", experiment.infrastructure.provider)
-    settings = kind.settings_type.model_validate(experiment.infrastructure.settings)
-    return kind(settings, events)
+    provider = kind(kind.settings_type.model_validate(experiment.infrastructure.settings), events)
+    former = before.hosts if before is not None and before.provider == provider.name else ()
+    if not experiment.hosts and not former:
+        return provider
+    if provider.capabilities.made_up:
+        events.note("hosts are not used: the machines are made up")
+        return provider
+    if not provider.capabilities.several_hosts:
+        raise NotPossibleHere(
+            f'provider "{provider.name}" makes machines on this host only',
+            where="hosts",
+            hint="take the hosts out, or use provider lxc",
+        )
+    from continuum.infrastructure.hosts import several  # noqa: PLC0415  few experiments have them
+
+    return several.over(
+        provider,
+        several.hosts_of(experiment),
+        former=former,
+        this_host=experiment.infrastructure.this_host or not experiment.hosts,
+    )
 
 
 def _application(experiment: Experiment) -> Application | None:
@@ -407,7 +438,12 @@ def _providers_of(deployment: Deployment, events: Events) -> list[Provider]:
     for name in names:
         kind: type[Provider] = plugins.load("providers", name)
         settings = kind.settings_type.model_validate(stored.settings if stored else {})
-        found.append(kind(settings, events))
+        provider = kind(settings, events)
+        if stored and stored.hosts:
+            from continuum.infrastructure.hosts import several  # noqa: PLC0415
+
+            provider = several.over(provider, stored.hosts)
+        found.append(provider)
     return found
 
 
@@ -490,7 +526,8 @@ def _measure(
     ready: Up, recorder: Recorder, events: Events, *, accept_links: bool, all_pairs: bool
 ) -> None:
     recorder.links = _check_links(ready, events, all_pairs=all_pairs)
-    _judge_links(recorder.links, recorder, events, accept_links=accept_links)
+    remark = ready.plan.provider.link_remark(ready.deployment, ready.plan.infrastructure)
+    _judge_links(recorder.links, remark, recorder, events, accept_links=accept_links)
     if ready.plan.benchmark is not None:
         _benchmark(ready, recorder, events)
 
@@ -563,7 +600,12 @@ def _check_links(ready: Up, events: Events, *, all_pairs: bool) -> list[LinkMeas
 
 
 def _judge_links(
-    links: list[LinkMeasurement], recorder: Recorder, events: Events, *, accept_links: bool
+    links: list[LinkMeasurement],
+    remark: str,
+    recorder: Recorder,
+    events: Events,
+    *,
+    accept_links: bool,
 ) -> None:
     outside = [link for link in links if not link.ok]
     if not outside:
@@ -576,7 +618,8 @@ def _judge_links(
             f"measured {'nothing' if link.measured is None else format(link.measured, '.4g')}, "
             f"tolerance ±{link.tolerance:.3g}"
             for link in outside
-        ),
+        )
+        + (f"\n{remark}" if remark else ""),
         hint="run again when the host is less busy, or go on all the same with --accept-links",
     )
     if not accept_links:
@@ -663,6 +706,7 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
                 address=spec.address,
                 state=states.get(spec.name, "missing"),
                 ssh=deployment.ssh_command(spec.name) if provider.capabilities.ssh else "",
+                host=spec.host,
             )
             for spec in plan_.machines
         ),
@@ -707,7 +751,9 @@ def machines(name: str, selected: Sequence[str], events: Events) -> list[Machine
     return [each for each in handles if each.name in selected or each.tier in selected]
 
 
-def doctor(provider: str, events: Events) -> list[Check]:
-    """Try every prerequisite of a provider on this host."""
+def doctor(provider: str, events: Events, experiment: Experiment | None = None) -> list[Check]:
+    """Try every prerequisite of a provider on this host, and on those that an experiment names."""
+    if experiment is not None and experiment.hosts:
+        return _provider(experiment, None, events).check()
     kind: type[Provider] = plugins.load("providers", provider)
     return kind(kind.settings_type(), events).check()

@@ -328,11 +328,10 @@ def test_the_section_of_defaults_counts_for_all() -> None:
     assert loaded.experiment.benchmark.frequency == 9.0
 
 
-def test_more_hosts_are_noted() -> None:
+def test_more_hosts_are_kept() -> None:
     loaded = read(changed(EDGE, external_physical_machines="me@one, me@two"))
-    assert "external_physical_machines: not used yet; all machines are made on this host" in (
-        loaded.notes
-    )
+    assert [host.ssh for host in loaded.experiment.hosts] == ["me@one", "me@two"]
+    assert loaded.experiment.host_names == ("host-1", "host-2")
 
 
 # -- problems ------------------------------------------------------------------------------------

@@ -202,9 +202,7 @@ def test_more_memory_than_the_host_has_is_refused_with_what_would_fit() -> None:
     error = raised.value
     assert "3.00 GiB" in error.message or "3 GiB" in error.message
     assert "1 × 2 GiB (cloud), 1 × 1 GiB (edge)" in error.where
-    assert error.hint == (
-        "--set tiers.cloud.memory=1600MiB --set tiers.edge.memory=768MiB"
-    )
+    assert error.hint == ("--set tiers.cloud.memory=1600MiB --set tiers.edge.memory=768MiB")
     smaller = {"cloud": 1600 * 2**20, "edge": 768 * 2**20}
     fitting = tuple(replace(spec, memory=smaller[spec.tier]) for spec in PLAN.machines)
     fit.refuse(replace(PLAN, machines=fitting), 3 * GIB)

@@ -170,7 +170,7 @@ def test_who_loses_the_addresses_keeps_no_claim_to_them(
 ) -> None:
     done: list[str] = []
 
-    def taken(*_: object) -> bool:
+    def taken(*_: object, **__: object) -> bool:
         done.append("bridge")
         raise StepFailed("just taken by another deployment")
 

@@ -353,7 +353,7 @@ def test_a_plugins_table_must_be_a_table() -> None:
         ),
         (
             '[tiers.a]\nname = "x"',
-            "2: tiers.a.name: unknown key (it belongs at the top of the file)",
+            "2: tiers.a.name: unknown key (it belongs at the top of the file or in [[hosts]])",
         ),
         ("a = ", "1: not valid TOML: Invalid value"),
         ("\na = 1\na = 2\n", "3: not valid TOML: Cannot overwrite a value"),

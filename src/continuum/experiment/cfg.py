@@ -628,6 +628,9 @@ class _Translation:
         if "prefixIP" in options or "middleIP" in options:
             block = f"{options['prefixIP']}.{options['middleIP']}.0"
             self._set(("infrastructure", "address_block"), block, "middleIP", "prefixIP")
+        machines = "external_physical_machines"
+        if options[machines] and old not in _CLOUD_OPTIONS:
+            self._set(("hosts",), [{"ssh": each} for each in options[machines]], machines)
         if old not in _CLOUD_OPTIONS:
             return
         settings = ("infrastructure", "terraform")
@@ -784,6 +787,8 @@ class _Translation:
             if options.written(name):
                 self._note(f"{name}: {reason}")
         provider = options["provider"]
+        if options["external_physical_machines"] and provider in _CLOUD_OPTIONS:
+            self._note(f"external_physical_machines: not used with provider {provider}")
         for platform, names in _CLOUD_OPTIONS.items():
             written = [name for name in names if name in options]
             if written and provider != platform:
@@ -795,7 +800,6 @@ class _Translation:
 
 
 _UNUSED = {
-    "external_physical_machines": "not used yet; all machines are made on this host",
     "base_path": "not used; deployments are in the user's state folder",
     "middleIP_base": "not used; images are built without machines of their own",
     "docker_pull": "not used; images come from the cache, else from their sources",

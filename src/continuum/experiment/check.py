@@ -15,6 +15,7 @@ from continuum.errors import InvalidExperiment, Problem
 from continuum.experiment import fields
 from continuum.experiment.document import TOO_DEEP, Document, KeyPath, dotted, holds, shown
 from continuum.experiment.model import (
+    HOST_PATTERN,
     NAME_PATTERN,
     VERSION_PATTERN,
     Experiment,
@@ -118,6 +119,7 @@ class _Checker:
         self._names()
         for table, (chooser, kind) in fields.PLUGIN_TABLES.items():
             self._settings(table, chooser, kind)
+        self._paths_of_hosts()
         try:
             experiment = Experiment.model_validate(self.values)
         except ValidationError as error:
@@ -207,6 +209,14 @@ class _Checker:
             if isinstance(written, str) and fields.core_type(field.annotation) is Path:
                 settings[key] = str(self._resolved(written, (table, name, key)))
 
+    def _paths_of_hosts(self) -> None:
+        hosts = self.values.get("hosts")
+        for index, host in enumerate(hosts if isinstance(hosts, list) else []):
+            written = host.get("ssh_config") if isinstance(host, dict) else None
+            if isinstance(written, str):
+                path = ("hosts", index, "ssh_config")
+                host["ssh_config"] = str(self._resolved(written, path))
+
     def _resolved(self, written: str, path: KeyPath) -> Path:
         """A path as written in the file is relative to the file; elsewhere, to where we stand."""
         in_file = self.document.source(path).line > 0
@@ -220,7 +230,7 @@ class _Checker:
         hint = nearest(key, known)
         if not hint:
             homes = [
-                f"in [{dotted(table)}]" if table else "at the top of the file"
+                f"in {_header(table)}" if table else "at the top of the file"
                 for table, model in fields.tables()
                 if key in fields.keys(model) and table != path[:-1]
             ]
@@ -342,6 +352,12 @@ def _default_of(table: str, key: str) -> object:
     return _model_of(table).model_fields[key].get_default()
 
 
+def _header(table: KeyPath) -> str:
+    """A table's header as a file has it."""
+    name = dotted(tuple(part for part in table if part != 0))
+    return f"[[{name}]]" if table[-1] == 0 else f"[{name}]"
+
+
 def _cleaned(location: tuple[str | int, ...]) -> KeyPath:
     """Pydantic's place of an error, without its own words."""
     return location[:-1] if location[-1:] == ("[key]",) else location
@@ -392,6 +408,7 @@ def explain(error: Any, spot: fields.Spot | None) -> str:  # noqa: ANN401  pydan
 
 _FORMS = {
     NAME_PATTERN: f"a name: {_NAME_RULE}",
+    HOST_PATTERN: "of the form user@host or user@host:port",
     VERSION_PATTERN: 'a version, as "1.34" or "1.34.4"',
 }
 

@@ -25,8 +25,14 @@ from continuum.experiment.units import (
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 NAME_PATTERN = f"^{NAME.pattern}$"
+HOST_PATTERN = (
+    r"^([A-Za-z_][A-Za-z0-9_.-]*@)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"
+)
 VERSION_PATTERN = r"^[0-9]+\.[0-9]+(\.[0-9]+)?$"
 MACHINE_LIMIT = 4000
+THIS_HOST = "this"
+"""What the host that `continuum` is called on is named where hosts are named."""
+
 RESERVED_NAMES = frozenset({"all", "host", "localhost", "ungrouped"})
 """Words that mean something else where tiers are named: to Ansible, and in `/etc/hosts`."""
 
@@ -60,6 +66,14 @@ class Infrastructure(Part):
         default=None,
         description="First address of the private block, as `10.20.0.0`; absent: a free one.",
     )
+    bridge: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$",
+        description="A bridge that every host has already, to be joined; absent: one of our own.",
+    )
+    this_host: bool = Field(
+        default=True, description="Whether this host carries machines too, where `hosts` are named."
+    )
     delete: bool = Field(default=False, description="Remove everything at the end of a run.")
     settings: dict[str, Any] = Field(
         default_factory=dict, description="The provider's own settings."
@@ -84,6 +98,27 @@ class Infrastructure(Part):
         return str(address)
 
 
+class Host(Part):
+    """Another computer that carries machines, reached by SSH."""
+
+    ssh: str = Field(
+        pattern=HOST_PATTERN,
+        description="As `user@host`, `user@host:port`, or a name that `ssh` knows.",
+    )
+    name: Name | None = Field(
+        default=None, description="What it is called; absent: `host-1` and so on, by its place."
+    )
+    ssh_config: str | None = Field(
+        default=None,
+        description="Configuration file for `ssh -F`, relative to this file; absent: your own.",
+    )
+    folder: str | None = Field(
+        default=None,
+        pattern=r"^/[A-Za-z0-9/_.-]+$",
+        description="Where machines and images are kept there; absent: root's own folders.",
+    )
+
+
 CLUSTER_MANAGERS = frozenset({"kubernetes", "kubeedge"})
 """Resource managers that join machines to a cluster."""
 
@@ -106,6 +141,15 @@ class Tier(Part):
     disk_write: BytesPerSecond | None = Field(
         default=None, description="Most that a machine writes to disk; absent: no limit."
     )
+    hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Names of the hosts that may carry it, `this` for this one; absent: any.",
+    )
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
 
 
 class Link(Part):
@@ -313,6 +357,9 @@ class Experiment(Part):
     infrastructure: Infrastructure = Field(
         default=Infrastructure(), description="Who makes the machines."
     )
+    hosts: tuple[Host, ...] = Field(
+        default=(), description="Other computers that carry machines, beside this one."
+    )
     tiers: dict[Name, Tier] = Field(
         description="Groups of equal machines, by name: cloud, edge and endpoint by custom."
     )
@@ -327,12 +374,24 @@ class Experiment(Part):
         default=None, description="What runs under load; absent: nothing."
     )
 
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
     @model_validator(mode="before")
     @classmethod
     def _software_of_benchmark(cls, values: object) -> object:
         if not isinstance(values, dict) or values.get("benchmark") is None:
             return values
         return {**values, "software": {}} if values.get("software") is None else values
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """Names of the other hosts, in the order of the file."""
+        return tuple(
+            host.name or f"host-{number}" for number, host in enumerate(self.hosts, start=1)
+        )
 
     @property
     def machine_count(self) -> int:
@@ -407,9 +466,35 @@ def problems_over_fields(experiment: Experiment) -> list[tuple[tuple[str | int, 
         found.append(
             (("tiers",), f"{experiment.machine_count} machines; at most {MACHINE_LIMIT} in all")
         )
+    found += _host_problems(experiment)
     found += _tier_problems(experiment)
     found += _network_problems(experiment)
     found += _benchmark_problems(experiment)
+    return found
+
+
+def _host_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    names = experiment.host_names
+    for index, (name, host) in enumerate(zip(names, experiment.hosts, strict=True)):
+        if name == THIS_HOST:
+            found.append((("hosts", index, "name"), f'"{THIS_HOST}" is what this host is called'))
+        elif name in names[:index]:
+            found.append((("hosts", index), f'two hosts are called "{name}"'))
+        elif host.ssh in [each.ssh for each in experiment.hosts[:index]]:
+            found.append((("hosts", index, "ssh"), f"{host.ssh} is named twice"))
+    carrying = (THIS_HOST, *names) if experiment.infrastructure.this_host else names
+    if not carrying:
+        found.append((("infrastructure", "this_host"), "no other host carries machines: name one"))
+    for name, tier in experiment.tiers.items():
+        unknown = [each for each in tier.hosts if each not in carrying]
+        if unknown:
+            found.append(
+                (
+                    ("tiers", name, "hosts"),
+                    f'no host "{unknown[0][:40]}" carries machines; hosts: {", ".join(carrying)}',
+                )
+            )
     return found
 
 

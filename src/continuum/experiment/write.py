@@ -24,6 +24,9 @@ def to_toml(experiment: Experiment) -> str:
     """
     sections = [f"name = {_value(experiment.name)}"]
     sections += _table(("infrastructure",), experiment.infrastructure, always=("provider",))
+    for index, host in enumerate(experiment.hosts):
+        (text,) = _table(("hosts", index), host, whole=True)
+        sections.append(f"[[hosts]]\n{text.partition(chr(10))[2]}")
     for name, tier in experiment.tiers.items():
         sections += _table(("tiers", name), tier, always=("machines", "cores", "memory"))
     if experiment.network is not None:

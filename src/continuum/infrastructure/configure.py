@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -14,9 +14,11 @@ from continuum.errors import NotPossibleHere
 from continuum.experiment.model import Experiment
 from continuum.experiment.model import Link as LinkEntry
 from continuum.experiment.presets import PRESETS
+from continuum.infrastructure import placement
 from continuum.infrastructure.plan import (
     Block,
     Existing,
+    HostPlan,
     InfrastructurePlan,
     Link,
     LinkSettings,
@@ -52,6 +54,10 @@ class Surroundings:
         kept_size: addresses of each of its tiers, 0 when it has none.
         host_time: whether machines are to have this host's time.
         existing: the machines, where they exist already; None where they are made.
+        hosts: the other hosts, and `rooms` what each has, this one as "" first where it carries
+            machines; both empty when this one carries all.
+        kept_hosts: the host of each machine that this deployment already has.
+        mtu: of the network between the hosts where it is less than 1500, else None.
     """
 
     deployment: str
@@ -63,6 +69,10 @@ class Surroundings:
     kept_size: int = 0
     host_time: bool = False
     existing: Existing | None = None
+    hosts: tuple[HostPlan, ...] = ()
+    rooms: tuple[placement.Room, ...] = ()
+    kept_hosts: Mapping[str, str] = field(default_factory=dict)
+    mtu: int | None = None
 
 
 def configure(
@@ -78,22 +88,28 @@ def configure(
     tiers = _tier_blocks(experiment, surroundings)
     block = _covering(tiers.values())
     first = next(iter(tiers.values()))
+    placed = placement.place(experiment, surroundings.rooms, surroundings.kept_hosts)
+    bridge = experiment.infrastructure.bridge
     return InfrastructurePlan(
         deployment=surroundings.deployment,
         identity=surroundings.identity,
         provider=experiment.infrastructure.provider,
         image=surroundings.image,
-        machines=_machines(experiment, surroundings, tiers),
+        machines=_machines(experiment, surroundings, tiers, placed),
         network=NetworkPlan(
-            bridge=f"ctm{surroundings.identity}",
+            bridge=bridge or f"ctm{surroundings.identity}",
             block=block,
             host_address=str(first[1]),
             tiers=tiers,
             links=resolve_links(experiment, _blocks(experiment, tiers)),
             emulator=experiment.network.emulator if experiment.network else "auto",
             internet=experiment.infrastructure.internet,
+            joined=bridge is not None,
+            mtu=None if bridge is not None else surroundings.mtu,
         ),
         settings=settings,
+        hosts=surroundings.hosts,
+        reasons={name: each.reason for name, each in placed.items()},
     )
 
 
@@ -226,15 +242,20 @@ def _first_clash(block: Block, used: Iterable[Block]) -> Block | None:
 
 
 def _machines(
-    experiment: Experiment, surroundings: Surroundings, tiers: dict[str, Block]
+    experiment: Experiment,
+    surroundings: Surroundings,
+    tiers: dict[str, Block],
+    placed: Mapping[str, placement.Placed],
 ) -> tuple[MachineSpec, ...]:
     nodes = experiment.node_machines if experiment.carries_containers else ()
-    free_cores = iter(range(surroundings.host_cores))
+    cores = {room.host: room.cores for room in surroundings.rooms} or {"": surroundings.host_cores}
+    free_cores = {host: iter(range(count)) for host, count in cores.items()}
     specs = []
     for name, tier in experiment.tiers.items():
         for index, machine in enumerate(experiment.machine_names(name)):
             block = _machine_block(experiment, tiers[name], index)
             address = _address(block)
+            host = placed[machine].host if machine in placed else ""
             specs.append(
                 MachineSpec(
                     name=machine,
@@ -247,26 +268,27 @@ def _machines(
                     disk_read=tier.disk_read,
                     disk_write=tier.disk_write,
                     pinned_cores=(
-                        _pin(free_cores, tier.cores, experiment, surroundings)
+                        _pin(free_cores[host], tier.cores, experiment, host, cores[host])
                         if experiment.infrastructure.cpu_pin
                         else ()
                     ),
                     nested=machine in nodes,
                     pods=_pods(block) if machine in nodes else None,
+                    host=host,
                 )
             )
     return tuple(specs)
 
 
 def _pin(
-    free: Iterator[int], count: int, experiment: Experiment, surroundings: Surroundings
+    free: Iterator[int], count: int, experiment: Experiment, host: str, has: int
 ) -> tuple[int, ...]:
     cores = tuple(islice(free, count))
     if len(cores) < count:
         wanted = sum(tier.cores * tier.machines for tier in experiment.tiers.values())
         raise NotPossibleHere(
             f"cpu_pin needs {wanted} cores for all machines; "
-            f"this host has {surroundings.host_cores}",
+            f"{f'host {host}' if host else 'this host'} has {has}",
             where="infrastructure.cpu_pin",
             hint="--set infrastructure.cpu_pin=false, or fewer machines or cores",
         )
@@ -418,6 +440,8 @@ def changes(
         for name in states
         if name not in new
     ]
+    if before is not None and before.hosts != after.hosts:
+        found.append(Change("update", "hosts", "the hosts of the experiment differ"))
     if before is not None and before.network.links != after.network.links:
         found.append(Change("update", "links", "the network of the experiment differs"))
     elif before is None and after.network.links:
@@ -428,21 +452,23 @@ def changes(
 def _reason_to_replace_all(before: InfrastructurePlan | None, after: InfrastructurePlan) -> str:
     if before is None:
         return ""
-    if before.provider != after.provider:
-        return f"provider {before.provider} → {after.provider}"
-    if before.image != after.image:
-        return "the machine image differs"
-    if before.settings != after.settings:
-        return "the provider's settings differ"
-    if (before.network.block, before.network.tiers, before.network.internet) != (
-        after.network.block,
-        after.network.tiers,
-        after.network.internet,
-    ):
-        return "the addresses differ"
-    return ""
+    old, new = before.network, after.network
+    differences = (
+        (before.provider != after.provider, f"provider {before.provider} → {after.provider}"),
+        (before.image != after.image, "the machine image differs"),
+        (before.settings != after.settings, "the provider's settings differ"),
+        (
+            (old.block, old.tiers, old.internet) != (new.block, new.tiers, new.internet),
+            "the addresses differ",
+        ),
+        ((old.bridge, old.mtu) != (new.bridge, new.mtu), "the network between the hosts differs"),
+    )
+    return next((reason for differs, reason in differences if differs), "")
 
 
 def _field_differences(old: MachineSpec, new: MachineSpec) -> str:
     fields = [name for name in old.__dataclass_fields__ if getattr(old, name) != getattr(new, name)]
-    return ", ".join(f"{name} {getattr(old, name)} → {getattr(new, name)}" for name in fields)
+    values = {name: (getattr(old, name), getattr(new, name)) for name in fields}
+    if "host" in values:
+        values["host"] = (placement.shown(old.host), placement.shown(new.host))
+    return ", ".join(f"{name} {was} → {will}" for name, (was, will) in values.items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Block = ipaddress.IPv4Network
@@ -30,6 +30,7 @@ class MachineSpec:
         pods: block of its pods' addresses, in the machine's own part of its tier's block; None
             when it is no node of a cluster.
         login: who SSH logs in as; another than root becomes root by sudo, without a password.
+        host: name of the host that carries it; "" for this one.
     """
 
     name: str
@@ -45,6 +46,7 @@ class MachineSpec:
     nested: bool = False
     pods: Block | None = None
     login: str = "root"
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,27 @@ class Existing:
 
     machines: Mapping[str, MachineSpec]
     host_address: str
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """Another host that carries machines.
+
+    Attributes:
+        name: as the experiment calls it.
+        ssh: `user@host`, `user@host:port`, or a name that `ssh` knows.
+        ssh_config: file for `ssh -F`; "" for the caller's own.
+        folder: where machines and images are kept there; "" for root's own folders.
+        address: by which the others reach it.
+        seen_from: the address by which it reaches this host.
+    """
+
+    name: str
+    ssh: str
+    ssh_config: str = ""
+    folder: str = ""
+    address: str = ""
+    seen_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +126,8 @@ class NetworkPlan:
         internet: whether machines have a way out through the host.
         host_time: whether machines may ask for this host's time, at `TIME_PORT` of
             `host_address`.
+        joined: whether the bridge is the user's own, which we neither make nor remove.
+        mtu: bytes of the largest packet, where it is less than Ethernet's 1500; else None.
     """
 
     bridge: str
@@ -113,6 +138,8 @@ class NetworkPlan:
     emulator: str = "auto"
     internet: bool = False
     host_time: bool = False
+    joined: bool = False
+    mtu: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +153,10 @@ class InfrastructurePlan:
         provider: name of the provider.
         image: fingerprint of the machine image's recipe.
         settings: the provider's own settings, checked.
+        hosts: the other hosts; empty when this one carries all machines.
+        reasons: why each machine is on its host, where there are several.
+        host: whose share of the whole plan this is; "" for this host's, and for the whole.
+        elsewhere: in a share, the machines on other hosts; `machines` holds the host's own.
     """
 
     deployment: str
@@ -135,3 +166,23 @@ class InfrastructurePlan:
     machines: tuple[MachineSpec, ...]
     network: NetworkPlan
     settings: dict[str, Any] = field(default_factory=dict)
+    hosts: tuple[HostPlan, ...] = ()
+    reasons: dict[str, str] = field(default_factory=dict)
+    host: str = ""
+    elsewhere: tuple[MachineSpec, ...] = ()
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Addresses of the other hosts, as the one whose share this is reaches them."""
+        own = next((each for each in self.hosts if each.name == self.host), None)
+        others = [each.address for each in self.hosts if each.name != self.host]
+        return tuple(others if own is None else [own.seen_from, *others])
+
+    def share(self, host: str) -> InfrastructurePlan:
+        """What of the plan the host of that name carries out; "" for this one."""
+        return replace(
+            self,
+            host=host,
+            machines=tuple(each for each in self.machines if each.host == host),
+            elsewhere=tuple(each for each in self.machines if each.host != host),
+        )

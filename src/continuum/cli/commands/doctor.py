@@ -10,10 +10,11 @@ import click
 from continuum.cli import output
 from continuum.cli.experiments import provider_of, read
 from continuum.cli.privileges import prepare_host
-from continuum.cli.session import Session, common, current, json_option, yes_option
+from continuum.cli.session import common, current, json_option, yes_option
 from continuum.errors import NotPossibleHere
 
 if TYPE_CHECKING:
+    from continuum.experiment.load import Loaded
     from continuum.infrastructure.providers.contract import Check, Provider
 
 
@@ -32,12 +33,13 @@ def command(file: Path | None, provider: str | None, fix: bool, as_json: bool) -
     Exit codes: 0 all that is needed is there; 3 something is missing.
     """
     session = current()
-    name, kind = _provider(session, file, provider)
+    loaded = read(session, file, (), provider) if file is not None else None
+    name, kind = _provider(loaded, provider)
     if fix:
         prepare_host(session, kind)
     from continuum import workflow  # noqa: PLC0415  slow to import
 
-    checks = workflow.doctor(name, session.events)
+    checks = workflow.doctor(name, session.events, loaded.experiment if loaded else None)
     failed = [check for check in checks if check.needed and not check.ok]
     if as_json:
         output.write_json({"provider": name, "ok": not failed, "checks": checks})
@@ -56,11 +58,10 @@ def command(file: Path | None, provider: str | None, fix: bool, as_json: bool) -
     return NotPossibleHere.exit_code if failed else 0
 
 
-def _provider(session: Session, file: Path | None, name: str | None) -> tuple[str, type[Provider]]:
+def _provider(loaded: Loaded | None, name: str | None) -> tuple[str, type[Provider]]:
     from continuum import plugins  # noqa: PLC0415  slow to import
 
-    if file is not None:
-        loaded = read(session, file, (), name)
+    if loaded is not None:
         return loaded.experiment.infrastructure.provider, provider_of(loaded)
     kind: Any = plugins.load("providers", name or "lxc")
     return name or "lxc", kind

@@ -12,6 +12,7 @@ from continuum.cli import output
 from continuum.cli.experiments import experiment_arguments, read
 from continuum.cli.session import common, current, json_option
 from continuum.experiment import fields
+from continuum.experiment.model import THIS_HOST
 from continuum.experiment.units import show_bytes
 
 if TYPE_CHECKING:
@@ -125,11 +126,16 @@ def _cut(lines: list[str], *, whole: bool) -> list[str]:
 def _machines(plan: Plan, *, whole: bool) -> Iterator[str]:
     covers = plan.provider.capabilities.quota_covers
     quota = "quota (of the machine)" if covers == "machine" else "quota (of each core)"
+    reasons = plan.infrastructure.reasons
     rows = [
-        (spec.name, spec.address, str(spec.cores), f"{spec.quota:g}", show_bytes(spec.memory))
+        (
+            *(spec.name, spec.address, str(spec.cores), f"{spec.quota:g}", show_bytes(spec.memory)),
+            *((spec.host or THIS_HOST, reasons[spec.name]) if reasons else ()),
+        )
         for spec in plan.infrastructure.machines
     ]
-    table = output.table(("machine", "address", "cores", quota, "memory"), rows)
+    placed = ("host", "because") if reasons else ()
+    table = output.table(("machine", "address", "cores", quota, "memory", *placed), rows)
     yield from _cut([f"  {line}" for line in table.splitlines()], whole=whole)
 
 

@@ -9,6 +9,7 @@ import click
 from continuum.cli import output
 from continuum.cli.deployments import names_complete
 from continuum.cli.session import common, current, json_option
+from continuum.experiment.model import THIS_HOST
 
 if TYPE_CHECKING:
     from continuum.workflow import DeploymentStatus
@@ -52,8 +53,17 @@ def _show(deployment: DeploymentStatus) -> None:
     title = output.styled(deployment.name, "strong")
     output.write(f"{title}{provider}: {', '.join(parts)}")
     if deployment.machines:
-        rows = [(each.name, each.state, each.address, each.ssh) for each in deployment.machines]
-        table = output.table(("machine", "state", "address", "log in"), rows)
+        several = any(each.host for each in deployment.machines)
+        rows = [
+            (
+                *(each.name, each.state, each.address),
+                *((each.host or THIS_HOST,) if several else ()),
+                each.ssh,
+            )
+            for each in deployment.machines
+        ]
+        host = ("host",) if several else ()
+        table = output.table(("machine", "state", "address", *host, "log in"), rows)
         output.write("\n".join(f"  {line}" for line in table.splitlines()))
     for remark in deployment.remarks:
         output.write(f"  note: {remark}")

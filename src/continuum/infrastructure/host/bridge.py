@@ -95,31 +95,44 @@ def any_of_ours() -> bool:
     return any(each.startswith(_MARK) for each in _labels())
 
 
-def ensure(deployment: Deployment, network: NetworkPlan) -> bool:
+def ensure(deployment: Deployment, network: NetworkPlan, *, addressed: bool = True) -> bool:
     """Make the bridge with its label and address; True when anything was changed.
+
+    Only the host that a deployment was begun on has an address on it (`addressed`).
 
     Raises:
         StepFailed: an interface of that name is there and is not ours, or another deployment has
             taken the addresses since this one was planned.
     """
     address = f"{network.host_address}/{network.block.prefixlen}"
+    wanted = (address,) if addressed else ()
     name = network.bridge
     there = next((each for each in all_bridges() if each.name == name), None)
     if there is None:
         if _exists(name):
-            raise _foreign(name, "another interface")
-        make = ("link", "add", name, "address", _mac(name), "type", "bridge", "mcast_snooping", "0")
+            raise foreign(name, "another interface")
+        make = (
+            "link",
+            "add",
+            name,
+            "address",
+            mac_of(name),
+            "type",
+            "bridge",
+            "mcast_snooping",
+            "0",
+        )
         made = run_on_host(Command(("ip", *make)))
         made.check(f"bridge {name} cannot be made", hint="continuum doctor")
     elif not _is_ours(there, deployment):
-        raise _foreign(name, f'a bridge labelled "{there.label}"' if there.label else "a bridge")
-    elif there.up and there.label and there.addresses == (address,):
+        raise foreign(name, f'a bridge labelled "{there.label}"' if there.label else "a bridge")
+    elif there.up and there.label and there.addresses == wanted:
         return False
-    _no_ipv6(name)
+    no_ipv6(name)
     for arguments in (
         ("link", "set", name, "alias", label(deployment)),
         ("address", "flush", "dev", name),
-        ("address", "add", address, "dev", name),
+        *(("address", "add", each, "dev", name) for each in wanted),
         ("link", "set", name, "up"),
     ):
         run_on_host(Command(("ip", *arguments))).check(hint="continuum doctor")
@@ -169,21 +182,23 @@ def _is_ours(bridge: Bridge, deployment: Deployment) -> bool:
     """By its label; by its hardware address when we were killed before the label was on it."""
     if bridge.label:
         return bridge.label == label(deployment)
-    return bridge.mac == _mac(bridge.name)
+    return bridge.mac == mac_of(bridge.name)
 
 
-def _mac(name: str) -> str:
+def mac_of(name: str) -> str:
     """A hardware address of its own: else it changes with every machine that comes or goes."""
     return "02:" + hashlib.sha256(name.encode()).digest()[:5].hex(":")
 
 
-def _no_ipv6(name: str) -> None:
+def no_ipv6(name: str) -> None:
+    """Keep an interface from having IPv6 addresses."""
     switch = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
     if switch.exists():
         switch.write_text("1")
 
 
-def _foreign(name: str, what: str) -> StepFailed:
+def foreign(name: str, what: str) -> StepFailed:
+    """The error when a name of ours is taken by something else."""
     return StepFailed(
         f"the name {name} is taken by {what} that is not ours",
         where=f"interface {name}",

@@ -1,12 +1,15 @@
 """The rules that close a deployment's network, by iptables; known by their comments.
 
 Machines reach each other and nothing else: no other network, no other deployment, no port of the
-host but that of its time, where they have clocks of their own. The host reaches the machines.
+host but that of its time, where they have clocks of their own. The host reaches the machines. Where
+several hosts carry machines, each hears the others, and nobody else, at the port that joins their
+networks.
 """
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from continuum.images.recipe import fingerprint
@@ -26,30 +29,42 @@ class Rule:
     text: str
 
 
-def rules(network: NetworkPlan) -> tuple[Rule, ...]:
-    """The rules of one deployment, in the order in which they are tried; a pure function."""
+def rules(network: NetworkPlan, peers: Sequence[str] = (), port: int = 0) -> tuple[Rule, ...]:
+    """The rules of one deployment, in the order in which they are tried; a pure function.
+
+    Args:
+        network: of the deployment.
+        peers: addresses of the other hosts.
+        port: UDP port at which the hosts hear one another.
+    """
     bridge = network.bridge
     answers = "-m conntrack --ctstate ESTABLISHED,RELATED"
+    # A bridge of the user's own carries others too: only what is of our block is ours to close.
+    sent = f"-i {bridge} -s {network.block}" if network.joined else f"-i {bridge}"
+    received = f"-o {bridge} -d {network.block}" if network.joined else f"-o {bridge}"
     # With br_netfilter, frames within the bridge pass here too.
-    forward = [f"-i {bridge} -o {bridge} -j ACCEPT"]
+    forward = [f"{sent} {received} -j ACCEPT"]
     if network.internet:
         forward += [
-            f"-i {bridge} -o ctm+ -j DROP",
-            f"-i ctm+ -o {bridge} -j DROP",
-            f"-i {bridge} -j ACCEPT",
-            f"-o {bridge} {answers} -j ACCEPT",
+            f"{sent} -o ctm+ -j DROP",
+            f"-i ctm+ {received} -j DROP",
+            f"{sent} -j ACCEPT",
+            f"{received} {answers} -j ACCEPT",
         ]
-    forward += [f"-i {bridge} -j DROP", f"-o {bridge} -j DROP"]
+    forward += [f"{sent} -j DROP", f"{received} -j DROP"]
     enter = [
-        f"-i {bridge} {answers} -j ACCEPT",
-        f"-i {bridge} -p icmp -j ACCEPT",
+        f"{sent} {answers} -j ACCEPT",
+        f"{sent} -p icmp -j ACCEPT",
         *(
-            [f"-i {bridge} -d {network.host_address}/32 -p udp --dport {TIME_PORT} -j ACCEPT"]
+            [f"{sent} -d {network.host_address}/32 -p udp --dport {TIME_PORT} -j ACCEPT"]
             if network.host_time
             else []
         ),
-        f"-i {bridge} -j DROP",
+        f"{sent} -j DROP",
     ]
+    if peers and not network.joined:
+        enter += [f"-s {peer} -p udp --dport {port} -j ACCEPT" for peer in peers]
+        enter.append(f"-p udp --dport {port} -j DROP")
     out = [f"-s {network.block} ! -o {bridge} -j MASQUERADE"] if network.internet else []
     return (
         *(Rule("filter", "FORWARD", text) for text in forward),
@@ -58,9 +73,9 @@ def rules(network: NetworkPlan) -> tuple[Rule, ...]:
     )
 
 
-def ensure(identity: str, network: NetworkPlan) -> bool:
+def ensure(identity: str, network: NetworkPlan, peers: Sequence[str] = (), port: int = 0) -> bool:
     """Put the rules in force, in front of all others; True when anything was changed."""
-    wanted = rules(network)
+    wanted = rules(network, peers, port)
     version = fingerprint([(rule.table, rule.chain, rule.text) for rule in wanted])
     comments = [f"continuum {identity} {version} {number}" for number in range(len(wanted))]
     there = _ours(identity)

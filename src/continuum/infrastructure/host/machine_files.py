@@ -12,7 +12,7 @@ from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
 def hosts_file(plan: InfrastructurePlan) -> str:
     """/etc/hosts: the names of all machines of the deployment; the same in every machine."""
     return "127.0.0.1 localhost\n" + "".join(
-        f"{machine.address} {machine.name}\n" for machine in plan.machines
+        f"{machine.address} {machine.name}\n" for machine in (*plan.machines, *plan.elsewhere)
     )
 
 

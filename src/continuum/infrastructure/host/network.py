@@ -8,7 +8,16 @@ from contextlib import suppress
 from continuum import folders
 from continuum.deployment import Deployment
 from continuum.errors import NotPossibleHere
-from continuum.infrastructure.host import addresses, bridge, firewall, names, routing, ssh_config
+from continuum.infrastructure.host import (
+    addresses,
+    bridge,
+    firewall,
+    joined,
+    names,
+    overlay,
+    routing,
+    ssh_config,
+)
 from continuum.infrastructure.plan import InfrastructurePlan
 
 BLOCK = "machines/block"
@@ -25,7 +34,8 @@ def blocks(*, but: str = "") -> list[str]:
             "there is no program `ip` on this host", hint="apt-get install -y iproute2"
         )
     kept = set()
-    for path in folders.state_folder().glob(f"*/{BLOCK}"):
+    state = folders.state_folder()
+    for path in (*state.glob(f"*/{BLOCK}"), *folders.carried_folder().glob(f"*/*/{BLOCK}")):
         if path.parent.parent.name != but:
             with suppress(FileNotFoundError):  # Another `down` may remove it meanwhile.
                 kept.add(path.read_text().strip())
@@ -35,18 +45,25 @@ def blocks(*, but: str = "") -> list[str]:
 def ensure(deployment: Deployment, plan: InfrastructurePlan) -> bool:
     """Make the bridge and the rules that close it; True when changed."""
     # Closed before there is anything to close: a rule may name a bridge that is not there yet.
-    changed = firewall.ensure(plan.identity, plan.network)
-    changed |= bridge.ensure(deployment, plan.network)
+    port = overlay.port_of(plan.identity)
+    changed = firewall.ensure(plan.identity, plan.network, plan.peers, port)
+    if plan.network.joined:
+        changed |= joined.ensure(deployment, plan)
+    else:
+        changed |= bridge.ensure(deployment, plan.network, addressed=not plan.host)
+    changed |= overlay.ensure(deployment, plan)
     # Only now: who finds the addresses taken has no claim to them, and who goes down meanwhile
     # sees by the bridge that forwarding is needed.
     deployment.write(BLOCK, f"{plan.network.block}\n")
-    if plan.network.internet:
+    if plan.network.internet and not plan.host:
         routing.switch_on(_FORWARDING)
     return changed
 
 
 def remove(deployment: Deployment) -> None:
     """Remove bridge and rules; take forwarding back when nobody needs it any more."""
+    joined.remove(deployment)
+    overlay.remove(deployment)
     bridge.remove(deployment, names.bridge_name(deployment))
     firewall.remove(deployment.identity)
     if not bridge.any_of_ours():

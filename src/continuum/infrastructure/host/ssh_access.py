@@ -11,13 +11,12 @@ from continuum.infrastructure.plan import InfrastructurePlan
 def write(deployment: Deployment, plan: InfrastructurePlan) -> None:
     """Keys, known hosts and configuration for SSH; what is there and right stays."""
     folder = deployment.folder / "ssh"
+    machines = (*plan.machines, *plan.elsewhere)
     keys.ensure(folder / "key")
-    public = {
-        spec.name: keys.ensure(folder / "host_keys" / spec.name).public for spec in plan.machines
-    }
+    public = {spec.name: keys.ensure(folder / "host_keys" / spec.name).public for spec in machines}
     texts = {
-        "ssh/known_hosts": ssh_config.known_hosts(plan.machines, public),
-        "ssh_config": ssh_config.ssh_config(plan.machines, folder, plan.identity),
+        "ssh/known_hosts": ssh_config.known_hosts(machines, public),
+        "ssh_config": ssh_config.ssh_config(machines, folder, plan.identity),
     }
     for path, text in texts.items():
         file = deployment.folder / path

@@ -31,6 +31,7 @@ from continuum.machine import Command, Machine
 from continuum.parallel import for_each
 
 PORT = 46_981
+ETHERNET = 14
 HEADERS = 42
 """Bytes of Ethernet, IPv4 and UDP headers."""
 
@@ -183,8 +184,11 @@ class Task:
         return self.at_ms + self.count * self.interval_ms
 
 
-def schedule(pairs: Sequence[Pair]) -> list[Task]:
-    """When to send what: delays, then losses where they are asked for, then rates."""
+def schedule(pairs: Sequence[Pair], largest: int = FRAME) -> list[Task]:
+    """When to send what: delays, then losses where they are asked for, then rates.
+
+    `largest` is the size in bytes of the largest frame between the machines.
+    """
     numbers = itertools.count()
     sharing = Counter((pair.source.name, pair.link.destination_blocks) for pair in pairs)
     delays, losses, trains = [], [], []
@@ -199,7 +203,7 @@ def schedule(pairs: Sequence[Pair]) -> list[Task]:
             count = min(max(round(PROBING_SECONDS * 1e3 / interval), FEWEST_PROBES), MOST_PROBES)
             delays.append(Task(next(numbers), pair, "delay", 0, count, interval, PROBE_PAYLOAD))
             if settings.rate_mbit is not None:
-                trains.append(_train(next(numbers), pair, settings.rate_mbit))
+                trains.append(_train(next(numbers), pair, settings.rate_mbit, largest))
         if settings.loss_percent:
             interval = max(1.0, 2 * own_ms)
             losses.append(
@@ -257,10 +261,10 @@ def _in_batches(
     return placed
 
 
-def _train(number: int, pair: Pair, rate: float) -> Task:
+def _train(number: int, pair: Pair, rate: float, largest: int) -> Task:
     """As many packets as the link carries in `TRAIN_SECONDS`, after what its bucket lets pass."""
     per_second = bytes_per_second(rate)
-    frame = min(max(int(per_second * TRAIN_SECONDS / 100), PROBE_FRAME), FRAME)
+    frame = min(max(int(per_second * TRAIN_SECONDS / 100), PROBE_FRAME), largest)
     measured = max(min(per_second * TRAIN_SECONDS, TRAIN_BYTES), SHORTEST_TRAIN * frame)
     count = math.ceil((burst(rate) + measured) / frame) + 1
     return Task(number, pair, "train", 0, count, frame / per_second * 1e3, frame - HEADERS)
@@ -282,7 +286,8 @@ def _measure(
     *,
     one_clock: bool,
 ) -> dict[Pair, list[LinkMeasurement]]:
-    tasks = schedule(pairs)
+    mtu = plan.network.mtu
+    tasks = schedule(pairs, FRAME if mtu is None else min(FRAME, mtu + ETHERNET))
     taking_part = {end.name: end for pair in pairs for end in (pair.source, pair.destination)}
     lead = 0.25 + 0.02 * len(taking_part) + max(map(_start_seconds, taking_part.values()))
     results: Results = {}

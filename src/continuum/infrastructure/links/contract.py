@@ -35,6 +35,8 @@ class LinkEmulator(ABC):
     """Enforces all links of one deployment on this host."""
 
     name: ClassVar[str]
+    delays_at_receiver: ClassVar[bool] = False
+    """Whether packets wait where they arrive; else where they are sent."""
 
     @abstractmethod
     def probe(self, run: Callable[[Command], Result] = run_on_host) -> str | None:

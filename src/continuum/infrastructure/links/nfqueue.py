@@ -45,6 +45,7 @@ class Nfqueue(LinkEmulator):
     """Traffic control and packet rules per machine, and one process for all machines."""
 
     name: ClassVar[str] = "nfqueue"
+    delays_at_receiver: ClassVar[bool] = True
 
     def probe(self, run: Callable[[Command], Result] = run_on_host) -> str | None:
         """Set up a bucket, a rule and a queue, in a network namespace of their own."""

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
     from continuum.images.recipe import Recipe
     from continuum.infrastructure.links.check import LinkMeasurement
-    from continuum.infrastructure.plan import Existing, InfrastructurePlan, Link, NetworkPlan
+    from continuum.infrastructure.placement import Room
+    from continuum.infrastructure.plan import (
+        Existing,
+        HostPlan,
+        InfrastructurePlan,
+        Link,
+        NetworkPlan,
+    )
     from continuum.machine import Machine
 
 
@@ -86,6 +93,8 @@ class Capabilities:
         ssh: whether its machines are reached by SSH, and so by Ansible.
         made_up: whether its machines exist on paper only, and so every figure is made up.
         keeps_time: whether its machines have time services of their own, which are left alone.
+        several_hosts: whether it can carry out a host's share of a plan (`InfrastructurePlan.share`),
+            and so make machines on several hosts.
     """
 
     one_clock: bool
@@ -95,6 +104,7 @@ class Capabilities:
     ssh: bool = True
     made_up: bool = False
     keeps_time: bool = False
+    several_hosts: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,21 @@ class MachineState:
     name: str
     state: str
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What there is on other hosts; empty where there are none.
+
+    Attributes:
+        hosts: the others, with their addresses.
+        rooms: what each host has that carries machines.
+        mtu: bytes of the largest packet between machines, where it is less than 1500; else None.
+    """
+
+    hosts: tuple[HostPlan, ...] = ()
+    rooms: tuple[Room, ...] = ()
+    mtu: int | None = None
 
 
 class Provider(ABC):
@@ -222,6 +247,15 @@ class Provider(ABC):
         """What links measure where no packets can be sent; None: the link check sends them."""
         del deployment, plan, all_pairs
         return None
+
+    def survey(self) -> Surveyed:
+        """What the other hosts have, where the provider is over several."""
+        return Surveyed()
+
+    def link_remark(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
+        """What a person should know when links measure other than asked for; "" when nothing."""
+        del deployment, plan
+        return ""
 
     def may_act(self) -> bool:
         """Whether this process has the privileges to look inside machines and change them."""

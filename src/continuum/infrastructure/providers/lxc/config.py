@@ -103,14 +103,16 @@ def spec_fingerprint(
     """
     network = plan.network
     made_of = asdict(spec)
-    # Only what runs in the machine knows of pods; and SSH logs in as root, always.
-    del made_of["pods"], made_of["login"]
+    # Only what runs in the machine knows of pods; SSH logs in as root, always; and on another host it
+    # is another machine anyway.
+    del made_of["pods"], made_of["login"], made_of["host"]
     return fingerprint(
         LAYOUT,
         made_of,
         plan.image,
         image_inodes,
         [network.bridge, str(network.block), network.host_address, network.internet],
+        *([] if network.mtu is None else [network.mtu]),
     )
 
 
@@ -256,6 +258,8 @@ def _network(network: NetworkPlan, spec: MachineSpec, host: Host, identity: str)
         f"lxc.net.0.hwaddr = {spec.mac}",
         f"lxc.net.0.ipv4.address = {spec.address}/{network.block.prefixlen}",
     ]
+    if network.mtu is not None:
+        lines.append(f"lxc.net.0.mtu = {network.mtu}")
     if network.internet:
         lines.append(f"lxc.net.0.ipv4.gateway = {network.host_address}")
     if host.ipv6:

@@ -19,6 +19,7 @@ from continuum.infrastructure.host import (
     bridge,
     cgroups,
     disks,
+    joined,
     kernel_modules,
     keys,
     limits,
@@ -68,6 +69,7 @@ class Lxc(Provider):
             "direct reads and writes; buffered writes too where control groups are version 2"
         ),
         needs_root=True,
+        several_hosts=True,
     )
     programs: ClassVar[Mapping[str, str]] = {
         "ip": "iproute2",
@@ -163,7 +165,8 @@ class Lxc(Provider):
         up = {name for name in fit if there[name].state == "running"}
         up -= self._cut_off(deployment, plan, up)
         to_start = [spec for spec in plan.machines if spec.name not in up]
-        ssh_access.write(deployment, plan)
+        if not plan.host:
+            ssh_access.write(deployment, plan)
         self._tell_names(plan, folder, up)
         host = _host(folder)
         resolver = routing.resolver() if plan.network.internet else ""
@@ -185,7 +188,8 @@ class Lxc(Provider):
                 progress(f"{started} of {len(to_start)} machines started")
 
         for_each(make, to_start, threads=START_THREADS)
-        _await_ssh(plan, folder, progress)
+        if not plan.host:
+            _await_ssh(plan, folder, progress)
         return list(dict.fromkeys([*surplus, *(spec.name for spec in to_start)]))
 
     def machines(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Machine]:
@@ -340,6 +344,7 @@ def _refuse_what_cannot_be(deployment: Deployment, plan: InfrastructurePlan) -> 
     Raises:
         NotPossibleHere: with the reason and what can be done.
     """
+    joined.refuse(plan)
     folder = names.machines_folder(deployment)
     awkward = [
         character for character in ':,\\\n"' if character in f"{folder}{store.images_folder()}"

@@ -1,0 +1,147 @@
+"""One experiment over two hosts: machines that stand for them, with containers on both."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from continuum.machine import Command, run_on_host
+from continuum.testing import host_state
+from continuum.testing.stand_ins import FOLDER, StandIns
+
+pytestmark = pytest.mark.e2e
+
+EXPERIMENT = """
+name = "across"
+[infrastructure]
+this_host = false
+{hosts}
+[tiers.cloud]
+machines = 2
+memory = "128 MiB"
+hosts = ["left"]
+[tiers.edge]
+machines = 2
+memory = "128 MiB"
+[[network.links]]
+between = ["cloud", "edge"]
+delay = "20 ms"
+rate = "20 Mbit/s"
+[[network.links]]
+between = ["edge", "edge"]
+delay = "10 ms"
+"""
+
+
+@pytest.fixture(scope="module")
+def stand_ins(shared: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
+    before = host_state.snapshot()
+    made = StandIns(tmp_path_factory.mktemp("stand-ins"), 2)
+    yield made
+    shared("down", "--all", code=None)
+    made.remove()
+    assert host_state.difference(before, host_state.snapshot()) == {}
+
+
+@pytest.fixture(scope="module")
+def file(stand_ins: StandIns, shared: Any) -> Any:
+    path = shared.folder / "across.toml"
+    hosts = stand_ins.entry(1, "left") + stand_ins.entry(2, "right")
+    path.write_text(EXPERIMENT.format(hosts=hosts))
+    return path
+
+
+def test_one_network_over_two_hosts(shared: Any, file: Any) -> None:
+    planned = json.loads(shared("plan", file, "--json").out)["infrastructure"]
+    hosts = {each["name"]: each["host"] for each in planned["machines"]}
+    # The cloud fills the left one.
+    assert hosts == {"cloud-1": "left", "cloud-2": "left", "edge-1": "right", "edge-2": "right"}
+    assert "room for all of tier edge" in planned["reasons"]["edge-1"]
+    assert planned["network"]["mtu"] == 1450
+
+    ended = shared("up", file)
+    assert "image on host left" in ended.err
+    ended = shared("up", file)
+    assert "nothing was changed" in ended.err
+    assert re.search(r"image on host right.*nothing to change", ended.err)
+
+    # A full packet crosses, its parts do not have to.
+    ping = ("ping", "-c3", "-i0.2", "-Mdo", "-s1422", "edge-1")
+    told = shared("exec", "across", "cloud-1", "--", *ping).out
+    least = float(re.findall(r"= ([0-9.]+)/", told)[0])
+    assert 40 <= least < 43
+    shown = json.loads(shared("status", "across", "--json").out)[0]
+    assert shown["links_in_force"] == shown["links_asked"] == 3
+    assert {each["host"] for each in shown["machines"]} == {"left", "right"}
+
+    # Exit 0: every link is within its tolerance, also those across.
+    shared("run", file, "--results", "out")
+    measured = json.loads((shared.folder / "out" / "run.json").read_text())
+    assert measured["status"] == "done"
+    delays = json.loads(
+        (shared.state / "continuum/deployments/across/links/hosts.json").read_text()
+    )
+    assert [each["hosts"] for each in delays] == [["left", "right"]]
+    assert 0 < delays[0]["delay_ms"] < 5
+
+
+def test_a_host_that_is_gone_is_named_and_removed_later(
+    stand_ins: StandIns, shared: Any, file: Any
+) -> None:
+    stand_ins.stop(2)
+    assert "host right cannot be reached" in shared("up", file, code=4).err
+    shown = json.loads(shared("status", "across", "--json").out)[0]
+    assert {each["name"]: each["state"] for each in shown["machines"]} == {
+        "cloud-1": "running",
+        "cloud-2": "running",
+        "edge-1": "unreachable",
+        "edge-2": "unreachable",
+    }
+    ended = shared("down", "across", code=4)
+    assert "host right cannot be reached" in ended.err
+    assert "continuum down across" in ended.err
+    assert stand_ins.traces(1) == []
+
+    stand_ins.start()
+    assert stand_ins.traces(2) != [], f"nothing was left in {FOLDER}"
+    shared("down", "across")
+    assert stand_ins.traces(2) == []
+
+
+def test_what_cannot_be_is_said_of_its_host(stand_ins: StandIns, shared: Any, file: Any) -> None:
+    bridge = shared("plan", file, "--set", "infrastructure.bridge=br-users", code=3).err
+    assert re.search(r"host (left|right): there is no bridge br-users", bridge)
+    pinned = ("--set", "infrastructure.cpu_pin=true", "--set", "tiers.cloud.cores=2")
+    assert "host left has 2" in shared("plan", file, *pinned, code=3).err
+    stand_ins.machines[0].put(b"#!/bin/sh\nexit 127\n", "/usr/local/bin/python3", mode=0o755)
+    try:
+        assert "host left has no python3" in shared("plan", file, code=3).err
+    finally:
+        stand_ins.machines[0].run(Command(("rm", "/usr/local/bin/python3"))).check()
+
+
+def test_machines_on_a_bridge_of_the_users(continuum: Any, write: Any) -> None:
+    def ip(*arguments: str) -> str:
+        return run_on_host(Command(("ip", *arguments))).check().text
+
+    file = write(
+        'name = "joined"\n[infrastructure]\nbridge = "br-users"\n'
+        '[tiers.edge]\nmachines = 2\nmemory = "128 MiB"\n'
+    )
+    continuum("up", file, code=3)
+    ip("link", "add", "br-users", "type", "bridge")
+    try:
+        ip("link", "set", "br-users", "up")
+        before = ip("-oneline", "address", "show", "dev", "br-users")
+        continuum("up", file)
+        assert "nothing was changed" in continuum("up", file).err
+        continuum("exec", "joined", "edge-1", "--", "ping", "-c1", "-W2", "edge-2")
+        continuum("down", "joined")
+        assert ip("-oneline", "address", "show", "dev", "br-users") == before
+        assert ip("-oneline", "link", "show", "master", "br-users") == ""
+    finally:
+        ip("link", "delete", "br-users")
