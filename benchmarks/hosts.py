@@ -32,7 +32,7 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 40
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder)
-        hosts = StandIns(state / "hosts", 2, cores=1, memory="4 GiB", pinned=True)
+        hosts = StandIns(state / "hosts", 2, cores=1, pinned=True)
         try:
             write(state, hosts, "one", {"left": count // 2})
             write(state, hosts, "two", {"left": count // 2, "right": count // 2})

@@ -35,6 +35,8 @@ class Deployment:
     root: Path
     given_identity: str = ""
     """Where it is carried by a host that it was not begun on: the one that it has there."""
+    host: str = ""
+    """And the name of that host."""
 
     @classmethod
     def named(cls, name: str) -> Deployment:

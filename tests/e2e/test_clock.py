@@ -18,8 +18,8 @@ from continuum.machine import Command, Machine
 from continuum.report import format as show
 from continuum.report.clocks import Clocks
 from continuum.software.services.clock import Clock
-from continuum.testing import host_state
 from own_clocks import NAME
+from side_by_side import nothing_left
 
 pytestmark = pytest.mark.e2e
 
@@ -55,18 +55,25 @@ class Ran:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
-    before = host_state.snapshot()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
+    with nothing_left(), pytest.MonkeyPatch.context() as patch:
+        state = tmp_path_factory.mktemp("state")
+        patch.setenv("XDG_STATE_HOME", str(state))
         patch.setitem(plugins._BUILT_IN["providers"], NAME, "own_clocks:OwnClocks")
         try:
-            deployed = Ran(tmp_path_factory.mktemp("results"))
-            yield deployed
+            ran = Ran(tmp_path_factory.mktemp("results"))
+            yield ran
         finally:
+            patch.setenv("XDG_STATE_HOME", str(state))
             workflow.down((), Events(), all_=True)
-    assert deployed.sources == []
-    assert host_state.difference(before, host_state.snapshot()) == {}
+        assert ran.sources == []
+
+
+@pytest.fixture
+def ran(deployed: Ran, monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """The run, in its own state folder and not in the test's."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(deployed.deployment.root.parents[1]))
+    return deployed
 
 
 def test_clocks_are_read_around_each_repetition_and_the_truth_is_within_the_bound(

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from continuum.machine import Command, run_on_host
-from continuum.testing import host_state
 from continuum.testing.stand_ins import FOLDER, StandIns
+from side_by_side import nothing_left
 
 pytestmark = pytest.mark.e2e
 
@@ -37,14 +37,17 @@ delay = "10 ms"
 """
 
 
+def ip(*arguments: str) -> str:
+    return run_on_host(Command(("ip", *arguments))).check().text
+
+
 @pytest.fixture(scope="module")
 def stand_ins(shared: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIns]:
-    before = host_state.snapshot()
-    made = StandIns(tmp_path_factory.mktemp("stand-ins"), 2)
-    yield made
-    shared("down", "--all", code=None)
-    made.remove()
-    assert host_state.difference(before, host_state.snapshot()) == {}
+    with nothing_left():
+        made = StandIns(tmp_path_factory.mktemp("stand-ins"), 2, delay="3 ms")
+        yield made
+        shared("down", "--all", code=None)
+        made.remove()
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def file(stand_ins: StandIns, shared: Any) -> Any:
     return path
 
 
-def test_one_network_over_two_hosts(shared: Any, file: Any) -> None:
+def test_one_network_over_two_hosts(stand_ins: StandIns, shared: Any, file: Any) -> None:
     planned = json.loads(shared("plan", file, "--json").out)["infrastructure"]
     hosts = {each["name"]: each["host"] for each in planned["machines"]}
     # The cloud fills the left one.
@@ -63,22 +66,30 @@ def test_one_network_over_two_hosts(shared: Any, file: Any) -> None:
     assert "room for all of tier edge" in planned["reasons"]["edge-1"]
     assert planned["network"]["mtu"] == 1450
 
-    ended = shared("up", file)
+    # What has our name on a host and is not ours is named, and left alone.
+    taken = planned["network"]["bridge"]
+    right = stand_ins.machines[1]
+    right.run(Command(("ip", "link", "add", taken, "type", "bridge"))).check()
+    ended = shared("up", file, code=1)
     assert "image on host left" in ended.err
+    assert f"host right: the name {taken} is taken" in ended.err
+    right.run(Command(("ip", "link", "delete", taken))).check()
+
+    shared("up", file)
     ended = shared("up", file)
     assert "nothing was changed" in ended.err
     assert re.search(r"image on host right.*nothing to change", ended.err)
 
     # A full packet crosses, its parts do not have to.
-    ping = ("ping", "-c3", "-i0.2", "-Mdo", "-s1422", "edge-1")
+    ping = ("ping", "-U", "-c3", "-i0.2", "-Mdo", "-s1422", "edge-1")
     told = shared("exec", "across", "cloud-1", "--", *ping).out
     least = float(re.findall(r"= ([0-9.]+)/", told)[0])
-    assert 40 <= least < 43
+    assert 40 <= least < 45
     shown = json.loads(shared("status", "across", "--json").out)[0]
     assert shown["links_in_force"] == shown["links_asked"] == 3
     assert {each["host"] for each in shown["machines"]} == {"left", "right"}
 
-    # Exit 0: every link is within its tolerance, also those across.
+    # Exit 0: every link is within its tolerance, also those across, whose path takes 3 ms itself.
     shared("run", file, "--results", "out")
     measured = json.loads((shared.folder / "out" / "run.json").read_text())
     assert measured["status"] == "done"
@@ -86,7 +97,14 @@ def test_one_network_over_two_hosts(shared: Any, file: Any) -> None:
         (shared.state / "continuum/deployments/across/links/hosts.json").read_text()
     )
     assert [each["hosts"] for each in delays] == [["left", "right"]]
-    assert 0 < delays[0]["delay_ms"] < 5
+    assert 3 <= delays[0]["delay_ms"] < 4
+
+    # More than the path takes cannot be taken off, and is not hidden.
+    shorter = ("--set", "network.links.0.delay='1 ms'", "--results", "shorter")
+    ended = shared("run", file, *shorter, code=1)
+    assert re.search(r"cloud-1 → edge-1 delay_ms: asked 1, measured (3|4)", ended.err)
+    path = "link cloud → edge asks for 1 ms; the path between hosts left and right itself takes 3"
+    assert path in ended.err
 
 
 def test_a_host_that_is_gone_is_named_and_removed_later(
@@ -113,8 +131,14 @@ def test_a_host_that_is_gone_is_named_and_removed_later(
 
 
 def test_what_cannot_be_is_said_of_its_host(stand_ins: StandIns, shared: Any, file: Any) -> None:
-    bridge = shared("plan", file, "--set", "infrastructure.bridge=br-users", code=3).err
-    assert re.search(r"host (left|right): there is no bridge br-users", bridge)
+    on_bridge = ("plan", file, "--set", "infrastructure.bridge=br-users")
+    assert "there is no bridge br-users on this host" in shared(*on_bridge, code=3).err
+    ip("link", "add", "br-users", "type", "bridge")
+    try:
+        told = shared(*on_bridge, code=3).err
+        assert re.search(r"host (left|right): there is no bridge br-users", told)
+    finally:
+        ip("link", "delete", "br-users")
     pinned = ("--set", "infrastructure.cpu_pin=true", "--set", "tiers.cloud.cores=2")
     assert "host left has 2" in shared("plan", file, *pinned, code=3).err
     stand_ins.machines[0].put(b"#!/bin/sh\nexit 127\n", "/usr/local/bin/python3", mode=0o755)
@@ -125,9 +149,6 @@ def test_what_cannot_be_is_said_of_its_host(stand_ins: StandIns, shared: Any, fi
 
 
 def test_machines_on_a_bridge_of_the_users(continuum: Any, write: Any) -> None:
-    def ip(*arguments: str) -> str:
-        return run_on_host(Command(("ip", *arguments))).check().text
-
     file = write(
         'name = "joined"\n[infrastructure]\nbridge = "br-users"\n'
         '[tiers.edge]\nmachines = 2\nmemory = "128 MiB"\n'
@@ -136,12 +157,12 @@ def test_machines_on_a_bridge_of_the_users(continuum: Any, write: Any) -> None:
     ip("link", "add", "br-users", "type", "bridge")
     try:
         ip("link", "set", "br-users", "up")
-        before = ip("-oneline", "address", "show", "dev", "br-users")
+        before = ip("-oneline", "-4", "address", "show", "dev", "br-users")
         continuum("up", file)
         assert "nothing was changed" in continuum("up", file).err
         continuum("exec", "joined", "edge-1", "--", "ping", "-c1", "-W2", "edge-2")
         continuum("down", "joined")
-        assert ip("-oneline", "address", "show", "dev", "br-users") == before
+        assert ip("-oneline", "-4", "address", "show", "dev", "br-users") == before
         assert ip("-oneline", "link", "show", "master", "br-users") == ""
     finally:
         ip("link", "delete", "br-users")

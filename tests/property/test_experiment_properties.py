@@ -309,7 +309,7 @@ def experiments(draw: st.DrawFn) -> Experiment:
     )
     infrastructure = st.fixed_dictionaries(
         {
-            "provider": st.sampled_from(["libvirt", "ssh"]),
+            "provider": st.sampled_from(["terraform"]),
             "internet": st.booleans(),
             "address_block": st.sampled_from([None, "10.3.0.0"]),
             "settings": SETTINGS,

@@ -22,7 +22,7 @@ from continuum.errors import ContinuumError, MachineUnreachable, NotPossibleHere
 from continuum.events import Event, Events, Note
 from continuum.experiment.model import Experiment
 from continuum.infrastructure.configure import Surroundings, configure, to_json
-from continuum.infrastructure.host import firewall, overlay
+from continuum.infrastructure.host import bridge, firewall, overlay, ssh_config
 from continuum.infrastructure.hosts import bootstrap_path, bundle, frames, paths, several
 from continuum.infrastructure.hosts.connection import Connection
 from continuum.infrastructure.placement import Room
@@ -385,6 +385,29 @@ def test_on_a_bridge_of_the_users_only_our_block_is_closed() -> None:
     rules = firewall.rules(network, ("192.0.2.2",), 61_000)
     filtering = [each.text for each in rules if each.table == "filter"]
     assert all(str(network.block) in text for text in filtering)
+
+
+def test_connections_to_machines_elsewhere_end_when_the_host_is_gone(tmp_path: Path) -> None:
+    here, there = plan({"a": "", "b": ""}).share(""), plan({"a": "", "b": "far"}).share("")
+    for whole, alive in ((here, False), (there, True)):
+        deployment = Deployment(f"sample-{alive}".lower(), tmp_path, "0badcafe")
+        text = ssh_config.ssh_config(
+            (*whole.machines, *whole.elsewhere),
+            deployment.folder,
+            whole.identity,
+            elsewhere=bool(whole.elsewhere),
+        )
+        assert ("ServerAliveInterval" in text) is alive
+        assert text.count("HostName") == 4
+
+
+def test_bridges_of_one_network_have_addresses_of_their_own(tmp_path: Path) -> None:
+    here = Deployment("sample", tmp_path)
+    macs = {
+        bridge.mac_of("ctm0badcafe", Deployment("sample", tmp_path, "0badcafe", host))
+        for host in ("near", "far")
+    }
+    assert len(macs | {bridge.mac_of("ctm0badcafe", here)}) == 3
 
 
 # -- the provider over several hosts -------------------------------------------------------------

@@ -89,12 +89,17 @@ def definition(plan: InfrastructurePlan, spec: MachineSpec, host: Host) -> str:
 
 
 def test_a_machine_with_every_limit_by_kvm() -> None:
-    golden("limits-kvm.xml", definition(PLAN, EDGE, Host(AMD64, True, ("apparmor",))))
+    golden(
+        "limits-kvm.xml",
+        definition(PLAN, EDGE, Host(AMD64, accelerated=True, security_models=("apparmor",))),
+    )
 
 
 def test_a_machine_that_carries_containers_in_emulation_on_arm() -> None:
     open_plan = replace(PLAN, network=replace(PLAN.network, internet=True))
-    golden("nested-emulated-arm64.xml", definition(open_plan, CLOUD, Host(ARM64, False)))
+    golden(
+        "nested-emulated-arm64.xml", definition(open_plan, CLOUD, Host(ARM64, accelerated=False))
+    )
 
 
 def test_a_label_is_read_back_and_others_are_not_ours() -> None:
@@ -170,7 +175,7 @@ def test_the_seed_holds_a_machines_own_files() -> None:
     files = machine_files.files(PLAN, EDGE, key, "ssh-ed25519 BBB", "")
     disk = seed.seed(files)
     assert len(disk) % 512 == 0
-    assert disk == seed.seed(dict(reversed(files.items())))
+    assert disk == seed.seed(dict(reversed(list(files.items()))))
     with tarfile.open(fileobj=io.BytesIO(disk)) as archive:
         listing = "".join(
             f"{entry.mode:04o} {entry.uid}:{entry.gid} {entry.size:>4} {entry.name}\n"

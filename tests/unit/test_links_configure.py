@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,29 @@ def test_a_bucket_that_cuts_packets_is_read_back_coarsely() -> None:
     slow = shaping.TrafficClass((block,), shaping.Bucket(901_250, 2416, 1_048_576))
     other = shaping.TrafficClass((block,), shaping.Bucket(901_250, 1250, 1_048_576))
     assert not shaping.same([slow], [other])
+
+
+def test_several_filters_of_one_priority_are_one_class() -> None:
+    """As for machines that had addresses before; two classes may share the way that is free."""
+    filters = "".join(
+        f"filter parent 1: protocol ip pref {priority} u32 chain 0 fh 80{number}::800 order 2048 "
+        f"key ht 800 bkt 0 flowid {target} not_in_hw\n  match {address}/ffffffff at 16\n"
+        for number, (priority, target, address) in enumerate(
+            [
+                (1, "1:", "0a140001"),
+                (2, "1:10", "c000020d"),
+                (2, "1:10", "c000020b"),
+                (3, "1:", "0a000001"),
+                (4, "1:", "0a000002"),
+            ]
+        )
+    )
+    found = shaping.read(DISCIPLINES, filters).classes
+    assert found is not None
+    assert [",".join(map(str, each.destinations)) for each in found] == [
+        "192.0.2.11/32,192.0.2.13/32",
+        "10.0.0.1/32",
+        "10.0.0.2/32",
+    ]
+    assert found[0].bucket == shaping.Bucket(901_250, 2415, 1_514_001)
+    assert shaping.same(found[:1], [replace(found[0], destinations=found[0].destinations[::-1])])

@@ -34,6 +34,7 @@ from continuum.infrastructure.providers.ssh.look import Seen, Unfit
 from continuum.infrastructure.providers.ssh.settings import SshSettings, parts
 from continuum.machine import Command, Result
 from continuum.software import configure as software
+from doc_files import write_files_of
 
 FILE = """\
 name = "field"
@@ -97,6 +98,12 @@ def test_numbers_and_tiers_must_fit(tmp_path: Path) -> None:
     said = str(raised.value)
     assert "endpiont: no such tier" in said
     assert 'no list for tier "endpoint"' in said
+
+
+def test_the_experiment_of_the_page_can_be_read(tmp_path: Path) -> None:
+    assert write_files_of("provider-ssh.md", tmp_path) == ["field.toml"]
+    experiment = load(tmp_path / "field.toml").experiment
+    assert experiment.machine_names("endpoint") == ("endpoint-1", "endpoint-2")
 
 
 @pytest.mark.parametrize(
@@ -360,7 +367,12 @@ def test_a_machine_that_has_moved_is_a_change(tmp_path: Path) -> None:
     after = plan_of(experiment, {**ADDRESSES, "edge-1": "192.0.2.99"})
     states = dict.fromkeys(ADDRESSES, "running")
     assert changes(before, states, before) == []
-    assert {change.what for change in changes(before, states, after)} >= {"edge-1", "links"}
+    assert changes(before, states, replace(before, settings={"key": "other"})) == []
+    found = changes(before, states, after)
+    assert [(change.action, change.what) for change in found] == [
+        ("update", "edge-1"),
+        ("update", "links"),
+    ]
 
 
 def test_ansible_becomes_root_where_somebody_else_logs_in(tmp_path: Path) -> None:

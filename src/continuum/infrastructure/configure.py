@@ -104,6 +104,7 @@ def configure(
             links=resolve_links(experiment, _blocks(experiment, tiers)),
             emulator=experiment.network.emulator if experiment.network else "auto",
             internet=experiment.infrastructure.internet,
+            host_time=surroundings.host_time,
             joined=bridge is not None,
             mtu=None if bridge is not None else surroundings.mtu,
         ),
@@ -426,13 +427,15 @@ def changes(
     old = {spec.name: spec for spec in before.machines} if before else {}
     new = {spec.name: spec for spec in after.machines}
     everything = _reason_to_replace_all(before, after)
+    # Machines that existed before are never made anew.
+    replace_ = "replace" if after.network.tiers else "update"
     for name, spec in new.items():
         if name not in states:
             found.append(Change("create", name, "it does not exist"))
         elif everything:
-            found.append(Change("replace", name, everything))
+            found.append(Change(replace_, name, everything))
         elif name in old and old[name] != spec:
-            found.append(Change("replace", name, _field_differences(old[name], spec)))
+            found.append(Change(replace_, name, _field_differences(old[name], spec)))
         elif states[name] != "running":
             found.append(Change("update", name, f"it is {states[name]}; it is started"))
     found += [
@@ -453,12 +456,14 @@ def _reason_to_replace_all(before: InfrastructurePlan | None, after: Infrastruct
     if before is None:
         return ""
     old, new = before.network, after.network
+    # Machines that exist have their addresses, and nothing else of them is in the settings.
+    made = bool(new.tiers)
     differences = (
         (before.provider != after.provider, f"provider {before.provider} → {after.provider}"),
         (before.image != after.image, "the machine image differs"),
-        (before.settings != after.settings, "the provider's settings differ"),
+        (made and before.settings != after.settings, "the provider's settings differ"),
         (
-            (old.block, old.tiers, old.internet) != (new.block, new.tiers, new.internet),
+            made and (old.block, old.tiers, old.internet) != (new.block, new.tiers, new.internet),
             "the addresses differ",
         ),
         ((old.bridge, old.mtu) != (new.bridge, new.mtu), "the network between the hosts differs"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from continuum.deployment import Deployment
 from continuum.events import Events
-from continuum.experiment.model import Experiment, Infrastructure, Tier
+from continuum.experiment.model import Experiment, Infrastructure, Network, Tier
 from continuum.images.recipe import DebianPackages, Recipe, Units
 from continuum.infrastructure.configure import Surroundings, configure
 from continuum.infrastructure.providers.contract import PluginSettings
@@ -33,8 +33,8 @@ class StandIns:
         count: int,
         *,
         cores: int = 2,
-        memory: str = "2 GiB",
         pinned: bool = False,
+        delay: str = "",
     ) -> None:
         """Make them; the machine image is built first when it is not in the cache.
 
@@ -42,13 +42,17 @@ class StandIns:
             state: state folder of their deployment.
             count: how many.
             cores: of each.
-            memory: of each.
             pinned: whether each has cores of this host of its own.
+            delay: one way between any two of them, as `3 ms`.
         """
-        tier = Tier.model_validate({"machines": count, "cores": cores, "memory": memory})
+        tier = Tier.model_validate({"machines": count, "cores": cores, "memory": "4 GiB"})
         infrastructure = Infrastructure(cpu_pin=pinned)
+        link = {"between": ["stand", "stand"], "delay": delay}
         experiment = Experiment(
-            name="stand-ins", infrastructure=infrastructure, tiers={"stand": tier}
+            name="stand-ins",
+            infrastructure=infrastructure,
+            tiers={"stand": tier},
+            network=Network.model_validate({"links": [link]}) if delay else None,
         )
         self.deployment = Deployment(experiment.name, state)
         self.provider = Lxc(PluginSettings(), Events())
@@ -68,6 +72,7 @@ class StandIns:
     def start(self) -> None:
         """Start those that do not run, and wait for their SSH servers."""
         self.provider.create(self.deployment, self.plan, lambda _: None)
+        self.provider.apply_links(self.deployment, self.plan)
 
     def stop(self, number: int) -> None:
         """End one as a power failure would."""

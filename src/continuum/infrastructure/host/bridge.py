@@ -116,7 +116,7 @@ def ensure(deployment: Deployment, network: NetworkPlan, *, addressed: bool = Tr
             "add",
             name,
             "address",
-            mac_of(name),
+            mac_of(name, deployment),
             "type",
             "bridge",
             "mcast_snooping",
@@ -182,12 +182,15 @@ def _is_ours(bridge: Bridge, deployment: Deployment) -> bool:
     """By its label; by its hardware address when we were killed before the label was on it."""
     if bridge.label:
         return bridge.label == label(deployment)
-    return bridge.mac == mac_of(bridge.name)
+    return bridge.mac == mac_of(bridge.name, deployment)
 
 
-def mac_of(name: str) -> str:
-    """A hardware address of its own: else it changes with every machine that comes or goes."""
-    return "02:" + hashlib.sha256(name.encode()).digest()[:5].hex(":")
+def mac_of(name: str, deployment: Deployment) -> str:
+    """A hardware address of its own: else it changes with every machine that comes or goes.
+
+    On every host another one: they are on one network.
+    """
+    return "02:" + hashlib.sha256(f"{name}{deployment.host}".encode()).digest()[:5].hex(":")
 
 
 def no_ipv6(name: str) -> None:

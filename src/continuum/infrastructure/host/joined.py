@@ -53,18 +53,30 @@ def ensure(deployment: Deployment, plan: InfrastructurePlan) -> bool:
     return True
 
 
+def holds(deployment: Deployment) -> bool:
+    """Whether this host has the address on the bridge that it was given for the deployment."""
+    given = _given(deployment)
+    return given is not None and _has(*given)
+
+
 def remove(deployment: Deployment) -> bool:
     """Take this host's address off the bridge; True when it was there."""
-    try:
-        name, address = (deployment.folder / _NOTE).read_text().split()
-    except (FileNotFoundError, ValueError):
+    given = _given(deployment)
+    if given is None or not _has(*given):
         return False
-    if not _has(name, address):
-        return False
+    name, address = given
     run_on_host(Command(("ip", "address", "del", address, "dev", name))).check(
         f"the address {address} cannot be taken off bridge {name}"
     )
     return True
+
+
+def _given(deployment: Deployment) -> tuple[str, str] | None:
+    try:
+        name, address = (deployment.folder / _NOTE).read_text().split()
+    except (FileNotFoundError, ValueError):
+        return None
+    return name, address
 
 
 def _has(name: str, address: str) -> bool:

@@ -62,7 +62,16 @@ def ensure(deployment: Deployment, plan: InfrastructurePlan) -> bool:
     changed = there is None
     if there is None:
         command = (
-            *("ip", "link", "add", name, "address", bridge.mac_of(name), "type", "vxlan"),
+            *(
+                "ip",
+                "link",
+                "add",
+                name,
+                "address",
+                bridge.mac_of(name, deployment),
+                "type",
+                "vxlan",
+            ),
             *("id", str(number_of(plan.identity)), "dstport", str(port_of(plan.identity))),
         )
         run_on_host(Command(command)).check(
@@ -110,7 +119,7 @@ def _is_ours(there: dict[str, Any], deployment: Deployment) -> bool:
     """By its label; by its hardware address when we were killed before the label was on it."""
     if there.get("ifalias"):
         return bool(there["ifalias"] == bridge.label(deployment))
-    return bool(there.get("address") == bridge.mac_of(str(there["ifname"])))
+    return bool(there.get("address") == bridge.mac_of(str(there["ifname"]), deployment))
 
 
 def _fits(there: dict[str, Any], plan: InfrastructurePlan) -> bool:

@@ -16,7 +16,9 @@ def write(deployment: Deployment, plan: InfrastructurePlan) -> None:
     public = {spec.name: keys.ensure(folder / "host_keys" / spec.name).public for spec in machines}
     texts = {
         "ssh/known_hosts": ssh_config.known_hosts(machines, public),
-        "ssh_config": ssh_config.ssh_config(machines, folder, plan.identity),
+        "ssh_config": ssh_config.ssh_config(
+            machines, folder, plan.identity, elsewhere=bool(plan.elsewhere)
+        ),
     }
     for path, text in texts.items():
         file = deployment.folder / path

@@ -17,14 +17,19 @@ def control_folder(identity: str) -> Path:
     return CONTROL_FOLDER / identity
 
 
-def ssh_config(machines: Sequence[MachineSpec], folder: Path, identity: str) -> str:
+def ssh_config(
+    machines: Sequence[MachineSpec], folder: Path, identity: str, *, elsewhere: bool = False
+) -> str:
     """Configuration for `ssh -F`, by which `ssh NAME` reaches the machine of that name.
 
     Args:
         machines: all machines of the plan.
         folder: where the deployment's `key` and `known_hosts` lie.
         identity: of the deployment.
+        elsewhere: whether some are on other hosts, which may go without a word: connections to
+            them then end within seconds.
     """
+    alive = "    ServerAliveInterval 3\n    ServerAliveCountMax 3\n" if elsewhere else ""
     hosts = "".join(
         f"Host {machine.name}\n    HostName {machine.address}\n    HostKeyAlias {machine.name}\n\n"
         for machine in machines
@@ -46,6 +51,7 @@ def ssh_config(machines: Sequence[MachineSpec], folder: Path, identity: str) -> 
         f"    ControlPath {control_folder(identity)}/%C\n"
         "    ControlPersist 60\n"
         "    LogLevel ERROR\n"
+        f"{alive}"
     )
 
 

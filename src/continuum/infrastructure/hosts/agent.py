@@ -142,7 +142,8 @@ class Agent:
 
     def _deployment(self, asked: dict[str, Any]) -> Deployment:
         identity = asked["identity"]
-        return Deployment(asked["deployment"], folders.carried_folder() / identity, identity)
+        root = folders.carried_folder() / identity
+        return Deployment(asked["deployment"], root, identity, asked["host"])
 
     def _plan(self, asked: dict[str, Any]) -> InfrastructurePlan:
         return configure.from_json(asked["plan"])

@@ -34,7 +34,7 @@ _NO_PROGRAM = 127
 _RUN_TEXT = "import base64,sys;exec(base64.b64decode(sys.argv[1]))"
 _OPTIONS = {
     "BatchMode": "yes",
-    "ConnectTimeout": "10",
+    "ConnectTimeout": "5",
     "ServerAliveInterval": "5",
     "ServerAliveCountMax": "3",
     # Nothing stays behind in the background.
@@ -61,6 +61,7 @@ class Connection:
         self._lock = threading.Lock()
         self._held = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
+        self._gone: MachineUnreachable | None = None
         self._said: deque[bytes] = deque(maxlen=20)
         self._listener = threading.Thread()
         atexit.register(self.close)
@@ -104,7 +105,7 @@ class Connection:
         with self._lock:
             process = self._open()
             with self._limited(process, CALL_LIMIT):
-                self._send({"call": name, **arguments})
+                self._send({"call": name, "host": self.host.name, **arguments})
                 while True:
                     frame = self._read()
                     if "progress" in frame:
@@ -140,6 +141,8 @@ class Connection:
     def _open(self) -> subprocess.Popen[bytes]:
         if self._process is not None:
             return self._process
+        if self._gone is not None:
+            raise self._gone  # Who waited for it once in this command need not wait again.
         text = base64.b64encode(bootstrap_path().read_bytes()).decode()
         remote = shlex.join(("python3", "-c", _RUN_TEXT, text))
         command = Command(as_caller((*self.command, remote)), input=b"")
@@ -224,12 +227,13 @@ class Connection:
                 hint=f"on host {self.host.name}: apt-get install -y python3",
             )
         if code is None or code in (0, _NO_CONNECTION) or code < 0:
-            return MachineUnreachable(
+            self._gone = MachineUnreachable(
                 f"host {self.host.name} cannot be reached by SSH",
                 where=where,
                 output=said,
                 hint="the command above shows why; it must not ask for anything",
             )
+            return self._gone
         return StepFailed(
             f"host {self.host.name}: our program ended with status {code}",
             where=where,

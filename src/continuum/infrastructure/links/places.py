@@ -128,10 +128,12 @@ class InMachine(Place):
         where = f"{self.machine.name}: {UNIT}"
         self.machine.put((json.dumps(configuration, indent=1) + "\n").encode(), _CONFIGURATION)
         self.machine.run(Command(("rm", "-f", _STATE))).check()
+        # A machine may be a container of this host, whose processes are found by their identity.
+        identity = f"{self.identity}/{self.machine.name}"
         arguments = (
             *("systemd-run", "--quiet", f"--unit={UNIT}", "--description=Continuum: links"),
             *("--property=Type=exec", f"--setenv=PYTHONPATH={RUNTIME_FOLDER}", "--"),
-            *("/usr/bin/python3", "-m", process.MODULE, self.identity, _CONFIGURATION),
+            *("/usr/bin/python3", "-m", process.MODULE, identity, _CONFIGURATION),
         )
         self.machine.run(Command(arguments)).check(
             f"cannot start the delay emulator on {self.machine.name}"

@@ -41,7 +41,18 @@ def _is_ours(process: int, identity: str, module: str) -> bool:
         words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
-    return words[1:4] == [b"-m", module.encode(), identity.encode()]
+    return words[1:4] == [b"-m", module.encode(), identity.encode()] and _on_this_host(process)
+
+
+def _on_this_host(process: int) -> bool:
+    """Not in a container, where another host's may run that carries the same deployment."""
+    try:
+        theirs = Path(f"/proc/{process}/ns/pid").readlink()
+        return theirs == Path("/proc/self/ns/pid").readlink()
+    except PermissionError:
+        return True  # Who may not look may not stop it either.
+    except OSError:
+        return False
 
 
 def running(deployment: Deployment) -> dict[str, Any] | None:

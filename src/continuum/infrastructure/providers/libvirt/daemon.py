@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from typing import Any
 from continuum import folders
 from continuum.errors import NotPossibleHere, StepFailed
 from continuum.infrastructure.host.ssh_config import CONTROL_FOLDER
+from continuum.infrastructure.providers.libvirt import hidden, kvm
 from continuum.infrastructure.providers.libvirt.domain import NAMESPACE, Label
 from continuum.machine import Command, run_on_host
 
@@ -60,12 +62,10 @@ def may_have_machines() -> bool:
 
 def answers() -> bool:
     """Whether libvirt's socket is there and somebody listens."""
-    if not any(socket.exists() for socket in _SOCKETS):
+    opened = _to_read()
+    if opened is None:
         return False
-    try:
-        library().openReadOnly(ADDRESS).close()
-    except library().libvirtError:
-        return False
+    opened.close()
     return True
 
 
@@ -95,15 +95,27 @@ def looking() -> Iterator[Connection | None]:
         with connection() as opened:
             yield opened
         return
-    try:
-        opened = library().openReadOnly(ADDRESS) if any(map(Path.exists, _SOCKETS)) else None
-    except (NotPossibleHere, library().libvirtError):
-        opened = None
+    opened = _to_read()
     try:
         yield opened
     finally:
         if opened is not None:
             opened.close()
+
+
+def _to_read() -> Connection | None:
+    """A connection that may only look; None where there is no libvirt, or it does not let us."""
+    if not any(socket.exists() for socket in _SOCKETS):
+        return None
+    try:
+        kind = library()
+    except NotPossibleHere:
+        return None
+    try:
+        opened: Connection = kind.openReadOnly(ADDRESS)
+    except kind.libvirtError:
+        return None
+    return opened
 
 
 def labelled(opened: Connection) -> list[tuple[Any, Label]]:
@@ -196,7 +208,7 @@ def _start() -> None:
         for name in _DAEMONS:
             if _alive(name):
                 continue
-            command = (name, "--daemon", "--pid-file", str(_number_file(name)))
+            command = (*_without_kvm(), name, "--daemon", "--pid-file", str(_number_file(name)))
             result = run_on_host(Command(command, timeout=_LIMIT))
             if result.exit_code != 0:
                 raise NotPossibleHere(
@@ -205,6 +217,14 @@ def _start() -> None:
                     output=result.last_output,
                     hint="continuum doctor --provider libvirt",
                 )
+
+
+def _without_kvm() -> tuple[str, ...]:
+    """What to put before a daemon so that it leaves alone a KVM that does not work."""
+    if not kvm.DEVICE.exists() or kvm.known().works is not False:
+        return ()
+    hide = (sys.executable, "-m", hidden.__name__, str(kvm.DEVICE))
+    return ("unshare", "--mount", "--propagation=slave", *hide)
 
 
 def _stop(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import xml.etree.ElementTree as ET
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -141,6 +142,9 @@ def kernel_arguments(plan: InfrastructurePlan, spec: MachineSpec, platform: Plat
     words = [
         f"console={platform.console}",
         "quiet",
+        # Nobody logs in there, and systemd would wait for a line that no udev announces.
+        "systemd.getty_auto=no",
+        "systemd.mask=getty-static.service",
         "ipv6.disable_ipv6=1",
         f"continuum.address={spec.address}/{network.block.prefixlen}",
     ]
@@ -164,6 +168,8 @@ def domain_xml(  # noqa: PLR0913  each is a different thing
     ET.register_namespace("continuum", NAMESPACE)
     root = ET.Element("domain", type="kvm" if host.accelerated else "qemu")
     _text(root, "name", domain.name)
+    # Always the same: else libvirt takes a new definition for another machine of that name.
+    _text(root, "uuid", str(uuid.uuid5(uuid.NAMESPACE_URL, f"{NAMESPACE}/{domain.name}")))
     ET.SubElement(root, "metadata").append(label.element())
     _text(root, "memory", str(spec.memory), unit="bytes")
     _text(root, "vcpu", str(spec.cores))

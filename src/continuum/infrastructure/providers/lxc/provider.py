@@ -102,7 +102,10 @@ class Lxc(Provider):
 
         Another network may have taken them since, while the host was down for one.
         """
-        if own is None or bridge.is_labelled(deployment, own.bridge):
+        its_own = own is not None and (
+            joined.holds(deployment) if own.joined else bridge.is_labelled(deployment, own.bridge)
+        )
+        if own is None or its_own:
             return super().foreign_blocks(deployment, own)
         return network.blocks(but=deployment.name)
 

@@ -178,9 +178,7 @@ class Installer:
             files = _fetch(host, seen.architecture, machine.get("/var/lib/dpkg/status"), missing)
         for file in files:
             machine.put(file.read_bytes(), f"{_DEBS}/{file.name}")
-        told = _apt(
-            machine, "install", "--no-download", *(f"{_DEBS}/{file.name}" for file in files)
-        )
+        told = _apt(machine, "install", *(f"{_DEBS}/{file.name}" for file in files))
         machine.run(Command(("rm", "-rf", _DEBS)))
         if told is not None:
             raise StepFailed(
@@ -291,7 +289,9 @@ def _fetch(
     folder = folders.cache_folder() / "apt" / f"{host.suite}-{architecture}"
     for part in ("lists/partial", "archives/partial"):
         folders.make_folder(folder / part)
-    folders.write_file(folder / "status", status)
+    kept = folder / "status"
+    if not kept.exists() or kept.read_bytes() != status:
+        folders.write_file(kept, status)  # Where it is the same, apt's own cache holds.
     folders.write_file(folder / "sources.list", host.lines())
     options = {
         "APT::Architecture": architecture,
@@ -299,29 +299,24 @@ def _fetch(
         "APT::Sandbox::User": "",
         "Acquire::Languages": "none",
         "Debug::NoLocking": "true",
-        "Dir::Cache::archives": f"{folder}/archives",
-        "Dir::Cache::pkgcache": "",
-        "Dir::Cache::srcpkgcache": "",
+        "Dir::Cache": f"{folder}",
         "Dir::Etc::SourceList": f"{folder}/sources.list",
         "Dir::Etc::SourceParts": "/dev/null",
         "Dir::State::lists": f"{folder}/lists",
-        "Dir::State::status": f"{folder}/status",
+        "Dir::State::status": f"{kept}",
     }
     own = ("apt-get", *(word for key in options for word in ("-o", f"{key}={options[key]}")))
-    wanted = ("install", "--yes", "--no-install-recommends")
-    shown = run_on_host(Command((*own, *wanted, "--print-uris", "--quiet", *packages)))
-    if shown.exit_code != 0 or not list((folder / "lists").glob("*_Packages*")):
+    message = f"packages cannot be fetched for a machine: {', '.join(packages)}"
+    wanted = ("install", "--yes", "--no-install-recommends", *packages)
+    show = Command((*own, "-o", "Dir::Cache::archives=/dev/null/", "--print-uris", *wanted))
+    fetch = Command((*own, "--download-only", *wanted), timeout=APT_LIMIT)
+    shown = run_on_host(show)
+    if shown.exit_code != 0 or run_on_host(fetch).exit_code != 0:
+        # There are no lists yet, or ones that name files which the archive does not have any more.
         run_on_host(Command((*own, "update"), timeout=APT_LIMIT)).check(
             "this host's package sources cannot be reached", hint="try `apt-get update` on it"
         )
-    message = f"packages cannot be fetched for a machine: {', '.join(packages)}"
-    command = (*own, *wanted, "--download-only", *packages)
-    if run_on_host(Command(command, timeout=APT_LIMIT)).exit_code != 0:
-        # Lists that are older than the archive name files that are gone.
-        run_on_host(Command((*own, "update"), timeout=APT_LIMIT)).check(message)
-        run_on_host(Command(command, timeout=APT_LIMIT)).check(message)
-    shown = run_on_host(
-        Command((*own, *wanted, "--print-uris", "-o", "Dir::Cache::archives=/dev/null/", *packages))
-    ).check(message)
+        shown = run_on_host(show).check(message)
+        run_on_host(fetch).check(message)
     names = [line.split(" ")[1] for line in shown.text.splitlines() if line.startswith("'")]
     return [folder / "archives" / name for name in names]

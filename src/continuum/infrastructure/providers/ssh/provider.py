@@ -64,6 +64,7 @@ class Ssh(Provider):
     settings_type: ClassVar[type[PluginSettings]] = SshSettings
     capabilities: ClassVar[Capabilities] = Capabilities(
         one_clock=False,
+        keeps_time=True,
         quota_covers="machine",
         disk_limits="no machine: they have what they have",
         needs_root=False,
@@ -184,21 +185,21 @@ class Ssh(Provider):
         """Write down how SSH reaches the machines; their network is there."""
         entries = self._entries_of(plan)
         control = connection.control_folder(deployment.identity)
-        if control is not None:
-            folders.make_open_folder(control.parent)
-            control.mkdir(mode=folders.PRIVATE_FOLDER, exist_ok=True)
-            folders.give_to_caller(control)
         known_hosts = deployment.folder.absolute() / _KNOWN_HOSTS
         folders.make_folder(known_hosts.parent, folders.PRIVATE_FOLDER)
         text = connection.configuration(
             entries, self._settings, known_hosts=known_hosts, control=control
         )
-        if deployment.ssh_config.exists() and deployment.ssh_config.read_text() == text:
-            return False
-        # Connections of before may lead to other machines of the same name.
-        self._close_connections(deployment)
-        deployment.write("ssh_config", text)
-        return True
+        same = deployment.ssh_config.exists() and deployment.ssh_config.read_text() == text
+        if not same:
+            # Connections of before may lead to other machines of the same name.
+            self._close_connections(deployment)
+            deployment.write("ssh_config", text)
+        if control is not None:
+            folders.make_open_folder(control.parent)
+            control.mkdir(mode=folders.PRIVATE_FOLDER, exist_ok=True)
+            folders.give_to_caller(control)
+        return not same
 
     def create(
         self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]
