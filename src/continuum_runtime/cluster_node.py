@@ -5,7 +5,8 @@
 
 The first keeps what it reads as NODE, and says "changed" where it differs from what was there. It
 also ends what an `up` that was interrupted has left running: two kubeadm at once take each other's
-files away.
+files away. And it sets up the kernel, which kubeadm looks at before it starts the kubelet that does
+it from then on: a machine begins with what its host has.
 
 The second carries it out: NODE is a file of JSON: `cores` (a number) and `memory` (bytes) that the
 machine may use, and `cni` with the `path` and the `content` of its pods' network. ENVIRONMENT is
@@ -22,9 +23,12 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
+
+KERNEL_SETTINGS = Path("/etc/kubernetes/sysctl.conf")
 
 
 def reserved(cores: float, memory: int, host_cores: int, host_memory: int) -> dict[str, str]:
@@ -84,6 +88,9 @@ def main(arguments: list[str]) -> None:
     """Read what the machine is, write what its kubelet and its containerd are told."""
     if arguments[0] == "--keep":
         end_all("kubeadm")
+        if KERNEL_SETTINGS.exists():
+            load = ("sysctl", "--quiet", f"--load={KERNEL_SETTINGS}")
+            subprocess.run(load, check=True, timeout=30)
         if write_where_it_differs(Path(arguments[1]), sys.stdin.read()):
             sys.stdout.write("changed\n")
         return

@@ -95,3 +95,19 @@ def test_what_does_not_end_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "kill", Processes(tmp_path, stubborn=True).kill)
     with pytest.raises(RuntimeError, match="kubeadm does not end"):
         cluster_node.end_all("kubeadm", tmp_path, limit=0.05)
+
+
+def test_the_kernel_is_set_up_before_kubeadm_looks_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, called = tmp_path / "sysctl.conf", tmp_path / "called"
+    settings.write_text("net.ipv4.ip_forward = 1\n")
+    program = tmp_path / "sysctl"
+    program.write_text(f'#!/bin/sh\necho "$@" > {called}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(cluster_node, "KERNEL_SETTINGS", settings)
+    monkeypatch.setattr(cluster_node, "end_all", lambda _: None)
+    monkeypatch.setattr("sys.stdin", io.StringIO("{}"))
+    cluster_node.main(["--keep", str(tmp_path / "node.json")])
+    assert called.read_text() == f"--quiet --load={settings}\n"
