@@ -20,9 +20,18 @@ class Answer(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("", 8000), Answer).serve_forever()
 """
 
+# A node knows a service's pods a moment after these are ready.
 _ASK = """\
-import sys, urllib.request
-print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode(), end="")
+import sys, time, urllib.request
+until = time.monotonic() + 10
+while True:
+    try:
+        print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode(), end="")
+        break
+    except OSError:
+        if time.monotonic() > until:
+            raise
+        time.sleep(0.1)
 """
 
 # Milliseconds of a round trip: a TCP connection is there after one. The least of ten.
