@@ -132,6 +132,8 @@ def other(tmp_path: Path) -> Iterator[OtherHost]:
     assert len(left) == 4, left
 
 
+# With empty caches the archive's images are built first, beside those of the other lane.
+@pytest.mark.timeout(1200)
 def test_an_archive_is_all_that_a_cluster_needs(
     continuum: Any, other: OtherHost, write: Callable[[str], Path], tmp_path: Path
 ) -> None:
