@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from continuum.infrastructure.host.network import FORWARDING
 from continuum.testing import host_state
 
 _LOOK_AGAIN = 30.0
@@ -39,7 +40,6 @@ class Lane:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = os.environ[host_state.WORKER]
-        self.alone = False
         self.foreign: set[str] = set()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -49,39 +49,44 @@ class Lane:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """One test, beside those of the other lanes or alone."""
-        self.alone = item.get_closest_marker("quiet") is not None
-        with self._turn():
+        with self._turn(alone=item.get_closest_marker("quiet") is not None):
             return (yield)
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self, *, alone: bool) -> Iterator[None]:
         with ExitStack() as held:
             # Who waits to be alone holds the first lock, so that no other test begins meanwhile.
             with _locked(self.folder / "next", fcntl.LOCK_EX):
-                lock = fcntl.LOCK_EX if self.alone else fcntl.LOCK_SH
+                lock = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
                 held.enter_context(_locked(self.folder / "running", lock))
             yield
 
     def own(self, difference: Difference) -> Difference:
         """The part of a difference that is not other lanes'."""
+        for alias in _INTERFACES.glob("ctm*/ifalias"):
+            lane = _LANE.search(alias.read_text())
+            if lane is not None and lane[1] != self.name:
+                self.foreign.add(alias.parent.name.removeprefix("ctm"))
         kept = {
             kind: {
                 "added": [each for each in changes["added"] if not self._is_foreign(each)],
                 "gone": [each for each in changes["gone"] if not _OURS.search(each)],
             }
             for kind, changes in difference.items()
-            if kind != "forwarding" or self.alone
+            if kind != "forwarding" or _must_be_taken_back(changes)
         }
         return {kind: each for kind, each in kept.items() if each["added"] or each["gone"]}
 
     def _is_foreign(self, entry: str) -> bool:
         """Whether something on the host belongs to another lane."""
-        for alias in _INTERFACES.glob("ctm*/ifalias"):
-            lane = _LANE.search(alias.read_text())
-            if lane is not None and lane[1] != self.name:
-                self.foreign.add(alias.parent.name.removeprefix("ctm"))
         lanes = {*_LANE.findall(entry), *_WORKER.findall(entry)}
         return bool(lanes - {self.name}) or any(each in entry for each in self.foreign)
+
+
+def _must_be_taken_back(changes: dict[str, list[str]]) -> bool:
+    """Whether the host forwards and should not: the last deployment that goes takes it back."""
+    others = FORWARDING.exists() and any(_INTERFACES.glob("ctm*"))
+    return "1" in changes["added"] and not others
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from continuum.infrastructure.plan import InfrastructurePlan
 BLOCK = "machines/block"
 """File of a deployment that keeps its addresses while the host is down."""
 
-_FORWARDING = ssh_config.CONTROL_FOLDER / "switched-forwarding-on"
+FORWARDING = ssh_config.CONTROL_FOLDER / "switched-forwarding-on"
 """Of no deployment: the last one that goes takes forwarding back, whichever switched it on."""
 
 
@@ -56,7 +56,7 @@ def ensure(deployment: Deployment, plan: InfrastructurePlan) -> bool:
     # sees by the bridge that forwarding is needed.
     deployment.write(BLOCK, f"{plan.network.block}\n")
     if plan.network.internet and not plan.host:
-        routing.switch_on(_FORWARDING)
+        routing.switch_on(FORWARDING)
     return changed
 
 
@@ -67,4 +67,4 @@ def remove(deployment: Deployment) -> None:
     bridge.remove(deployment, names.bridge_name(deployment))
     firewall.remove(deployment.identity)
     if not bridge.any_of_ours():
-        routing.switch_off(_FORWARDING)
+        routing.switch_off(FORWARDING)

@@ -1,0 +1,63 @@
+"""Whose something is that is left on the host, when tests run side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import side_by_side
+from continuum.testing import host_state
+from side_by_side import Lane
+
+
+@pytest.fixture
+def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lane:
+    monkeypatch.setenv(host_state.WORKER, "gw0")
+    monkeypatch.setattr(side_by_side, "_INTERFACES", tmp_path)
+    monkeypatch.setattr(side_by_side, "FORWARDING", tmp_path / "mark")
+    for identity, worker in (("0badcafe", "gw0"), ("feedbeef", "gw1")):
+        alias = tmp_path / f"ctm{identity}" / "ifalias"
+        alias.parent.mkdir()
+        alias.write_text(f"continuum x /tmp/popen-{worker}/state\n")
+    return Lane(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "ctfeedbeef2 veth ctmfeedbeef",
+        "4711 python3 -m continuum_runtime.worker of continuum-feedbeef",
+        "4711 python -m continuum up of gw1",
+        "/tmp/popen-gw1/state/machines overlay",
+    ],
+)
+def test_what_belongs_to_another_lane_is_not_counted(lane: Lane, entry: str) -> None:
+    assert lane.own({"things": {"added": [entry], "gone": []}}) == {}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "ct0badcafe2 veth ctm0badcafe",
+        "4711 python -m continuum up of gw0",
+        "4711 python -m continuum up",
+        "/tmp/popen-gw0/state/machines overlay",
+        "ct12345678 veth",
+    ],
+)
+def test_what_is_ours_or_nobodys_is(lane: Lane, entry: str) -> None:
+    left = {"things": {"added": [entry], "gone": []}}
+    assert lane.own(left) == left
+
+
+def test_nothing_of_others_may_go(lane: Lane) -> None:
+    left = {"rules": {"added": [], "gone": ["filter -A INPUT -i eth0"]}}
+    assert lane.own(left) == left
+
+
+def test_forwarding_is_taken_back_by_the_last_deployment(lane: Lane, tmp_path: Path) -> None:
+    left = {"forwarding": {"added": ["1"], "gone": ["0"]}}
+    assert lane.own(left) == left
+    (tmp_path / "mark").touch()
+    assert lane.own(left) == {}
