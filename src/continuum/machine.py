@@ -161,6 +161,15 @@ class Machine(ABC):
             raise NotFound(f"{self.name} has no file {path}", where=f"{self.name}:{path}")
         return result.check().stdout
 
+    def _told(self, error: StepFailed, carried: Command, command: Command) -> StepFailed:
+        """The same error about the command that was asked for, not about how we got it in."""
+        return type(error)(
+            error.message.replace(str(carried), str(command)),
+            where=f"{self.name}: {command}",
+            output=error.output,
+            hint=error.hint,
+        )
+
 
 class _Commands:
     """The commands that are under way on this host, and whether more may begin."""

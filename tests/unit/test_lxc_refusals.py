@@ -19,6 +19,7 @@ from continuum.infrastructure.host.cgroups import ControlGroups
 from continuum.infrastructure.links.netem import Netem
 from continuum.infrastructure.links.nfqueue import Nfqueue
 from continuum.infrastructure.plan import InfrastructurePlan
+from continuum.infrastructure.providers import on_this_host
 from continuum.infrastructure.providers.contract import PluginSettings
 from continuum.infrastructure.providers.lxc import Lxc, containers, provider
 from continuum.infrastructure.providers.lxc.config import Host
@@ -174,7 +175,7 @@ def test_who_loses_the_addresses_keeps_no_claim_to_them(
         done.append("bridge")
         raise StepFailed("just taken by another deployment")
 
-    monkeypatch.setattr(provider, "_need_root", lambda: None)
+    monkeypatch.setattr(on_this_host, "need_root", lambda: None)
     monkeypatch.setattr(limits, "raise_for", lambda *_: [])
     monkeypatch.setattr(firewall, "ensure", lambda *_: True)
     monkeypatch.setattr(routing, "switch_on", lambda *_: done.append("forwarding"))

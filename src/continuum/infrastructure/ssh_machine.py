@@ -112,15 +112,6 @@ class SshMachine(Machine):
             output=output,
         )
 
-    def _told(self, error: StepFailed, carried: Command, command: Command) -> StepFailed:
-        """The same error about the command that was asked for, not about how we got it in."""
-        return type(error)(
-            error.message.replace(str(carried), str(command)),
-            where=f"{self.name}: {command}",
-            output=error.output,
-            hint=error.hint,
-        )
-
     def _unreachable(self, output: str) -> MachineUnreachable:
         return MachineUnreachable(
             f"machine {self.name} cannot be reached by SSH",

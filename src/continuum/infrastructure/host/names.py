@@ -1,9 +1,11 @@
-"""How things of a deployment are called on this host; pure functions."""
+"""How things of a deployment are called on this host, and where they lie; pure."""
 
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from continuum.deployment import Deployment
 from continuum.infrastructure.plan import MachineSpec, NetworkPlan
@@ -28,3 +30,24 @@ def bridge_name(deployment: Deployment) -> str:
 def machines_folder(deployment: Deployment) -> Path:
     """What a deployment's machines have on disk lies here."""
     return deployment.folder.absolute() / "machines"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Names and places of one machine on this host."""
+
+    name: str
+    machine: str
+    folder: Path
+    identity: str
+
+    @classmethod
+    def of(cls, machine: str, machines: Path, identity: str) -> Self:
+        """Those of a machine; `machines` is the deployment's folder for them."""
+        name = f"{prefix(identity)}{machine}"
+        return cls(name, machine, machines / name, identity)
+
+    @property
+    def console(self) -> Path:
+        """What the machine has said on its console."""
+        return self.folder / "console.log"

@@ -21,6 +21,20 @@ Programs = Sequence[tuple[str, str, tuple[str, ...]]]
 """Program, Debian package, and the arguments with which it tells its version."""
 
 
+def all_of(wanted: Programs, tried: Sequence[Callable[[], Check]]) -> list[Check]:
+    """Root and programs; and, as root, everything else that can be tried."""
+    if os.geteuid() != 0:
+        return [
+            Check("root", ok=False, detail="we are not root", mend="run the same with sudo"),
+            *programs(wanted),
+        ]
+    return [
+        Check("root", ok=True, detail="yes"),
+        *programs(wanted),
+        *(safely(each) for each in tried),
+    ]
+
+
 def safely(check: Callable[[], Check]) -> Check:
     """A check whose trial itself failed is a check that failed."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from continuum.errors import NotPossibleHere
@@ -14,11 +13,6 @@ from continuum.infrastructure.providers.libvirt import daemon, fit, kvm, platfor
 
 def all_checks() -> list[Check]:
     """Every prerequisite, tried. Leaves nothing behind."""
-    if os.geteuid() != 0:
-        return [
-            Check("root", ok=False, detail="we are not root", mend="run the same with sudo"),
-            *common_checks.programs(_programs()),
-        ]
     tried: list[Callable[[], Check]] = [
         common_checks.package_sources,
         common_checks.disk_space,
@@ -28,11 +22,7 @@ def all_checks() -> list[Check]:
         kvm_,
         memory,
     ]
-    return [
-        Check("root", ok=True, detail="yes"),
-        *common_checks.programs(_programs()),
-        *(common_checks.safely(each) for each in tried),
-    ]
+    return common_checks.all_of(_programs(), tried)
 
 
 def _programs() -> list[tuple[str, str, tuple[str, ...]]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from continuum.images.recipe import fingerprint
 from continuum.infrastructure.host.kernel_modules import FOR_CONTAINERS
-from continuum.infrastructure.host.names import interface_name, prefix
+from continuum.infrastructure.host.names import Place, interface_name
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
 from continuum.infrastructure.providers.libvirt.platforms import Platform
 
@@ -26,20 +26,8 @@ _FIRST_SLOT = 4
 """Of the devices on the first bus: the slots below are taken by what the computer itself has."""
 
 
-@dataclass(frozen=True)
-class Domain:
+class Domain(Place):
     """Names and places of one machine's virtual machine."""
-
-    name: str
-    machine: str
-    folder: Path
-    identity: str
-
-    @classmethod
-    def of(cls, machine: str, machines: Path, identity: str) -> Domain:
-        """The virtual machine of a machine; `machines` is the deployment's folder for them."""
-        name = f"{prefix(identity)}{machine}"
-        return cls(name, machine, machines / name, identity)
 
     @property
     def disk(self) -> Path:
@@ -50,11 +38,6 @@ class Domain:
     def seed(self) -> Path:
         """What is put into it before it boots."""
         return self.folder / "seed"
-
-    @property
-    def console(self) -> Path:
-        """What the machine has said on its console."""
-        return self.folder / "console.log"
 
     @property
     def hosts(self) -> Path:

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import os
-import threading
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from continuum import folders, plugins
+from continuum import folders
 from continuum.deployment import Deployment
-from continuum.errors import NotPossibleHere, StepFailed, TimedOut
+from continuum.errors import NotPossibleHere, StepFailed
 from continuum.events import Events
-from continuum.experiment.model import NAME
 from continuum.images import build, store
 from continuum.images.recipe import Recipe
 from continuum.infrastructure.host import (
-    bridge,
-    keys,
     machine_files,
     names,
     network,
     routing,
     ssh_access,
-    ssh_wait,
 )
 from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
-from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec, NetworkPlan
+from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
+from continuum.infrastructure.providers import on_this_host
 from continuum.infrastructure.providers.contract import (
     Capabilities,
     Check,
     MachineState,
     PluginSettings,
-    Provider,
     PythonModule,
 )
 from continuum.infrastructure.providers.libvirt import daemon, disk, fit, kvm, platforms, seed
@@ -47,8 +42,9 @@ from continuum.infrastructure.providers.libvirt.domain import (
     domain_xml,
     spec_fingerprint,
 )
+from continuum.infrastructure.providers.on_this_host import OnThisHost
 from continuum.infrastructure.ssh_machine import SshMachine
-from continuum.machine import Command, Machine, run_on_host
+from continuum.machine import Machine
 from continuum.parallel import for_each
 
 BOOT_LIMIT = 90.0
@@ -64,7 +60,7 @@ _EMULATED = (
 _LOGS = Path("/var/log/libvirt/qemu")
 
 
-class Libvirt(Provider):
+class Libvirt(OnThisHost):
     """Virtual machines on this host. Each carries a label in its metadata."""
 
     name: ClassVar[str] = "libvirt"
@@ -94,16 +90,6 @@ class Libvirt(Provider):
         )
 
         return checks.all_checks()
-
-    def blocks_in_use(self) -> list[str]:
-        """Blocks of the host's routes, and those that deployments keep over a reboot."""
-        return network.blocks()
-
-    def foreign_blocks(self, deployment: Deployment, own: NetworkPlan | None) -> list[str]:
-        """The same without its own, which the addresses are only while its bridge is there."""
-        if own is None or bridge.is_labelled(deployment, own.bridge):
-            return super().foreign_blocks(deployment, own)
-        return network.blocks(but=deployment.name)
 
     def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
         """Raise when this host cannot carry the plan."""
@@ -150,7 +136,7 @@ class Libvirt(Provider):
 
     def create_network(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
         """Make the bridge and the rules that close it; True when changed."""
-        _need_root()
+        on_this_host.need_root()
         self.refuse(deployment, plan)
         folders.make_folder(names.machines_folder(deployment), folders.PRIVATE_FOLDER)
         return network.ensure(deployment, plan)
@@ -159,7 +145,7 @@ class Libvirt(Provider):
         self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]
     ) -> list[str]:
         """Make, replace, start and remove machines until they are the plan's."""
-        _need_root()
+        on_this_host.need_root()
         self.refuse(deployment, plan)
         folder = names.machines_folder(deployment)
         with store.telling_disk_full(folder, "XDG_STATE_HOME"), daemon.connection() as opened:
@@ -182,17 +168,15 @@ class Libvirt(Provider):
             progress(f"removing {len(surplus)} machines")
             _remove_machines(opened, deployment, surplus)
         up = {name for name, each in there.items() if each.state == "running"} - {*surplus}
-        _back_on_the_bridge(plan, up)
+        for name, result in on_this_host.put_back(plan, up).items():
+            result.check(f"{name} cannot be put back on its bridge")
         to_start = [spec for spec in plan.machines if spec.name not in up]
         ssh_access.write(deployment, plan)
         _tell_names(deployment, plan, up)
         host = _host(opened)
         resolver = routing.resolver() if plan.network.internet else ""
-        counting = threading.Lock()
-        started = 0
 
-        def make(spec: MachineSpec) -> None:
-            nonlocal started
+        def start(spec: MachineSpec) -> None:
             domain = Domain.of(spec.name, folder, plan.identity)
             _prepare(deployment, plan, spec, boot, resolver)
             label = Label(
@@ -205,11 +189,9 @@ class Libvirt(Provider):
             _start(
                 opened, domain, domain_xml(plan, spec, domain, label=label, boot=boot, host=host)
             )
-            with counting:
-                started += 1
-                progress(f"{started} of {len(to_start)} machines started")
 
-        for_each(make, to_start, threads=max(1, (os.cpu_count() or 1) // 2))
+        threads = max(1, (os.cpu_count() or 1) // 2)
+        on_this_host.start_all(to_start, start, progress, threads=threads)
         _await_ssh(opened, plan, folder, progress, accelerated=host.accelerated)
         return list(dict.fromkeys([*surplus, *(spec.name for spec in to_start)]))
 
@@ -247,30 +229,20 @@ class Libvirt(Provider):
         return self._emulator(plan, self._interfaces(deployment, plan)).name
 
     def destroy(self, deployment: Deployment) -> None:
-        """Remove everything that carries the deployment's labels."""
-        for name in plugins.names("emulators"):
-            emulator: LinkEmulator = plugins.load("emulators", name)()
-            emulator.remove(deployment)
-        ssh_access.close(deployment)
+        """Remove everything that carries the deployment's labels; daemons that nobody needs too."""
+        super().destroy(deployment)
+        daemon.stop_if_unused()
+
+    def _destroy_machines(self, deployment: Deployment) -> None:
         with daemon.looking() as opened:
             found = [state.name for state in _states(opened, deployment)]
             _remove_machines(opened, deployment, found)
-        network.remove(deployment)
-        store.remove(names.machines_folder(deployment))
-        store.remove(deployment.folder / "ssh")
-        deployment.ssh_config.unlink(missing_ok=True)
-        daemon.stop_if_unused()
 
-    def leftovers(self, state_folder: Path) -> list[str]:
-        """Deployments that have a bridge, a virtual machine or a machine's folder here."""
-        found = set(bridge.deployments(state_folder))
+    def _with_machines(self, state_folder: Path) -> Iterable[str]:
+        root = str(state_folder.absolute())
         with daemon.looking() as opened:
-            if opened is not None:
-                root = str(state_folder.absolute())
-                labels = [label for _, label in daemon.labelled(opened)]
-                found.update(each.deployment for each in labels if each.state_folder == root)
-        found.update(path.parent.parent.name for path in state_folder.glob("*/machines/ctm-*"))
-        return sorted(name for name in found if NAME.fullmatch(name))
+            labels = [label for _, label in daemon.labelled(opened)] if opened is not None else []
+        return [each.deployment for each in labels if each.state_folder == root]
 
     def _interfaces(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Interface]:
         """The running machines' interfaces, each behind the machine itself."""
@@ -298,11 +270,6 @@ class Libvirt(Provider):
 
 def _handle(deployment: Deployment, spec: MachineSpec) -> SshMachine:
     return SshMachine(spec.name, spec.tier, spec.address, deployment.ssh_config)
-
-
-def _need_root() -> None:
-    if os.geteuid() != 0:
-        raise NotPossibleHere("machines need root", hint="run the same command with sudo")
 
 
 def _host(opened: daemon.Connection) -> Host:
@@ -365,16 +332,6 @@ def _undefine(found: Any) -> None:  # noqa: ANN401  libvirt's own
             ) from error
 
 
-def _back_on_the_bridge(plan: InfrastructurePlan, up: set[str]) -> None:
-    """Running machines may have lost the bridge, and have it again."""
-    ports = Path("/sys/class/net", plan.network.bridge, "brif")
-    for spec in plan.machines:
-        port = names.interface_name(plan.network, spec, plan.identity)
-        if spec.name in up and not (ports / port).exists():
-            command = ("ip", "link", "set", port, "master", plan.network.bridge)
-            run_on_host(Command(command)).check(f"{spec.name} cannot be put back on its bridge")
-
-
 def _tell_names(deployment: Deployment, plan: InfrastructurePlan, up: set[str]) -> None:
     """Give machines that run the names of those that came, and take those that went."""
     text = machine_files.hosts_file(plan)
@@ -397,14 +354,7 @@ def _prepare(
     domain.folder.mkdir(mode=folders.PRIVATE_FOLDER, parents=True, exist_ok=True)
     if not domain.disk.exists():
         disk.make_overlay(boot.disk, domain.disk)
-    ssh = deployment.folder / "ssh"
-    files = machine_files.files(
-        plan,
-        spec,
-        keys.ensure(ssh / "host_keys" / spec.name),
-        keys.ensure(ssh / "key").public,
-        resolver,
-    )
+    files = on_this_host.own_files(deployment, plan, spec, resolver)
     folders.write_file(domain.seed, seed.seed(files), folders.PRIVATE_FILE)
     domain.hosts.write_text(machine_files.hosts_file(plan))
     # Of the last boot alone: it is shown when the machine does not answer.
@@ -432,33 +382,19 @@ def _await_ssh(
     *,
     accelerated: bool,
 ) -> None:
-    """Wait until SSH answers on all machines.
-
-    Raises:
-        TimedOut: it does not on some; with the first one's state and its last console lines.
-    """
+    """Wait until SSH answers on all machines; see `on_this_host.await_ssh`."""
     by_name = {spec.name: Domain.of(spec.name, folder, plan.identity) for spec in plan.machines}
 
     def ended(waiting: set[str]) -> set[str]:
         alive = {each.name() for each in opened.listAllDomains() if daemon.is_active(each)}
         return {name for name in waiting if by_name[name].name not in alive}
 
+    def about(machine: str) -> tuple[str, str]:
+        domain = by_name[machine]
+        state = "it has switched itself off" if ended({machine}) else "it runs"
+        words = last_lines(domain.console) or last_lines(_LOGS / f"{domain.name}.log")
+        return f"virtual machine {domain.name}; {state}", words
+
     share = len(plan.machines) / (os.cpu_count() or 1)
     limit = BOOT_LIMIT + BOOT_SECONDS[accelerated] * share
-    silent = ssh_wait.wait_for_banners(
-        {spec.name: spec.address for spec in plan.machines},
-        limit,
-        progress=lambda count: progress(f"SSH answers on {count} of {len(plan.machines)}"),
-        give_up=ended,
-    )
-    if silent:
-        first = min(silent)
-        state = "it has switched itself off" if ended({first}) else "it runs"
-        raise TimedOut(
-            f"SSH does not answer on {', '.join(sorted(silent)[:10])} ({len(silent)} of "
-            f"{len(plan.machines)} machines; limit {limit:g} s)",
-            where=f"{first}: virtual machine {by_name[first].name}; {state}",
-            output=last_lines(by_name[first].console)
-            or last_lines(_LOGS / f"{by_name[first].name}.log"),
-            hint="`continuum up` tries again; `continuum doctor` checks the host",
-        )
+    on_this_host.await_ssh(plan, limit, progress, ended=ended, about=about)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from continuum.images.recipe import fingerprint
 from continuum.infrastructure.host.cgroups import ControlGroups
-from continuum.infrastructure.host.names import interface_name, prefix
+from continuum.infrastructure.host.names import Place, interface_name
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
 
 LAYOUT = 1
@@ -62,30 +62,13 @@ class Host:
     system_calls: Path | None = None
 
 
-@dataclass(frozen=True)
-class Container:
-    """Names and places of one machine's container."""
-
-    name: str
-    machine: str
-    folder: Path
-    identity: str
-
-    @classmethod
-    def of(cls, machine: str, machines: Path, identity: str) -> Container:
-        """The container of a machine; `machines` is LXC's path."""
-        name = f"{prefix(identity)}{machine}"
-        return cls(name, machine, machines / name, identity)
+class Container(Place):
+    """Names and places of one machine's container; its folder's parent is LXC's path."""
 
     @property
     def upper(self) -> Path:
         """What the machine has written, over its image."""
         return self.folder / "upper"
-
-    @property
-    def console(self) -> Path:
-        """What the machine has said on its console."""
-        return self.folder / "console.log"
 
 
 def group(identity: str) -> str:

@@ -87,15 +87,6 @@ class LxcMachine(Machine):
         # Not from our own working directory, which the machine does not have.
         return replace(command, arguments=arguments, environment={}, directory=Path("/"))
 
-    def _told(self, error: StepFailed, attached: Command, command: Command) -> StepFailed:
-        """The same error about the command that was asked for, not about how we got it in."""
-        return type(error)(
-            error.message.replace(str(attached), str(command)),
-            where=f"{self.name}: {command}",
-            output=error.output,
-            hint=error.hint,
-        )
-
     def _runs(self) -> bool:
         path, name = self.container.folder.parent, self.container.name
         return any(each.name == name and each.init is not None for each in containers.running(path))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from continuum import folders, plugins
+from continuum import folders
 from continuum.deployment import Deployment
-from continuum.errors import NotPossibleHere, TimedOut
+from continuum.errors import NotPossibleHere
 from continuum.events import Events
-from continuum.experiment.model import NAME
 from continuum.images import build, store
 from continuum.images.recipe import Recipe
 from continuum.infrastructure.host import (
@@ -21,28 +19,27 @@ from continuum.infrastructure.host import (
     disks,
     joined,
     kernel_modules,
-    keys,
     limits,
     machine_files,
     names,
     network,
     routing,
     ssh_access,
-    ssh_wait,
 )
 from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
-from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec, NetworkPlan
+from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
+from continuum.infrastructure.providers import on_this_host
 from continuum.infrastructure.providers.contract import (
     Capabilities,
     Check,
     MachineState,
     PluginSettings,
-    Provider,
 )
 from continuum.infrastructure.providers.lxc import config, containers
 from continuum.infrastructure.providers.lxc.config import Container, Host
 from continuum.infrastructure.providers.lxc.machine import LxcMachine
+from continuum.infrastructure.providers.on_this_host import OnThisHost
 from continuum.machine import Command, Machine, run_on_host
 from continuum.parallel import for_each
 
@@ -58,7 +55,7 @@ _SYSTEM_CALLS = Path("/usr/share/lxc/config/common.seccomp")
 _LXC_LOCKS = Path("/run/lxc/lock")
 
 
-class Lxc(Provider):
+class Lxc(OnThisHost):
     """System containers on this host. Everything of a deployment carries its identity."""
 
     name: ClassVar[str] = "lxc"
@@ -93,22 +90,6 @@ class Lxc(Provider):
 
         return checks.all_checks()
 
-    def blocks_in_use(self) -> list[str]:
-        """Blocks of the host's routes, and those that deployments keep over a reboot."""
-        return network.blocks()
-
-    def foreign_blocks(self, deployment: Deployment, own: NetworkPlan | None) -> list[str]:
-        """The same without its own, which the addresses are only while its bridge is there.
-
-        Another network may have taken them since, while the host was down for one.
-        """
-        its_own = own is not None and (
-            joined.holds(deployment) if own.joined else bridge.is_labelled(deployment, own.bridge)
-        )
-        if own is None or its_own:
-            return super().foreign_blocks(deployment, own)
-        return network.blocks(but=deployment.name)
-
     def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
         """Raise when this host cannot carry the plan; only root can try the emulators."""
         _refuse_what_cannot_be(deployment, plan)
@@ -130,7 +111,7 @@ class Lxc(Provider):
 
     def create_network(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
         """Make the bridge and the rules that close it; True when changed."""
-        _need_root()
+        on_this_host.need_root()
         _refuse_what_cannot_be(deployment, plan)
         folder = names.machines_folder(deployment)
         folders.make_folder(folder, folders.PRIVATE_FOLDER)
@@ -147,7 +128,7 @@ class Lxc(Provider):
         self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]
     ) -> list[str]:
         """Make, replace, start and remove machines until they are the plan's."""
-        _need_root()
+        on_this_host.need_root()
         _refuse_what_cannot_be(deployment, plan)
         with store.telling_disk_full(names.machines_folder(deployment), "XDG_STATE_HOME"):
             return self._create(deployment, plan, progress)
@@ -173,11 +154,8 @@ class Lxc(Provider):
         self._tell_names(plan, folder, up)
         host = _host(folder)
         resolver = routing.resolver() if plan.network.internet else ""
-        counting = threading.Lock()
-        started = 0
 
-        def make(spec: MachineSpec) -> None:
-            nonlocal started
+        def start(spec: MachineSpec) -> None:
             container = Container.of(spec.name, folder, plan.identity)
             _prepare(deployment, plan, spec, container, resolver)
             text = config.header(wanted[spec.name]) + config.lxc_config(
@@ -186,11 +164,8 @@ class Lxc(Provider):
             # Last: a container counts as made when it has a configuration.
             containers.put_file(container.folder, "config", text.encode(), 0o600)
             containers.start(container)
-            with counting:
-                started += 1
-                progress(f"{started} of {len(to_start)} machines started")
 
-        for_each(make, to_start, threads=START_THREADS)
+        on_this_host.start_all(to_start, start, progress, threads=START_THREADS)
         if not plan.host:
             _await_ssh(plan, folder, progress)
         return list(dict.fromkeys([*surplus, *(spec.name for spec in to_start)]))
@@ -241,31 +216,16 @@ class Lxc(Provider):
         del deployment
         return self._emulator(plan).name if plan.network.links else ""
 
-    def destroy(self, deployment: Deployment) -> None:
-        """Remove everything that carries the deployment's labels."""
-        for name in plugins.names("emulators"):
-            emulator: LinkEmulator = plugins.load("emulators", name)()
-            emulator.remove(deployment)
-        ssh_access.close(deployment)
+    def _destroy_machines(self, deployment: Deployment) -> None:
         self._remove_machines(deployment, [state.name for state in self.states(deployment)])
         for group in cgroups.folders_of(cgroups.detect(), config.group(deployment.identity)):
             cgroups.remove(group)
-        network.remove(deployment)
-        folder = names.machines_folder(deployment)
-        store.remove(folder)
-        store.remove(deployment.folder / "ssh")
-        store.remove(_LXC_LOCKS / str(folder).lstrip("/"))
-        deployment.ssh_config.unlink(missing_ok=True)
+        store.remove(_LXC_LOCKS / str(names.machines_folder(deployment)).lstrip("/"))
 
-    def leftovers(self, state_folder: Path) -> list[str]:
-        """Deployments that have a bridge, a running container or a machine's folder here."""
-        found = set(bridge.deployments(state_folder))
+    def _with_machines(self, state_folder: Path) -> Iterable[str]:
         for each in containers.running():
             if each.lxc_path.name == "machines" and each.lxc_path.parent.parent == state_folder:
-                found.add(each.lxc_path.parent.name)
-        found.update(path.parent.parent.name for path in state_folder.glob("*/machines/ctm-*"))
-        # Anybody on the host can give a process a title; down, folders are removed by these names.
-        return sorted(name for name in found if NAME.fullmatch(name))
+                yield each.lxc_path.parent.name
 
     def _emulator(self, plan: InfrastructurePlan) -> LinkEmulator:
         """What carries the plan's links here. The kernel is tried once, which takes a moment."""
@@ -300,15 +260,7 @@ class Lxc(Provider):
         """Put running machines back on the bridge; names of those that have lost their interface,
         which are ended here.
         """
-        ports = Path("/sys/class/net", plan.network.bridge, "brif")
-        lost = set()
-        for spec in plan.machines:
-            port = names.interface_name(plan.network, spec, plan.identity)
-            if spec.name not in up or (ports / port).exists():
-                continue
-            command = ("ip", "link", "set", port, "master", plan.network.bridge)
-            if run_on_host(Command(command)).exit_code != 0:
-                lost.add(spec.name)
+        lost = set(on_this_host.put_back(plan, up))
         if lost:
             folder = names.machines_folder(deployment)
             ended = {Container.of(name, folder, plan.identity).name for name in lost}
@@ -334,11 +286,6 @@ def _host(folder: Path) -> Host:
         ipv6=Path("/proc/sys/net/ipv6").exists(),
         system_calls=_SYSTEM_CALLS if _SYSTEM_CALLS.exists() else None,
     )
-
-
-def _need_root() -> None:
-    if os.geteuid() != 0:
-        raise NotPossibleHere("machines need root", hint="run the same command with sudo")
 
 
 def _refuse_what_cannot_be(deployment: Deployment, plan: InfrastructurePlan) -> None:
@@ -382,14 +329,7 @@ def _prepare(
     for folder in (container.folder, container.upper):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.chmod(0o755)
-    ssh = deployment.folder / "ssh"
-    own = machine_files.files(
-        plan,
-        spec,
-        keys.ensure(ssh / "host_keys" / spec.name),
-        keys.ensure(ssh / "key").public,
-        resolver,
-    )
+    own = on_this_host.own_files(deployment, plan, spec, resolver)
     for path, (content, mode) in own.items():
         containers.put_file(container.upper, path, content, mode)
     if spec.nested:
@@ -398,35 +338,21 @@ def _prepare(
 
 
 def _await_ssh(plan: InfrastructurePlan, folder: Path, progress: Callable[[str], None]) -> None:
-    """Wait until SSH answers on all machines.
-
-    Raises:
-        TimedOut: it does not on some; with the first one's state and its last console lines.
-    """
+    """Wait until SSH answers on all machines; see `on_this_host.await_ssh`."""
     by_name = {spec.name: Container.of(spec.name, folder, plan.identity) for spec in plan.machines}
 
     def ended(waiting: set[str]) -> set[str]:
         alive = {each.name for each in containers.running(folder)}
         return {name for name in waiting if by_name[name].name not in alive}
 
+    def about(machine: str) -> tuple[str, str]:
+        container = by_name[machine]
+        state = "it has stopped" if ended({machine}) else "it runs"
+        words = last_lines(container.console) or last_lines(container.folder / "lxc.log")
+        return f"container {container.name}; {state}", words
+
     limit = BOOT_LIMIT + len(plan.machines)
-    silent = ssh_wait.wait_for_banners(
-        {spec.name: spec.address for spec in plan.machines},
-        limit,
-        progress=lambda count: progress(f"SSH answers on {count} of {len(plan.machines)}"),
-        give_up=ended,
-    )
-    if silent:
-        first = min(silent)
-        state = "it has stopped" if ended({first}) else "it runs"
-        raise TimedOut(
-            f"SSH does not answer on {', '.join(sorted(silent)[:10])} ({len(silent)} of "
-            f"{len(plan.machines)} machines; limit {limit:g} s)",
-            where=f"{first}: container {by_name[first].name}; {state}",
-            output=last_lines(by_name[first].console)
-            or last_lines(by_name[first].folder / "lxc.log"),
-            hint="`continuum up` tries again; `continuum doctor` checks the host",
-        )
+    on_this_host.await_ssh(plan, limit, progress, ended=ended, about=about)
 
 
 def _interfaces(deployment: Deployment, plan: InfrastructurePlan) -> list[Interface]:

@@ -1,0 +1,169 @@
+"""What providers share that make machines on this host, on the deployment's own bridge."""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from continuum import plugins
+from continuum.deployment import Deployment
+from continuum.errors import NotPossibleHere, TimedOut
+from continuum.experiment.model import NAME
+from continuum.images import store
+from continuum.infrastructure.host import (
+    bridge,
+    joined,
+    keys,
+    machine_files,
+    names,
+    network,
+    ssh_access,
+    ssh_wait,
+)
+from continuum.infrastructure.links.contract import LinkEmulator
+from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
+from continuum.infrastructure.providers.contract import Provider
+from continuum.machine import Command, Result, run_on_host
+from continuum.parallel import for_each
+
+
+class OnThisHost(Provider):
+    """Network, addresses and labels on this host; the machines are the provider's own."""
+
+    def blocks_in_use(self) -> list[str]:
+        """Blocks of the host's routes, and those that deployments keep over a reboot."""
+        return network.blocks()
+
+    def foreign_blocks(self, deployment: Deployment, own: NetworkPlan | None) -> list[str]:
+        """The same without its own, which the addresses are only while its bridge is there.
+
+        Another network may have taken them since, while the host was down for one.
+        """
+        its_own = own is not None and (
+            joined.holds(deployment) if own.joined else bridge.is_labelled(deployment, own.bridge)
+        )
+        if own is None or its_own:
+            return super().foreign_blocks(deployment, own)
+        return network.blocks(but=deployment.name)
+
+    def destroy(self, deployment: Deployment) -> None:
+        """Remove everything that carries the deployment's labels."""
+        for name in plugins.names("emulators"):
+            emulator: LinkEmulator = plugins.load("emulators", name)()
+            emulator.remove(deployment)
+        ssh_access.close(deployment)
+        self._destroy_machines(deployment)
+        network.remove(deployment)
+        store.remove(names.machines_folder(deployment))
+        store.remove(deployment.folder / "ssh")
+        deployment.ssh_config.unlink(missing_ok=True)
+
+    @abstractmethod
+    def _destroy_machines(self, deployment: Deployment) -> None:
+        """Remove the deployment's machines, and all that they have outside of its folder."""
+
+    def leftovers(self, state_folder: Path) -> list[str]:
+        """Deployments that have a bridge, a machine, or a machine's folder here."""
+        found = {*bridge.deployments(state_folder), *self._with_machines(state_folder)}
+        found.update(path.parent.parent.name for path in state_folder.glob("*/machines/ctm-*"))
+        # Anybody on the host can give a process a title; down, folders are removed by these names.
+        return sorted(name for name in found if NAME.fullmatch(name))
+
+    @abstractmethod
+    def _with_machines(self, state_folder: Path) -> Iterable[str]:
+        """Names of deployments of that folder that machines here are labelled with."""
+
+
+def need_root() -> None:
+    """Raise unless we are root.
+
+    Raises:
+        NotPossibleHere: we are not.
+    """
+    if os.geteuid() != 0:
+        raise NotPossibleHere("machines need root", hint="run the same command with sudo")
+
+
+def start_all(
+    specs: Sequence[MachineSpec],
+    start: Callable[[MachineSpec], None],
+    progress: Callable[[str], None],
+    *,
+    threads: int,
+) -> None:
+    """Start machines side by side, and tell how many are."""
+    counting = threading.Lock()
+    started = 0
+
+    def one(spec: MachineSpec) -> None:
+        nonlocal started
+        start(spec)
+        with counting:
+            started += 1
+            progress(f"{started} of {len(specs)} machines started")
+
+    for_each(one, specs, threads=threads)
+
+
+def own_files(
+    deployment: Deployment, plan: InfrastructurePlan, spec: MachineSpec, resolver: str
+) -> Mapping[str, tuple[bytes, int]]:
+    """What is put into a machine before its first boot, its keys made: (content, mode) by path."""
+    ssh = deployment.folder / "ssh"
+    host_key = keys.ensure(ssh / "host_keys" / spec.name)
+    return machine_files.files(plan, spec, host_key, keys.ensure(ssh / "key").public, resolver)
+
+
+def put_back(plan: InfrastructurePlan, up: set[str]) -> dict[str, Result]:
+    """Put running machines back on a bridge that was made again; what failed, by machine."""
+    ports = Path("/sys/class/net", plan.network.bridge, "brif")
+    failed = {}
+    for spec in plan.machines:
+        port = names.interface_name(plan.network, spec, plan.identity)
+        if spec.name not in up or (ports / port).exists():
+            continue
+        result = run_on_host(Command(("ip", "link", "set", port, "master", plan.network.bridge)))
+        if result.exit_code != 0:
+            failed[spec.name] = result
+    return failed
+
+
+def await_ssh(
+    plan: InfrastructurePlan,
+    limit: float,
+    progress: Callable[[str], None],
+    *,
+    ended: Callable[[set[str]], set[str]],
+    about: Callable[[str], tuple[str, str]],
+) -> None:
+    """Wait until SSH answers on all machines of the plan.
+
+    Args:
+        plan: of the machines.
+        limit: seconds.
+        progress: told how many answer.
+        ended: which of some machines do not run any more.
+        about: of a machine: what it is and whether it runs, and its last words.
+
+    Raises:
+        TimedOut: it does not on some; with what is known about the first one.
+    """
+    silent = ssh_wait.wait_for_banners(
+        {spec.name: spec.address for spec in plan.machines},
+        limit,
+        progress=lambda count: progress(f"SSH answers on {count} of {len(plan.machines)}"),
+        give_up=ended,
+    )
+    if silent:
+        first = min(silent)
+        state, last_words = about(first)
+        raise TimedOut(
+            f"SSH does not answer on {', '.join(sorted(silent)[:10])} ({len(silent)} of "
+            f"{len(plan.machines)} machines; limit {limit:g} s)",
+            where=f"{first}: {state}",
+            output=last_words,
+            hint="`continuum up` tries again; `continuum doctor` checks the host",
+        )
