@@ -9,11 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from continuum import plugins
-from continuum.errors import TimedOut
-from continuum.images.recipe import RUNTIME_FOLDER, DebianPackages, InstallStep, Units
+from continuum.images.recipe import RUNTIME_FOLDER, InstallStep
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure.plan import TIME_PORT
-from continuum.machine import Command
 from continuum.software.configure import ROLES
 from continuum.software.contract import RolePlay, Service
 from continuum.software.services import debian_unit
@@ -47,8 +45,6 @@ ExecStart=
 ExecStart=!/usr/bin/python3 -I -S {RUNTIME_FOLDER}/continuum_runtime/time_keeper.py {CONFIGURATION}
 """
 
-_PROBE_SECONDS = 10
-
 
 class Clock(Service):
     """chrony, on all machines."""
@@ -67,12 +63,7 @@ class Clock(Service):
 
     def install(self) -> tuple[InstallStep, ...]:
         """The package, and a unit that waits for its configuration."""
-        return (
-            DebianPackages(("chrony",)),
-            debian_unit.drop_in(self.name, UNIT, _DROP_IN),
-            Units(enabled=(UNIT,)),
-            runtime_tree(),
-        )
+        return (*debian_unit.install(self.name, "chrony", UNIT, _DROP_IN), runtime_tree())
 
     def machines(self, experiment: Experiment, wanted: tuple[str, ...]) -> tuple[str, ...]:
         """All of them: one-way figures compare the clocks of any two."""
@@ -103,11 +94,8 @@ class Clock(Service):
 
     def ready(self, machine: Machine) -> bool:
         """Whether the clock follows its source."""
-        try:
-            told = machine.run(Command(("chronyc", "-c", "-n", "tracking"), timeout=_PROBE_SECONDS))
-        except TimedOut:
-            return False
-        return told.exit_code == 0 and follows(told.text)
+        told = debian_unit.said(machine, "chronyc", "-c", "-n", "tracking")
+        return told is not None and follows(told)
 
     @property
     def logs(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum.errors import TimedOut
-from continuum.images.recipe import Tree
+from continuum.images.recipe import DebianPackages, InstallStep, Tree, Units
 from continuum.machine import Command
 
 if TYPE_CHECKING:
@@ -32,15 +32,21 @@ class _DropIn:
         path.write_text(self.text)
 
 
-def drop_in(service: str, unit: str, text: str) -> Tree:
-    """What changes the package's unit in the machine image."""
-    return Tree(f"{service}-unit", text, _DropIn(service, unit, text))
+def install(service: str, package: str, unit: str, text: str) -> tuple[InstallStep, ...]:
+    """The package, its unit changed by `text` in the machine image, and switched on."""
+    changed = Tree(f"{service}-unit", text, _DropIn(service, unit, text))
+    return DebianPackages((package,)), changed, Units(enabled=(unit,))
 
 
 def answers(machine: Machine, probe: str, *arguments: str) -> bool:
     """Whether a Python program of a few lines, which asks the service, ends well on the machine."""
-    program = ("python3", "-I", "-S", "-c", probe, *arguments)
+    return said(machine, "python3", "-I", "-S", "-c", probe, *arguments) is not None
+
+
+def said(machine: Machine, *program: str) -> str | None:
+    """What a program tells about the service; None unless it ends well, and soon."""
     try:
-        return machine.run(Command(program, timeout=_PROBE_SECONDS)).exit_code == 0
+        told = machine.run(Command(program, timeout=_PROBE_SECONDS))
     except TimedOut:
-        return False
+        return None
+    return told.text if told.exit_code == 0 else None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from continuum.images.recipe import RUNTIME_FOLDER, DebianPackages, InstallStep, Units
+from continuum.images.recipe import RUNTIME_FOLDER, InstallStep
 from continuum.software.configure import ROLES
 from continuum.software.contract import RolePlay, Service
 from continuum.software.services import debian_unit
@@ -61,11 +61,7 @@ class Mqtt(Service):
 
     def install(self) -> tuple[InstallStep, ...]:
         """The package, and a unit that waits for its configuration."""
-        return (
-            DebianPackages(("mosquitto",)),
-            debian_unit.drop_in(self.name, UNIT, _DROP_IN),
-            Units(enabled=(UNIT,)),
-        )
+        return debian_unit.install(self.name, "mosquitto", UNIT, _DROP_IN)
 
     def configure(
         self, experiment: Experiment, plan: InfrastructurePlan, machines: tuple[str, ...]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from continuum.images.container_runtime import MIRRORS
 from continuum.images.containers import REPOSITORY
-from continuum.images.recipe import DebianPackages, InstallStep, Units
+from continuum.images.recipe import InstallStep
 from continuum.images.runtime import runtime_tree
 from continuum.software.configure import ROLES
 from continuum.software.contract import RolePlay, Service
@@ -62,9 +62,7 @@ class Registry(Service):
     def install(self) -> tuple[InstallStep, ...]:
         """The package, a unit that waits for its configuration, and what fills the registry."""
         return (
-            DebianPackages(("docker-registry",)),
-            debian_unit.drop_in(self.name, UNIT, _DROP_IN),
-            Units(enabled=(UNIT,)),
+            *debian_unit.install(self.name, "docker-registry", UNIT, _DROP_IN),
             runtime_tree(),
         )
 
