@@ -9,19 +9,17 @@ second one has a processor of its own as a real host has. Image and program are 
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "src"))
+sys.path[:0] = [str(REPOSITORY / "src"), str(REPOSITORY)]
+
+from benchmarks.shared.deployments import run  # noqa: E402
 
 from continuum.testing.stand_ins import StandIns  # noqa: E402  path set above
 
-LAUNCHER = str(REPOSITORY / "continuum")
 LIMIT = 900
 RATIO = 1.3
 REPETITIONS = 3
@@ -46,7 +44,7 @@ def main() -> None:
                 two.append(up(state, "two"))
                 down(state, "two")
         finally:
-            run(state, "down", "--all")
+            run(state, "down", "--all", limit=LIMIT)
             hosts.remove()
     print(f"{count // 2} machines on one host, best of {REPETITIONS}   {min(one):8.2f} s")
     print(f"{count} machines on two hosts, best of {REPETITIONS}  {min(two):8.2f} s")
@@ -66,26 +64,12 @@ def write(state: Path, hosts: StandIns, name: str, tiers: dict[str, int]) -> Non
 
 def up(state: Path, name: str) -> float:
     """Bring machines up; seconds that the whole command took."""
-    began = time.monotonic()
-    run(state, "up", str(state / f"{name}.toml"))
-    return time.monotonic() - began
+    return run(state, "up", str(state / f"{name}.toml"), limit=LIMIT)
 
 
 def down(state: Path, name: str) -> None:
     """Remove a deployment."""
-    run(state, "down", name)
-
-
-def run(state: Path, *arguments: str) -> None:
-    """The command line, in a state folder of its own."""
-    subprocess.run(
-        [LAUNCHER, *arguments],
-        check=True,
-        timeout=LIMIT,
-        env={**os.environ, "XDG_STATE_HOME": str(state)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    run(state, "down", name, limit=LIMIT)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ same containers one after the other and wait for SSH. Then a second `up` of 4 ma
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -18,12 +17,13 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "src"))
+sys.path[:0] = [str(REPOSITORY / "src"), str(REPOSITORY)]
+
+from benchmarks.shared.deployments import addresses, machines_folder, names, run  # noqa: E402
 
 from continuum.infrastructure.host.ssh_wait import wait_for_banners  # noqa: E402  path set above
 from continuum.infrastructure.providers.lxc import containers  # noqa: E402
 
-LAUNCHER = str(REPOSITORY / "continuum")
 LIMIT = 600
 FLOOR_RATIO = 1.3
 MEMORY_MIB = 10
@@ -42,14 +42,13 @@ def main() -> None:
             before = available_mib()
             ours = up(state, "many", count)
             memory = (before - available_mib()) / count
-            lxc_path = state / "continuum" / "deployments" / "many" / "machines"
-            containers.end(containers.running(lxc_path))
-            loop = plain_loop(state, lxc_path)
+            containers.end(containers.running(machines_folder(state, "many")))
+            loop = plain_loop(state)
             down_seconds = down(state, "many")
             up(state, "four", 4)
             second = min(up(state, "four", 4) for _ in range(5))
         finally:
-            run(state, "down", "--all")
+            run(state, "down", "--all", limit=LIMIT)
     print(f"machines                               {count:8d}")
     print(f"continuum up, SSH on all               {ours:8.2f} s")
     print(f"plain loop of lxc-start, SSH on all    {loop:8.2f} s")
@@ -59,19 +58,18 @@ def main() -> None:
     print(f"second up of 4 machines, best of 5     {second:8.2f} s  (below {SECOND_UP:g})")
 
 
-def plain_loop(state: Path, lxc_path: Path) -> float:
+def plain_loop(state: Path) -> float:
     """Start the same containers with nothing of ours around it."""
-    config = state / "continuum" / "deployments" / "many" / "ssh_config"
-    addresses = dict(re.findall(r"Host (\S+)\n\s+HostName (\S+)", config.read_text()))
-    names = sorted(entry.name for entry in lxc_path.iterdir() if entry.name.startswith("ctm-"))
+    lxc_path = machines_folder(state, "many")
+    machines, reached = names(state, "many"), addresses(state, "many")
     began = time.monotonic()
-    for name in names:
+    for name in machines:
         subprocess.run(
             ["lxc-start", "--daemon", f"--lxcpath={lxc_path}", f"--name={name}"],
             check=True,
             timeout=60,
         )
-    silent = wait_for_banners(addresses, LIMIT)
+    silent = wait_for_banners(reached, LIMIT)
     assert not silent, silent
     return time.monotonic() - began
 
@@ -80,28 +78,12 @@ def up(state: Path, name: str, count: int) -> float:
     """Bring machines up; seconds that the whole command took."""
     file = state / f"{name}.toml"
     file.write_text(f'name = "{name}"\n[tiers.edge]\nmachines = {count}\nmemory = "256 MiB"\n')
-    return run(state, "up", str(file))
+    return run(state, "up", str(file), limit=LIMIT)
 
 
 def down(state: Path, name: str) -> float:
     """Remove them; seconds."""
-    return run(state, "down", name)
-
-
-def run(state: Path, *arguments: str) -> float:
-    """Run a command of ours; seconds."""
-    began = time.monotonic()
-    ended = subprocess.run(
-        [LAUNCHER, *arguments],
-        env={**os.environ, "XDG_STATE_HOME": str(state)},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    if ended.returncode != 0:
-        raise SystemExit(ended.stderr)
-    return time.monotonic() - began
+    return run(state, "down", name, limit=LIMIT)
 
 
 def available_mib() -> float:

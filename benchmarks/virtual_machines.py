@@ -19,12 +19,19 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "src"))
+sys.path[:0] = [str(REPOSITORY / "src"), str(REPOSITORY)]
+
+from benchmarks.shared.deployments import (  # noqa: E402
+    LAUNCHER,
+    addresses,
+    machines_folder,
+    names,
+    run,
+)
 
 from continuum.infrastructure.host.ssh_wait import wait_for_banners  # noqa: E402  path set above
 from continuum.infrastructure.providers.libvirt import disk  # noqa: E402
 
-LAUNCHER = str(REPOSITORY / "continuum")
 LIMIT = 900
 FLOOR_RATIO = 1.2
 DISK_SECONDS = 0.2
@@ -39,14 +46,14 @@ def main() -> None:
         try:
             # The image and the host's caches: both sides find them warm.
             up(state, "warm", 1)
-            run(state, "down", "warm")
+            run(state, "down", "warm", limit=LIMIT)
             ours, whole = until_ssh(state, "many", count)
             loop = plain_loop(state)
             second = up(state, "many", count)
             seconds, size = own_disk(state)
-            down_seconds = run(state, "down", "many")
+            down_seconds = run(state, "down", "many", limit=LIMIT)
         finally:
-            run(state, "down", "--all")
+            run(state, "down", "--all", limit=LIMIT)
     print(f"virtual machines                       {count:8d}")
     print(f"continuum up, SSH on all               {ours:8.2f} s")
     print(f"the whole command, links too            {whole:8.2f} s")
@@ -80,23 +87,20 @@ def until_ssh(state: Path, name: str, count: int) -> tuple[float, float]:
 
 def plain_loop(state: Path) -> float:
     """Start the same virtual machines with nothing of ours around it."""
-    config = state / "continuum" / "deployments" / "many" / "ssh_config"
-    addresses = dict(re.findall(r"Host (\S+)\n\s+HostName (\S+)", config.read_text()))
-    machines = state / "continuum" / "deployments" / "many" / "machines"
-    names = sorted(entry.name for entry in machines.iterdir() if entry.name.startswith("ctm-"))
-    for name in names:
+    machines, reached = names(state, "many"), addresses(state, "many")
+    for name in machines:
         virsh("destroy", name)
     began = time.monotonic()
-    for name in names:
+    for name in machines:
         virsh("start", name)
-    silent = wait_for_banners(addresses, LIMIT)
+    silent = wait_for_banners(reached, LIMIT)
     assert not silent, silent
     return time.monotonic() - began
 
 
 def own_disk(state: Path) -> tuple[float, float]:
     """Seconds to make a machine's own disk, and its size in MiB: median of five."""
-    there = next(state.glob("continuum/deployments/many/machines/ctm-*/disk.qcow2"))
+    there = next(machines_folder(state, "many").glob("ctm-*/disk.qcow2"))
     shown = subprocess.run(
         ["qemu-img", "info", "--force-share", str(there)],
         capture_output=True,
@@ -123,7 +127,7 @@ def virsh(*arguments: str) -> None:
 
 def up(state: Path, name: str, count: int) -> float:
     """Bring machines up; seconds that the whole command took."""
-    return run(state, "up", str(experiment(state, name, count)))
+    return run(state, "up", str(experiment(state, name, count)), limit=LIMIT)
 
 
 def experiment(state: Path, name: str, count: int) -> Path:
@@ -134,22 +138,6 @@ def experiment(state: Path, name: str, count: int) -> Path:
         f'[tiers.edge]\nmachines = {count}\nmemory = "512 MiB"\n'
     )
     return file
-
-
-def run(state: Path, *arguments: str) -> float:
-    """Run a command of ours; seconds."""
-    began = time.monotonic()
-    ended = subprocess.run(
-        [LAUNCHER, *arguments],
-        env={**os.environ, "XDG_STATE_HOME": str(state)},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    if ended.returncode != 0:
-        raise SystemExit(ended.stderr)
-    return time.monotonic() - began
 
 
 if __name__ == "__main__":

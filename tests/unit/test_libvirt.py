@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+import made_up_plans
 from continuum.errors import NotPossibleHere
 from continuum.images import sources
 from continuum.images.recipe import Recipe
 from continuum.infrastructure.host import machine_files
 from continuum.infrastructure.host.keys import KeyPair
-from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
+from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
 from continuum.infrastructure.providers.libvirt import fit, initramfs, kvm, platforms, seed
 from continuum.infrastructure.providers.libvirt.domain import (
     Boot,
@@ -29,49 +30,13 @@ from continuum.infrastructure.providers.libvirt.domain import (
     domain_xml,
     spec_fingerprint,
 )
+from made_up_plans import CLOUD, EDGE
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "libvirt"
 GIB = 2**30
 AMD64, ARM64 = platforms.PLATFORMS["amd64"], platforms.PLATFORMS["arm64"]
 
-EDGE = MachineSpec(
-    name="edge-1",
-    tier="edge",
-    address="10.1.1.2",
-    mac="02:01:02:01:01:02",
-    cores=2,
-    quota=0.75,
-    memory=GIB,
-    disk_read=50_000_000,
-    disk_write=20_000_000,
-    pinned_cores=(3, 1),
-)
-CLOUD = MachineSpec(
-    name="cloud-1",
-    tier="cloud",
-    address="10.1.0.2",
-    mac="02:01:02:01:00:02",
-    cores=4,
-    quota=1.0,
-    memory=2 * GIB,
-    nested=True,
-)
-PLAN = InfrastructurePlan(
-    deployment="offload",
-    identity="0badcafe",
-    provider="libvirt",
-    image="0123456789abcdef",
-    machines=(CLOUD, EDGE),
-    network=NetworkPlan(
-        bridge="ctm0badcafe",
-        block=ipaddress.IPv4Network("10.1.0.0/23"),
-        host_address="10.1.0.1",
-        tiers={
-            "cloud": ipaddress.IPv4Network("10.1.0.0/24"),
-            "edge": ipaddress.IPv4Network("10.1.1.0/24"),
-        },
-    ),
-)
+PLAN = replace(made_up_plans.PLAN, provider="libvirt")
 LABEL = Label("offload", "/home/me/state", "0badcafe", "edge-1", "fedcba9876543210")
 BOOT = Boot(Path("/cache/disk.qcow2"), Path("/cache/kernel"), Path("/cache/initramfs"))
 

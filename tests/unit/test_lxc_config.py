@@ -13,9 +13,10 @@ from continuum.infrastructure.host import machine_files, names
 from continuum.infrastructure.host.cgroups import ControlGroups
 from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.host.keys import KeyPair
-from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
+from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
 from continuum.infrastructure.providers.lxc import config, containers
 from continuum.infrastructure.providers.lxc.config import Container, Host
+from made_up_plans import CLOUD, EDGE, PLAN
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "lxc"
 ALL = ("cpu", "cpuset", "memory", "io", "pids", "devices")
@@ -26,44 +27,6 @@ VERSION_1 = Host(
 )
 VERSION_2 = Host(ControlGroups(dict.fromkeys(ALL, 2), swap_limit=True), disk="259:0", ipv6=False)
 
-EDGE = MachineSpec(
-    name="edge-1",
-    tier="edge",
-    address="10.1.1.2",
-    mac="02:01:02:01:01:02",
-    cores=2,
-    quota=0.75,
-    memory=2**30,
-    disk_read=50_000_000,
-    disk_write=20_000_000,
-    pinned_cores=(3, 1),
-)
-CLOUD = MachineSpec(
-    name="cloud-1",
-    tier="cloud",
-    address="10.1.0.2",
-    mac="02:01:02:01:00:02",
-    cores=4,
-    quota=1.0,
-    memory=2**31,
-    nested=True,
-)
-PLAN = InfrastructurePlan(
-    deployment="offload",
-    identity="0badcafe",
-    provider="lxc",
-    image="0123456789abcdef",
-    machines=(CLOUD, EDGE),
-    network=NetworkPlan(
-        bridge="ctm0badcafe",
-        block=ipaddress.IPv4Network("10.1.0.0/23"),
-        host_address="10.1.0.1",
-        tiers={
-            "cloud": ipaddress.IPv4Network("10.1.0.0/24"),
-            "edge": ipaddress.IPv4Network("10.1.1.0/24"),
-        },
-    ),
-)
 LAYERS = (Path("/cache/images/tree-1/root"), Path("/cache/images/base-1/root"))
 
 
