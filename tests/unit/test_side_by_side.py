@@ -19,7 +19,7 @@ def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lane:
     for identity, worker in (("0badcafe", "gw0"), ("feedbeef", "gw1")):
         alias = tmp_path / f"ctm{identity}" / "ifalias"
         alias.parent.mkdir()
-        alias.write_text(f"continuum x /tmp/popen-{worker}/state\n")
+        alias.write_text(f"continuum x /run/popen-{worker}/state\n")
     return Lane(tmp_path)
 
 
@@ -29,7 +29,7 @@ def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lane:
         "ctfeedbeef2 veth ctmfeedbeef",
         "4711 python3 -m continuum_runtime.worker of continuum-feedbeef",
         "4711 python -m continuum up of gw1",
-        "/tmp/popen-gw1/state/machines overlay",
+        "/run/popen-gw1/state/machines overlay",
     ],
 )
 def test_what_belongs_to_another_lane_is_not_counted(lane: Lane, entry: str) -> None:
@@ -42,7 +42,7 @@ def test_what_belongs_to_another_lane_is_not_counted(lane: Lane, entry: str) -> 
         "ct0badcafe2 veth ctm0badcafe",
         "4711 python -m continuum up of gw0",
         "4711 python -m continuum up",
-        "/tmp/popen-gw0/state/machines overlay",
+        "/run/popen-gw0/state/machines overlay",
         "ct12345678 veth",
     ],
 )
