@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from continuum.deployment import Deployment
 from continuum.infrastructure.host.network import FORWARDING
 from continuum.testing import host_state
 
@@ -63,10 +64,7 @@ class Lane:
 
     def own(self, difference: Difference) -> Difference:
         """The part of a difference that is not other lanes'."""
-        for alias in _INTERFACES.glob("ctm*/ifalias"):
-            lane = _LANE.search(alias.read_text())
-            if lane is not None and lane[1] != self.name:
-                self.foreign.add(alias.parent.name.removeprefix("ctm"))
+        self._learn()
         kept = {
             kind: {
                 "added": [each for each in changes["added"] if not self._is_foreign(each)],
@@ -76,6 +74,17 @@ class Lane:
             if kind != "forwarding" or _must_be_taken_back(changes)
         }
         return {kind: each for kind, each in kept.items() if each["added"] or each["gone"]}
+
+    def _learn(self) -> None:
+        """Remember the identities of other lanes' deployments: by their folders, and by bridges."""
+        for folder in self.folder.glob("popen-gw*/*/state/continuum/deployments/*"):
+            lane = _LANE.search(str(folder))
+            if lane is not None and lane[1] != self.name:
+                self.foreign.add(Deployment(folder.name, folder.parent).identity)
+        for alias in _INTERFACES.glob("ctm*/ifalias"):
+            lane = _LANE.search(alias.read_text())
+            if lane is not None and lane[1] != self.name:
+                self.foreign.add(alias.parent.name.removeprefix("ctm"))
 
     def _is_foreign(self, entry: str) -> bool:
         """Whether something on the host belongs to another lane."""

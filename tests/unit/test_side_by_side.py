@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import side_by_side
+from continuum.deployment import Deployment
 from continuum.testing import host_state
 from side_by_side import Lane
 
@@ -49,6 +50,16 @@ def test_what_belongs_to_another_lane_is_not_counted(lane: Lane, entry: str) -> 
 def test_what_is_ours_or_nobodys_is(lane: Lane, entry: str) -> None:
     left = {"things": {"added": [entry], "gone": []}}
     assert lane.own(left) == left
+
+
+def test_what_has_no_bridge_is_told_by_its_deployments_folder(lane: Lane, tmp_path: Path) -> None:
+    left = {}
+    for worker in ("gw0", "gw1"):
+        root = tmp_path / f"popen-{worker}" / "test0" / "state" / "continuum" / "deployments"
+        (root / "mine").mkdir(parents=True)
+        left[worker] = f"4711 ssh: /run/continuum/{Deployment('mine', root).identity}/c [mux]"
+    found = lane.own({"processes": {"added": list(left.values()), "gone": []}})
+    assert found == {"processes": {"added": [left["gw0"]], "gone": []}}
 
 
 def test_nothing_of_others_may_go(lane: Lane) -> None:
