@@ -78,7 +78,7 @@ class Lane:
     def _learn(self) -> None:
         """Remember the identities of other lanes' deployments: by their folders, and by bridges."""
         for folder in self.folder.glob("popen-gw*/*/state/continuum/deployments/*"):
-            lane = _LANE.search(str(folder))
+            lane = _LANE.search(str(folder.relative_to(self.folder)))
             if lane is not None and lane[1] != self.name:
                 self.foreign.add(Deployment(folder.name, folder.parent).identity)
         for alias in _INTERFACES.glob("ctm*/ifalias"):

@@ -13,6 +13,14 @@ from side_by_side import Lane
 
 
 @pytest.fixture
+def tmp_path(tmp_path: Path) -> Path:
+    """A folder as a lane has it, so that these tests are the same in every lane and without."""
+    folder = tmp_path / "popen-gw1" / "folder"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
 def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lane:
     monkeypatch.setenv(host_state.WORKER, "gw0")
     monkeypatch.setattr(side_by_side, "_INTERFACES", tmp_path)
