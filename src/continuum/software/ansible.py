@@ -241,23 +241,22 @@ def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float
         ended = done.wait(timeout)
     finally:
         if not ended:
-            _end(listener, cancelled, done)
+            _end(listener, cancelled, done, work)
     if defects:
         raise defects[0]
     return bool(runner.status == "successful") if ended else None
 
 
-def _end(listener: _Listener, cancelled: threading.Event, done: threading.Event) -> None:
-    """Ask Ansible to end; when it does not, kill it with its workers, which have sessions."""
-    workers: list[int] = []
+def _end(
+    listener: _Listener, cancelled: threading.Event, done: threading.Event, work: Path
+) -> None:
+    """Ask Ansible to end, then kill what is left of it: a task outlives Ansible when it can."""
     if listener.process is not None:
         _signal(listener.process, signal.SIGINT)
         done.wait(_GRACE)
-        workers = _descendants(listener.process)
     cancelled.set()
     done.wait(_GRACE)
-    for process in workers:
-        _signal(process, signal.SIGKILL)
+    _kill_all(work)
 
 
 def _signal(process: int, number: signal.Signals) -> None:
@@ -265,18 +264,13 @@ def _signal(process: int, number: signal.Signals) -> None:
         os.kill(process, number)
 
 
-def _descendants(process: int) -> list[int]:
-    """Processes that a process has started, and those that they have, as far as they live."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
+def _kill_all(work: Path) -> None:
+    """Kill every process that was started for a folder: the environment outlives its parents."""
+    mark = f"ANSIBLE_HOME={work}".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
-            # The name in parentheses may hold anything; the parent is the second field after it.
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(path.parent.name))
-    found = children.get(process, [])
-    for each in found:
-        found.extend(children.get(each, []))
-    return found
+            if mark in path.read_bytes().split(b"\0"):
+                _signal(int(path.parent.name), signal.SIGKILL)
 
 
 def _program() -> Path:
@@ -324,11 +318,7 @@ def end_leftovers(deployment: Deployment) -> None:
     if not folder.exists():
         return
     _remove(folder)
-    mark = f"ANSIBLE_HOME={folder}".encode()
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark in path.read_bytes().split(b"\0"):
-                _signal(int(path.parent.name), signal.SIGKILL)
+    _kill_all(folder)
 
 
 def write_files(deployment: Deployment, files: Mapping[str, str]) -> None:
