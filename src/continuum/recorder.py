@@ -125,7 +125,7 @@ class Recorder:
         reasons = [*self.collected.reasons, *_wrong(groups)]
         # Who drives the repetitions knows better why a sample is not as it should be.
         if self.benchmark is None or self.benchmark.driver is None or not reasons:
-            reasons += _unanswered(table, self._noun)
+            reasons += _unanswered(table, self.noun)
         return ("degraded" if reasons else "done"), tuple(reasons)
 
     def _record(self, table: pa.Table | None) -> Run:
@@ -187,7 +187,7 @@ class Recorder:
                 )
                 for link in self.plan.network.links
             ),
-            noun=self._noun,
+            noun=self.noun,
             table=groups,
             expectation=self._expectation(table, seed),
             experiment=resolved,
@@ -199,7 +199,8 @@ class Recorder:
         )
 
     @property
-    def _noun(self) -> str:
+    def noun(self) -> str:
+        """What one sample is."""
         return self.application.noun if self.application else Run.model_fields["noun"].default
 
     def _groups(self, table: pa.Table | None, seed: int) -> tuple[Group, ...]:

@@ -12,9 +12,10 @@ import datetime as dt
 import itertools
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ from continuum.infrastructure import configure as infrastructure_configure
 from continuum.infrastructure import execute as infrastructure_execute
 from continuum.infrastructure import time_source
 from continuum.infrastructure.configure import Change, Surroundings
+from continuum.live import LiveRun, MeasuredLink, Teller
 from continuum.software import configure as software_configure
 from continuum.software import execute as software_execute
 
@@ -504,38 +506,65 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
         )
         for remark in todo.provider.caveats(todo.infrastructure):
             recorder.note(remark)
+        teller = _teller(recorder)
         try:
-            _measure(ready, recorder, events, accept_links=accept_links, all_pairs=all_pairs)
+            _measure(
+                ready, recorder, events, teller, accept_links=accept_links, all_pairs=all_pairs
+            )
         except Exception as error:
             recorder.failed(
                 error
                 if isinstance(error, ContinuumError)
                 else StepFailed(f"{type(error).__name__}: {error}")
             )
-            _finish(recorder, events)
+            _finish(recorder, events, teller)
             raise
         except KeyboardInterrupt:
             recorder.interrupted()
-            _finish(recorder, events)
+            _finish(recorder, events, teller)
             raise
-        record = _finish(recorder, events)
+        record = _finish(recorder, events, teller)
     return Outcome(folder, record, deployment, recorder.removed)
 
 
-def _measure(
-    ready: Up, recorder: Recorder, events: Events, *, accept_links: bool, all_pairs: bool
+def _teller(recorder: Recorder) -> Teller:
+    """Who tells the run to whoever watches it."""
+    return Teller(
+        recorder.deployment.folder,
+        LiveRun(
+            run=recorder.folder.name,
+            results=str(recorder.folder),
+            process=os.getpid(),
+            began=time.time(),
+            noun=recorder.noun,
+            repetitions=len(recorder.benchmark.repetitions) if recorder.benchmark else 0,
+            removed=recorder.removed,
+        ),
+    )
+
+
+def _measure(  # noqa: PLR0913  one parameter per option of the command line
+    ready: Up,
+    recorder: Recorder,
+    events: Events,
+    teller: Teller,
+    *,
+    accept_links: bool,
+    all_pairs: bool,
 ) -> None:
     recorder.links = _check_links(ready, events, all_pairs=all_pairs)
+    teller.tell(links=tuple(MeasuredLink(**asdict(each)) for each in recorder.links))
     remark = ready.plan.provider.link_remark(ready.deployment, ready.plan.infrastructure)
     _judge_links(recorder.links, remark, recorder, events, accept_links=accept_links)
     if ready.plan.benchmark is not None:
-        _benchmark(ready, recorder, events)
+        _benchmark(ready, recorder, events, teller)
 
 
-def _finish(recorder: Recorder, events: Events) -> Run:
+def _finish(recorder: Recorder, events: Events, teller: Teller) -> Run:
     """Write the results whatever happened; then remove the deployment if that was asked for."""
     with recorder.deployment.journal.step(events, "report", "results", waits_for="the report"):
         record = recorder.write()
+    teller.tell(status=record.status, reasons=record.reasons, removed=recorder.removed)
     if recorder.removed:
         _down(recorder.deployment, events)
     return record
@@ -628,13 +657,13 @@ def _judge_links(
     events.note(f"{error.message}; going on, as asked\n{error.output}", "warning")
 
 
-def _benchmark(ready: Up, recorder: Recorder, events: Events) -> None:
+def _benchmark(ready: Up, recorder: Recorder, events: Events, teller: Teller) -> None:
     """Hand the recorder what was collected, also what came before an error."""
     from continuum.benchmark import execute  # noqa: PLC0415  slow to import
 
     collected = execute.Collected()
     try:
-        _repetitions(ready, recorder.folder.name, collected, events)
+        _repetitions(ready, teller, collected, events)
         recorder.collected = collected
     finally:
         if collected.rows:
@@ -643,7 +672,7 @@ def _benchmark(ready: Up, recorder: Recorder, events: Events) -> None:
         recorder.interrupted()
 
 
-def _repetitions(ready: Up, name: str, collected: Collected, events: Events) -> None:
+def _repetitions(ready: Up, teller: Teller, collected: Collected, events: Events) -> None:
     from continuum.benchmark import execute  # noqa: PLC0415  slow to import
 
     todo = ready.plan
@@ -664,7 +693,8 @@ def _repetitions(ready: Up, name: str, collected: Collected, events: Events) -> 
             worker_model=worker_model(todo.experiment, by_name),
             endpoint_model=endpoint_model(todo.experiment, by_name),
             events=events,
-            name=name,
+            name=teller.run.run,
+            teller=teller,
             own_clocks=not todo.provider.capabilities.one_clock,
         ),
         collected,
@@ -726,6 +756,11 @@ def _links_in_force(
     if not provider.may_act():
         return None
     return len(provider.links_in_force(deployment, plan_))
+
+
+def provider_of(deployment: Deployment, events: Events) -> Provider:
+    """The provider that made a deployment, ready to look at its machines."""
+    return _providers_of(deployment, events)[0]
 
 
 def machines(name: str, selected: Sequence[str], events: Events) -> list[Machine]:

@@ -23,6 +23,7 @@ from continuum.errors import (
     TimedOut,
 )
 from continuum.infrastructure import clocks
+from continuum.live import Stream
 from continuum.machine import Command
 from continuum.parallel import for_each
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from continuum.benchmark.contract import Application
     from continuum.deployment import Deployment
     from continuum.events import Events, Step
+    from continuum.live import Teller
     from continuum.machine import Machine
     from continuum.software.contract import ExecutionModel, ProcessSpec
 
@@ -76,7 +78,8 @@ class Collected:
 class Run:
     """What `execute` works with. `worker_model` runs workers, `endpoint_model` endpoints.
 
-    `own_clocks`: machines do not share a clock.
+    `own_clocks`: machines do not share a clock. `teller` is told where samples come to lie, for
+    whoever watches.
     """
 
     deployment: Deployment
@@ -88,6 +91,7 @@ class Run:
     events: Events
     name: str
     own_clocks: bool = False
+    teller: Teller | None = None
 
 
 def execute(run: Run, collected: Collected | None = None) -> Collected:
@@ -260,24 +264,51 @@ def _repetition(
     _await_ready(run, run.endpoint_model, processes)
     start = time.time() + START_DELAY + START_DELAY_EACH * len(endpoints)
     interval = min(1 / endpoints[0].load.frequency, LONGEST_SPREAD)
+    due_ns = [
+        int((start + interval * number / len(endpoints)) * 1e9) for number in range(len(endpoints))
+    ]
 
     def begin(item: tuple[int, EndpointRun]) -> None:
         # Endpoints that all send at the same moments would wait for each other at their worker.
         number, each = item
-        due = start + interval * number / len(endpoints)
         try:
             run.machines[each.endpoint.machine].put(
-                str(int(due * 1e9)).encode(), f"{each.load.folder}/start"
+                str(due_ns[number]).encode(), f"{each.load.folder}/start"
             )
         except ContinuumError as error:
             collected.because(f"{each.endpoint.name} was not told to start: {error.message}")
 
     for_each(begin, list(enumerate(endpoints)))
+    if run.teller is not None:
+        run.teller.begins(
+            tuple(_stream(run, each, at) for each, at in zip(endpoints, due_ns, strict=True))
+        )
     try:
         _await_end(run, endpoints, start, step, collected)
     finally:
         step.progress("collecting samples")
         for_each(lambda each: _collect(run, each, collected), endpoints)
+
+
+def _stream(run: Run, each: EndpointRun, start_ns: int) -> Stream:
+    warmup, requests = each.load.requests
+    return Stream(
+        endpoint=each.endpoint.name,
+        machine=each.endpoint.machine,
+        repetition=each.load.repetition,
+        path=samples_file(each),
+        start_ns=start_ns,
+        frequency=each.load.frequency,
+        warmup=warmup,
+        requests=requests,
+        answer_timeout=each.load.answer_timeout,
+        counted=run.application.expected_requests(each.load) is not None,
+    )
+
+
+def samples_file(each: EndpointRun) -> str:
+    """The file on its machine that an endpoint writes its samples to."""
+    return each.process.output or f"{each.load.folder}/samples.jsonl"
 
 
 def _await_end(
@@ -336,9 +367,8 @@ def _still_runs(run: Run, each: EndpointRun, collected: Collected) -> bool:
 
 
 def _collect(run: Run, each: EndpointRun, collected: Collected) -> None:
-    path = each.process.output or f"{each.load.folder}/samples.jsonl"
     try:
-        content = run.machines[each.endpoint.machine].get(path)
+        content = run.machines[each.endpoint.machine].get(samples_file(each))
     except (NotFound, MachineUnreachable, StepFailed) as error:
         collected.because(f"no samples from {each.endpoint.name}: {error.message}")
         content = b""

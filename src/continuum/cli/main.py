@@ -46,6 +46,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "What is up": {
         "status": ("status", "Show deployments, their machines and links."),
+        "watch": ("watch", "Watch a run while it lasts, here or in a browser."),
         "ssh": ("ssh", "Log in to a machine."),
         "ssh-config": ("ssh_config", "Write the configuration for `ssh -F`."),
         "kubectl": ("kubectl", "Run kubectl on a deployment's cluster."),

@@ -6,10 +6,12 @@ the time in its file `start` until its load is over, and leaves made-up samples.
 
 from __future__ import annotations
 
+import base64
 import json
 import posixpath
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +34,13 @@ WORLD = "machines"
 LINKS_FILE = "links.json"
 HANG_SECONDS = 300.0
 LINKS = TypeAdapter(tuple[Link, ...])
+_LIVE = "continuum_runtime.live"
+_IDLE, _UNIT = 0.05, 0.4
+"""Shares of its cores and memory that a machine takes, and each unit on it."""
+_GIVEN_UP_NS = 10 * 10**9
+_telling = threading.Lock()
+_taken: dict[str, tuple[int, int]] = {}
+"""When a machine last told, and processor time until then, both in ns, by its folder."""
 _WRITTEN_SECONDS = TypeAdapter(Seconds)
 
 
@@ -62,6 +71,20 @@ class FakeSettings(PluginSettings):
         description="Percent by which measured links differ from asked ones.",
     )
     loss: float = Field(default=0.0, ge=0, le=100, description="Percent of requests that are lost.")
+
+
+def _until(lines: bytes, now_ns: int) -> bytes:
+    """Sample lines that an endpoint has written by now: by when they were answered, or given up."""
+
+    def closed(line: bytes) -> int:
+        sample = json.loads(line)
+        return int(sample.get("answered_ns") or sample["intended_ns"] + _GIVEN_UP_NS)
+
+    return b"".join(
+        line
+        for at, line in sorted((closed(line), line) for line in lines.splitlines(keepends=True))
+        if at <= now_ns
+    )
 
 
 class World:
@@ -155,7 +178,10 @@ class FakeMachine(Machine):
                 f"`{command}` did not end within {command.timeout:g} s",
                 where=f"{self.name}: {command}",
             )
-        output, code = self._answer(*command.arguments)
+        if _LIVE in command.arguments:
+            output, code = self._tell(json.loads(command.input or b"{}")), 0
+        else:
+            output, code = self._answer(*command.arguments)
         return Result(command, code, output, b"", self._world.settings.delay, self.name)
 
     def stream(self, command: Command) -> Iterator[str]:
@@ -215,6 +241,45 @@ class FakeMachine(Machine):
             case "systemctl", ("stop", unit):
                 self._world.remove(f"{self.name}/units/{unit}.json")
         return output.encode(), code
+
+    def _tell(self, asked: dict[str, Any]) -> bytes:
+        """What `continuum_runtime.live` answers: the samples that have come to pass by now."""
+        now = time.time_ns()
+        files = {}
+        for path, offset in asked.get("files", {}).items():
+            with suppress(NotFound):
+                content = _until(self._read(path), now)
+                begin = offset if offset <= len(content) else 0
+                files[path] = {
+                    "from": begin,
+                    "offset": len(content),
+                    "data": base64.b64encode(content[begin:]).decode(),
+                    "more": False,
+                }
+        units = [
+            unit
+            for path in (self._folder / "units").glob("*.json")
+            if (unit := self._world.read(f"{self.name}/units/{path.name}"))
+            and (unit["ends"] is None or unit["ends"] > now / 1e9)
+        ]
+        busy = min(1.0, _IDLE + _UNIT * len(units)) * self._spec.cores * self._spec.quota
+        # Processor time only grows, also when a unit ends.
+        with _telling:
+            last_ns, taken_ns = _taken.get(str(self._folder), (now, 0))
+            taken_ns += int((now - last_ns) * busy)
+            _taken[str(self._folder)] = (now, taken_ns)
+        return (
+            json.dumps(
+                {
+                    "at": now,
+                    "cpu_ns": taken_ns,
+                    "memory_bytes": int(self._spec.memory * min(1.0, _IDLE + _UNIT * len(units))),
+                    "files": files,
+                    "got": [{"status": 0, "body": "made up"} for _ in asked.get("get", ())],
+                }
+            ).encode()
+            + b"\n"
+        )
 
     def _start_unit(self, words: Sequence[str]) -> None:
         """Write a unit down, and make the file that says that it is ready."""

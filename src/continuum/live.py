@@ -1,0 +1,131 @@
+"""What a run tells about itself while it lasts: one small file in the deployment's folder.
+
+It is written when something begins or ends, not for every request: whoever watches finds in it where
+the samples come to lie, and reads them there.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from continuum import folders
+
+FILE = "live.json"
+RUNNING = "running"
+
+
+@dataclass(frozen=True)
+class MeasuredLink:
+    """One quantity of one link between two machines; units as `quantity` says, as `delay_ms`."""
+
+    from_tier: str
+    to_tier: str
+    from_machine: str
+    to_machine: str
+    quantity: str
+    asked: float
+    measured: float | None
+    tolerance: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Where the samples of one endpoint in one repetition come to lie, and which are to come.
+
+    Attributes:
+        path: the file on its machine.
+        start_ns: Unix time at which the first request is due, by the machine's clock.
+        frequency: requests per second.
+        warmup, requests: numbers of requests; those of the warm-up come first.
+        answer_timeout: seconds.
+        counted: whether so many requests are made, neither more nor fewer.
+    """
+
+    endpoint: str
+    machine: str
+    repetition: int
+    path: str
+    start_ns: int
+    frequency: float
+    warmup: int
+    requests: int
+    answer_timeout: float
+    counted: bool = True
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """One run as far as it has come.
+
+    Attributes:
+        run: its name.
+        results: the folder that will hold, or holds, its results.
+        process: the process that carries it out.
+        began: Unix time in seconds.
+        status: `running`, or how it ended.
+        reasons: why it did not end as it should.
+        noun: what one sample is.
+        repetitions: how many there are to be.
+        links: what was measured of them; empty before they were.
+        streams: of the repetitions that have begun, oldest first.
+        removed: whether its machines are taken away at its end.
+    """
+
+    run: str
+    results: str
+    process: int
+    began: float
+    status: str = RUNNING
+    reasons: tuple[str, ...] = ()
+    noun: str = "request"
+    repetitions: int = 0
+    links: tuple[MeasuredLink, ...] = ()
+    streams: tuple[Stream, ...] = ()
+    removed: bool = False
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is under way; one whose process was killed is not."""
+        return self.status == RUNNING and Path("/proc", str(self.process)).exists()
+
+
+class Teller:
+    """Keeps the file of one run. What it cannot write is left out: no run fails for it."""
+
+    def __init__(self, folder: Path, run: LiveRun) -> None:
+        self._path = folder / FILE
+        self.run = run
+        self._write()
+
+    def tell(self, **changes: Any) -> None:  # noqa: ANN401  the fields of `LiveRun`
+        """Something has come to be known."""
+        self.run = replace(self.run, **changes)
+        self._write()
+
+    def begins(self, streams: tuple[Stream, ...]) -> None:
+        """A repetition begins."""
+        self.tell(streams=(*self.run.streams, *streams))
+
+    def _write(self) -> None:
+        with suppress(OSError):  # A full disk is told where it hurts.
+            folders.write_file(self._path, _adapter().dump_json(self.run, indent=1) + b"\n")
+
+
+def read(folder: Path) -> LiveRun | None:
+    """The deployment's last run; None when there was none, or its file cannot be read."""
+    try:
+        return _adapter().validate_json((folder / FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+@cache
+def _adapter() -> TypeAdapter[LiveRun]:
+    return TypeAdapter(LiveRun)

@@ -1,0 +1,120 @@
+"""The page for a browser: one file, on loopback, that loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cache
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+
+from continuum.errors import NotPossibleHere
+
+ADDRESS = "127.0.0.1"
+_HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
+_CLIENT_SECONDS = 15
+"""A client that says nothing for so long is left."""
+
+Look = Callable[[], object]
+"""Gives what JSON can hold: a snapshot."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the page and the snapshot that it draws. A context: its end closes the port."""
+
+    daemon_threads = True
+
+    def __init__(self, look: Look, port: int) -> None:
+        """Listen on a port, 0 for a free one.
+
+        Raises:
+            OSError: it cannot be had.
+        """
+        self.look = look
+        super().__init__((ADDRESS, port), _Handler)
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds the page."""
+        return f"http://{ADDRESS}:{self.server_port}/"
+
+
+def listen(look: Look, port: int | None, usual: int) -> Server:
+    """A server on the port that was asked for; else on the usual one, or any that is free.
+
+    Raises:
+        NotPossibleHere: the port that was asked for cannot be had.
+    """
+    try:
+        return Server(look, usual if port is None else port)
+    except OSError as error:
+        if port is None and error.errno == errno.EADDRINUSE:
+            return Server(look, 0)
+        raise NotPossibleHere(
+            f"port {port} cannot be had: {error.strerror}",
+            where=f"{ADDRESS}:{port}",
+            hint="leave --port out, and a free one is taken",
+        ) from error
+
+
+@cache
+def page() -> tuple[bytes, str]:
+    """The page, and what the browser may do with it: run what is in it, and ask this server."""
+    folder = resources.files("continuum.watch")
+    style, script = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
+    whole = (folder / "page.html").read_text("utf-8")
+    whole = whole.replace("{{style}}", style).replace("{{script}}", script)
+    policy = (
+        f"default-src 'none'; style-src {_named(style)}; script-src {_named(script)}; "
+        "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
+    )
+    return whole.encode(), policy
+
+
+def _named(text: str) -> str:
+    """What is in the page itself, as the policy names it."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    timeout = _CLIENT_SECONDS
+    server_version = "continuum"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        """Answer a browser on this host."""
+        # A page from elsewhere whose name was made to lead here must not read what is here.
+        host = self.headers.get("Host", "").rpartition(":")
+        name = host[0] if host[2].isdecimal() else self.headers.get("Host", "")
+        if name.lower() not in _HOSTS:
+            self._answer(HTTPStatus.FORBIDDEN, b"not a name of this host\n", "text/plain")
+            return
+        match self.path.partition("?")[0]:
+            case "/":
+                content, policy = page()
+                self._answer(HTTPStatus.OK, content, "text/html; charset=utf-8", policy)
+            case "/snapshot.json":
+                content = json.dumps(self.server.look(), allow_nan=False).encode()
+                self._answer(HTTPStatus.OK, content, "application/json")
+            case _:
+                self._answer(HTTPStatus.NOT_FOUND, b"there is only one page here\n", "text/plain")
+
+    def _answer(self, status: HTTPStatus, content: bytes, kind: str, policy: str = "") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Content-Security-Policy", policy or "default-src 'none'")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the library's name
+        """Say nothing: a person reads this terminal."""
