@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from continuum.infrastructure.providers.contract import Provider, PythonModule
 
 PROVIDERS = ("lxc", "libvirt")
-FOR_TESTS = {"mosquitto": "mosquitto", **COMPILER}
-"""Some tests talk to a broker of their own on loopback; KubeEdge is compiled where it must be."""
+FOR_TESTS = {
+    "mosquitto": "mosquitto",
+    "chromium-headless-shell": "chromium-headless-shell",
+    **COMPILER,
+}
+"""Some tests talk to a broker of their own on loopback; KubeEdge is compiled where it must be; pages
+are looked at in a browser."""
 
 
 def main() -> int:

@@ -39,7 +39,7 @@ function bytes(number) {
 
 // -- plots ---------------------------------------------------------------------------------------
 
-const WIDE = 560, HIGH = 210, LEFT = 48, RIGHT = 10, TOP = 10, LOW = 26, WINDOW = 180;
+const WIDE = 560, HIGH = 210, LEFT = 48, RIGHT = 10, TOP = 10, LOW = 26;
 
 function top_of(values) {
   const most = Math.max(0, ...values.filter((each) => each !== null));
@@ -49,10 +49,11 @@ function top_of(values) {
 }
 function plot(id, label, points, unit, lines, failed) {
   const end = points.length ? points[points.length - 1].at : 0;
+  const minutes = Math.min(3, Math.max(1, Math.ceil(points.length ? (end - points[0].at + 2) / 60 : 1)));
   const top = top_of(lines.flatMap((line) => points.map(line.of)));
   // In device pixels nothing is smaller on a phone: the drawing has the width that it is shown at.
   const wide = Math.max(280, Math.round($(id).clientWidth) || WIDE);
-  const x = (at) => LEFT + (wide - LEFT - RIGHT) * (1 - (end - at) / WINDOW);
+  const x = (at) => LEFT + (wide - LEFT - RIGHT) * (1 - (end - at) / (60 * minutes));
   const y = (number) => TOP + (HIGH - TOP - LOW) * (1 - number / top);
   const picture = draw("svg", { viewBox: `0 0 ${wide} ${HIGH}`, role: "img", "aria-label": label });
   for (const share of [0, 0.5, 1]) {
@@ -60,7 +61,7 @@ function plot(id, label, points, unit, lines, failed) {
     picture.append(draw("line", { class: "rule", x1: LEFT, x2: wide - RIGHT, y1: height, y2: height }));
     picture.append(draw("text", { x: LEFT - 6, y: height + 4, "text-anchor": "end" }, String(+(top * share).toPrecision(3))));
   }
-  picture.append(draw("text", { x: LEFT, y: HIGH - 6 }, "3 min ago"));
+  picture.append(draw("text", { x: LEFT, y: HIGH - 6 }, `${minutes} min ago`));
   picture.append(draw("text", { x: wide - RIGHT, y: HIGH - 6, "text-anchor": "end" }, `now · ${unit}`));
   for (const line of lines) {
     const runs = [[]];
@@ -79,7 +80,7 @@ function plot(id, label, points, unit, lines, failed) {
     }
   }
   if (failed) {
-    const width = Math.max(2, (wide - LEFT - RIGHT) / (WINDOW / 2) - 1);
+    const width = Math.max(2, (wide - LEFT - RIGHT) / (30 * minutes) - 1);
     for (const point of points) {
       if (!point.failed) continue;
       const height = Math.min(HIGH - TOP - LOW, Math.max(3, y(0) - y(point.failed / 2)));

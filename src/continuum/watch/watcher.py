@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from continuum import live
@@ -181,7 +181,7 @@ class _OneDeployment:
                 entries=entries,
                 live=run,
                 run_lasts=lasts,
-                changing=bool(entries) and _is_changed(self.deployment, entries[-1].process),
+                changing=not gone and _is_changed(self.deployment),
                 gone=gone,
                 usage=usage,
                 problems={} if gone else problems,
@@ -297,20 +297,20 @@ def _made(deployment: Deployment) -> int | None:
         return None
 
 
-def _is_changed(deployment: Deployment, process: int) -> bool:
-    """Whether a process that wrote into the journal holds the deployment's lock now.
+def _is_changed(deployment: Deployment) -> bool:
+    """Whether a process holds the deployment's lock now.
 
-    Its number is in the lock file; the lock itself is not tried, for who tries it holds it for a
-    moment, in which a run could not begin.
+    The kernel's list tells it: who tries the lock holds it for a moment, in which no run could begin.
     """
     try:
-        holder = (deployment.folder / "lock").read_text().strip()
-        os.kill(process, 0)
-    except PermissionError:
-        pass  # It is another's, and so it is there.
-    except (OSError, ValueError):
+        node = (deployment.folder / "lock").stat().st_ino
+        held = Path("/proc/locks").read_text()
+    except OSError:
         return False
-    return holder == str(process)
+    return any(
+        line.split()[1:2] == ["FLOCK"] and line.split()[5].rpartition(":")[2] == str(node)
+        for line in held.splitlines()
+    )
 
 
 def reachable(
