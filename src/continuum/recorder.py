@@ -14,6 +14,7 @@ from continuum import folders
 from continuum.benchmark import expectation, samples, statistics
 from continuum.benchmark.results import (
     LINKS_FILE,
+    LOGS_FOLDER,
     RESOURCES_FILE,
     SAMPLES_FILE,
     Clock,
@@ -60,6 +61,7 @@ class Recorder:
         removed: whether the deployment is removed after the run.
         image_versions: of what the machine image holds, by name.
         links, collected: filled in as they come to be known.
+        logs: of machines and pods, by the names of their files without the ending.
     """
 
     folder: Path
@@ -74,6 +76,7 @@ class Recorder:
     image_versions: dict[str, str]
     links: list[LinkMeasurement] = field(default_factory=list)
     collected: Collected | None = None
+    logs: dict[str, str] = field(default_factory=dict)
     started: str = field(default_factory=_now)
     _notes: list[str] = field(default_factory=list)
     _failure: tuple[Status, str] | None = None
@@ -102,12 +105,17 @@ class Recorder:
             samples.write_links(self.folder / LINKS_FILE, self.links)
         if self.collected is not None and self.collected.resources:
             samples.write_resources(self.folder / RESOURCES_FILE, self.collected.resources)
-        for name, text in (self.collected.logs if self.collected else {}).items():
-            folders.write_file(self.folder / "logs" / f"{name}.log", text)
+        for name, text in self._all_logs().items():
+            folders.write_file(self.folder / name, text)
         record = self._record(table)
         write_run(self.folder, record)
         write_report(self.folder)
         return record
+
+    def _all_logs(self) -> dict[str, str]:
+        """Text by the path of its file in the results folder."""
+        found = {**(self.collected.logs if self.collected else {}), **self.logs}
+        return {f"{LOGS_FOLDER}/{name}.log": text for name, text in found.items()}
 
     def _table(self) -> pa.Table | None:
         if self.collected is None or self.application is None:
@@ -195,6 +203,7 @@ class Recorder:
             experiment_file=str(self.loaded.path or ""),
             remove="" if self.removed else f"continuum down {self.deployment.name}",
             cluster="" if self.removed else self.deployment.cluster_command(),
+            logs=tuple(self._all_logs()),
             notes=(*self.loaded.notes, *self._notes),
         )
 

@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from continuum.software.configure import SoftwarePlan
     from continuum.software.contract import ExecutionModel
 
+LOGS_BEFORE = 5.0
+"""Seconds before a run from which logs are kept: a machine's clock may be a little off."""
+
 CLOCK = "clock"
 """The service that sets the clocks of machines that do not share one."""
 
@@ -517,13 +520,13 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
                 if isinstance(error, ContinuumError)
                 else StepFailed(f"{type(error).__name__}: {error}")
             )
-            _finish(recorder, events, teller)
+            _finish(recorder, events, teller, ready.machines)
             raise
         except KeyboardInterrupt:
             recorder.interrupted()
-            _finish(recorder, events, teller)
+            _finish(recorder, events, teller, ready.machines)
             raise
-        record = _finish(recorder, events, teller)
+        record = _finish(recorder, events, teller, ready.machines)
     return Outcome(folder, record, deployment, recorder.removed)
 
 
@@ -560,14 +563,35 @@ def _measure(  # noqa: PLR0913  one parameter per option of the command line
         _benchmark(ready, recorder, events, teller)
 
 
-def _finish(recorder: Recorder, events: Events, teller: Teller) -> Run:
+def _finish(recorder: Recorder, events: Events, teller: Teller, machines: Sequence[Machine]) -> Run:
     """Write the results whatever happened; then remove the deployment if that was asked for."""
+    _keep_logs(recorder, events, machines, teller.run.began)
     with recorder.deployment.journal.step(events, "report", "results", waits_for="the report"):
         record = recorder.write()
     teller.tell(status=record.status, reasons=record.reasons, removed=recorder.removed)
     if recorder.removed:
         _down(recorder.deployment, events)
     return record
+
+
+def _keep_logs(
+    recorder: Recorder, events: Events, machines: Sequence[Machine], since: float
+) -> None:
+    """Bring home what machines and pods said during the run; whatever comes of that, it goes on."""
+    from continuum.software import logs  # noqa: PLC0415  slow to import
+
+    deployment = recorder.deployment
+    try:
+        with deployment.journal.step(
+            events, "report", "logs", waits_for="what the machines said"
+        ) as step:
+            control = logs.control_machine(deployment.kubeconfig, machines)
+            recorder.logs = logs.take_all(machines, control, since - LOGS_BEFORE)
+            step.changed = bool(recorder.logs)
+    except ContinuumError as error:
+        recorder.note(f"logs were not collected: {error.message}")
+    except KeyboardInterrupt:
+        recorder.interrupted()
 
 
 def _results_folder(name: str, asked: Path | None) -> Path:

@@ -161,6 +161,10 @@ def test_exec_tells_which_machine_failed(cli: Cli) -> None:
         (["logs", "paper", "edge-1", "endpoint-1"], 2),
         (["logs", "--follow"], 2),
         (["logs", "--unit", "x.service"], 2),
+        (["logs", "--list", "edge-1"], 2),
+        (["logs", "--list", "--follow"], 2),
+        (["logs", "worker-1"], 5),
+        (["logs", "worker-1", "--unit", "x.service"], 5),
         (["down"], 2),
         (["down", "paper", "--all"], 2),
         (["down", "absent"], 5),
@@ -243,6 +247,63 @@ def test_logs_show_what_was_done(cli: Cli) -> None:
     assert len(cli("logs", "-n", "1").stdout.splitlines()) == 1
     found = cli("logs", "--json", "edge-1").json
     assert found == {"deployment": "paper", "log": "edge-1", "lines": found["lines"]}
+
+
+@pytest.mark.usefixtures("up")
+def test_all_that_has_a_log_is_listed(cli: Cli, tmp_path: Path) -> None:
+    found = cli("logs", "--list", "--json").json
+    assert [(log["name"], log["kind"]) for log in found["logs"]] == [
+        (name, "machine") for name in MACHINES
+    ]
+    assert found["problems"] == {}
+    units = tmp_path / ".state/continuum/deployments/paper/machines"
+    for machine in ("edge-1", "endpoint-1"):
+        (units / machine / "units").mkdir(exist_ok=True)
+        (units / machine / "units" / "mosquitto.service.json").write_text("{}")
+    (units / "edge-1/units/continuum-worker-1.service.json").write_text("{}")
+    listed = cli("logs", "--list").stdout
+    assert listed.count("mosquitto.service") == 2
+    # One is shown as it is; of several each line says where it comes from.
+    assert cli("logs", "worker-1").stdout == "edge-1 keeps no log: it is fake\n"
+    assert cli("logs", "edge-1/mosquitto").stdout == "edge-1 keeps no log: it is fake\n"
+    assert cli("logs", "mosquitto").stdout.splitlines() == [
+        "edge-1/mosquitto     | edge-1 keeps no log: it is fake",
+        "endpoint-1/mosquitto | endpoint-1 keeps no log: it is fake",
+    ]
+    followed = cli("logs", "paper", "mosquitto", "--follow").stdout.splitlines()
+    assert sorted(followed) == cli("logs", "mosquitto").stdout.splitlines()
+    cli("exec", "endpoint-2", "--", "poweroff")
+    ending = cli("logs", "--list")
+    assert "endpoint-2 does not tell" in ending.stderr
+    ending = cli("logs", "nonesuch")
+    assert ending.code == 5
+    assert "endpoint-2" in ending.stderr
+
+
+def test_logs_come_home_with_the_results(cli: Cli, write: Write, tmp_path: Path) -> None:
+    ending = cli("run", write(rest=BENCHMARK), "--results", tmp_path / "results")
+    assert ending.code == 0
+    logs = tmp_path / "results/logs"
+    for machine in MACHINES:
+        text = (logs / "machines" / f"{machine}.log").read_text()
+        assert text == f"{machine} keeps no log: it is fake\n"
+    assert (logs / "worker-1.log").exists()
+    assert f"{logs} (4 files)" in ending.stdout
+    record = json.loads((tmp_path / "results/run.json").read_text())
+    assert "logs/machines/edge-1.log" in record["logs"]
+    assert 'href="logs/machines/edge-1.log"' in (tmp_path / "results/report.html").read_text()
+
+
+def test_logs_come_home_when_a_run_fails_and_hinder_none(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    failing = write(rest=BENCHMARK, fake='fail_at = ["systemd-run"]')
+    assert cli("run", failing, "--results", tmp_path / "one").code == 1
+    assert (tmp_path / "one/logs/machines/edge-1.log").exists()
+    silent = write(rest=BENCHMARK, fake='fail_at = ["journalctl"]')
+    assert cli("run", silent, "--results", tmp_path / "two").code == 0
+    text = (tmp_path / "two/logs/machines/edge-1.log").read_text()
+    assert text.startswith("no log: ")
 
 
 @pytest.mark.usefixtures("up")

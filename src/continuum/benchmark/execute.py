@@ -50,6 +50,8 @@ GRACE = 15.0
 LOOK_INTERVAL = 5.0
 """Seconds between looks at the processes under load: each look costs a little of the host."""
 POLL_INTERVAL = 0.1
+LOG_LINES = 5000
+"""Of each worker's log, which is kept whatever came of it."""
 
 
 @dataclass
@@ -142,6 +144,7 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
         collected.interrupted = True
         collected.because("interrupted")
     finally:
+        _keep_logs_of_workers(run, workers, collected)
         _forget_everything(run)
     return collected
 
@@ -431,8 +434,22 @@ def _past(state: str) -> str:
     return {"failed": "failed", "ended": "ended", "absent": "vanished"}[state]
 
 
-def _keep_log(run: Run, model: ExecutionModel, process: ProcessSpec, collected: Collected) -> None:
+def _keep_logs_of_workers(run: Run, workers: list[ProcessSpec], collected: Collected) -> None:
+    """What workers said goes with them where they are pods; of the others it is in one place so."""
+
+    def keep(process: ProcessSpec) -> None:
+        if process.name not in collected.logs:
+            _keep_log(run, run.worker_model, process, collected, LOG_LINES)
+        if not collected.logs[process.name].strip():
+            del collected.logs[process.name]
+
+    for_each(keep, workers)
+
+
+def _keep_log(
+    run: Run, model: ExecutionModel, process: ProcessSpec, collected: Collected, lines: int = 0
+) -> None:
     try:
-        collected.logs[process.name] = model.log(run.machines[process.machine], process)
+        collected.logs[process.name] = model.log(run.machines[process.machine], process, lines)
     except ContinuumError as error:
         collected.logs[process.name] = f"no log: {error.message}\n"

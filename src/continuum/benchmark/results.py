@@ -28,6 +28,7 @@ SAMPLES_FILE = "samples.parquet"
 LINKS_FILE = "links.parquet"
 RESOURCES_FILE = "resources.parquet"
 REPORT_FILE = "report.html"
+LOGS_FOLDER = "logs"
 
 LABELS = {
     "latency_ms": "end-to-end latency",
@@ -245,6 +246,7 @@ class Run(Record):
         experiment: as resolved; `experiment_text`: as written, in `experiment_file`.
         remove: the command that removes the deployment; empty when it is gone.
         cluster: the command that speaks with its cluster; empty when it has none.
+        logs: files in the results folder that hold what machines, workers and pods said.
     """
 
     schema_version: Literal["1"] = "1"
@@ -276,6 +278,7 @@ class Run(Record):
     remove: str = ""
     cluster: str = ""
     notes: tuple[str, ...] = ()
+    logs: tuple[str, ...] = ()
 
     @property
     def all(self) -> Group | None:

@@ -51,7 +51,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "ssh-config": ("ssh_config", "Write the configuration for `ssh -F`."),
         "kubectl": ("kubectl", "Run kubectl on a deployment's cluster."),
         "exec": ("exec", "Run a command on one or several machines."),
-        "logs": ("logs", "Show the logs of a deployment or of a machine."),
+        "logs": ("logs", "Show the log of a machine, a unit, a pod or a function."),
     },
     "Results": {
         "report": ("report", "Make the report of a results folder again."),

@@ -120,6 +120,7 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         asked_links=_asked_links(run),
         machines=_machines(run),
         resolved=json.dumps(run.experiment, indent=2, ensure_ascii=False),
+        logs=run.logs[:_MOST_ROWS],
         host=_host(run),
         seeds=list(run.seeds.items())[:_MOST_ROWS],
         few=_FEW,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuum.benchmark.results import REPORT_FILE, Run
+from continuum.benchmark.results import LOGS_FOLDER, REPORT_FILE, Run
 from continuum.report import table as rows_of
 from continuum.report.clocks import Clocks
 
@@ -155,6 +155,8 @@ def _ways_in(run: Run, folder: Path, *, removed: bool) -> Table:
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
     made.add_row("report", _plain(str(folder / REPORT_FILE)))
+    if run.logs:
+        made.add_row("logs", _plain(f"{folder / LOGS_FOLDER} ({len(run.logs)} files)"))
     if removed:
         made.add_row("machines", "removed")
         return made

@@ -162,7 +162,7 @@ class Watched:
         rate = [self.buckets.get(index, Bucket()) for index in self._last(RATE_SECONDS)]
         latencies = [
             latency
-            for index in self._last(LATENCY_SECONDS)
+            for index in self._last(LATENCY_SECONDS, whole=False)
             for latency in self.buckets.get(index, Bucket()).latencies_ms
         ]
         median, p95 = percentiles(latencies) if latencies else (None, None)
@@ -198,14 +198,17 @@ class Watched:
             for both in (bucket.percentiles(),)
         )
 
-    def _last(self, seconds: int) -> range:
-        """Whole buckets of the last seconds, from the first request at the earliest."""
+    def _last(self, seconds: int, *, whole: bool = True) -> range:
+        """Buckets of the last seconds, from the first request at the earliest.
+
+        The bucket of now is not full yet, and left out if they are to be whole; the one in which the
+        load ended is all there will be.
+        """
         if not self.buckets:
             return range(0)
         end = self.end_ns // _BUCKET_NS
-        # The bucket of now is not full yet; the one in which the load ended is all there will be.
-        whole = all(tally.whole for tally in self.tallies.values())
-        stop = end + 1 if whole else end
+        ended = all(tally.whole for tally in self.tallies.values())
+        stop = end + 1 if ended or not whole else end
         return range(max(stop - seconds // BUCKET_SECONDS, min(self.buckets)), max(stop, 0))
 
 

@@ -231,8 +231,8 @@ class FakeMachine(Machine):
                 self._world.set_state(self.name, "stopped")
             case "stat", ("--format=%n", *paths):
                 output = "".join(f"{path}\n" for path in paths if self._path(path).exists())
-            case "journalctl", _:
-                output = f"{self.name} keeps no log: it is fake\n"
+            case "journalctl", words:
+                output = self._journal(words)
             case "systemd-run", words:
                 self._start_unit(words)
             case "systemctl", ("show", *words):
@@ -241,6 +241,12 @@ class FakeMachine(Machine):
             case "systemctl", ("stop", unit):
                 self._world.remove(f"{self.name}/units/{unit}.json")
         return output.encode(), code
+
+    def _journal(self, words: Sequence[str]) -> str:
+        """The units that it knows, when that is asked for; it keeps no log."""
+        if "--field=_SYSTEMD_UNIT" not in words:
+            return f"{self.name} keeps no log: it is fake\n"
+        return "".join(f"{path.stem}\n" for path in (self._folder / "units").glob("*.json"))
 
     def _tell(self, asked: dict[str, Any]) -> bytes:
         """What `continuum_runtime.live` answers: the samples that have come to pass by now."""
