@@ -76,6 +76,7 @@ class LiveRun:
         links: what was measured of them; empty before they were.
         streams: of the repetitions that have begun, oldest first.
         removed: whether its machines are taken away at its end.
+        observed_on: the machine of Prometheus; "" where there is none.
     """
 
     run: str
@@ -89,6 +90,7 @@ class LiveRun:
     links: tuple[MeasuredLink, ...] = ()
     streams: tuple[Stream, ...] = ()
     removed: bool = False
+    observed_on: str = ""
 
     @property
     def lasts(self) -> bool:

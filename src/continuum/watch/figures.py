@@ -185,6 +185,8 @@ class Watched:
             ),
             median_ms=median,
             p95_ms=p95,
+            rate_seconds=RATE_SECONDS,
+            latency_seconds=LATENCY_SECONDS,
         )
 
     def timeline(self) -> tuple[Point, ...]:

@@ -47,9 +47,9 @@ function top_of(values) {
   const step = 10 ** Math.floor(Math.log10(most));
   return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((each) => each * step).find((each) => each >= most * 1.02) || most * 1.1;
 }
-function plot(id, label, points, unit, lines, failed) {
+function plot(id, label, points, unit, lines, seconds) {
   const end = points.length ? points[points.length - 1].at : 0;
-  const minutes = Math.min(3, Math.max(1, Math.ceil(points.length ? (end - points[0].at + 2) / 60 : 1)));
+  const minutes = Math.min(3, Math.max(1, Math.ceil(points.length ? (end - points[0].at) / 60 : 1)));
   const top = top_of(lines.flatMap((line) => points.map(line.of)));
   // In device pixels nothing is smaller on a phone: the drawing has the width that it is shown at.
   const wide = Math.max(280, Math.round($(id).clientWidth) || WIDE);
@@ -79,11 +79,11 @@ function plot(id, label, points, unit, lines, failed) {
       else picture.append(draw("polyline", { class: line.kind, points: path }));
     }
   }
-  if (failed) {
-    const width = Math.max(2, (wide - LEFT - RIGHT) / (30 * minutes) - 1);
+  if (seconds) {
+    const width = Math.max(2, (wide - LEFT - RIGHT) * seconds / (60 * minutes) - 1);
     for (const point of points) {
       if (!point.failed) continue;
-      const height = Math.min(HIGH - TOP - LOW, Math.max(3, y(0) - y(point.failed / 2)));
+      const height = Math.min(HIGH - TOP - LOW, Math.max(3, y(0) - y(point.failed / seconds)));
       picture.append(draw("rect", { class: "fail", x: x(point.at) - width, y: y(0) - height, width, height }));
     }
   }
@@ -161,7 +161,9 @@ function requests(seen) {
   const failed = told.lost + told.timeout + told.error;
   put("answered-name", `${noun}s answered`);
   value("answered", String(told.answered), told.expected === null ? "" : `of ${told.expected}`);
-  put("answered-detail", `and ${told.warmup} of the warm-up`);
+  put("answered-detail", told.warmup === null ? "with the warm-up" : `and ${told.warmup} of the warm-up`);
+  put("rate-detail", `over the last ${told.rate_seconds} s`);
+  for (const id of ["median-detail", "p95-detail"]) put(id, `over the last ${told.latency_seconds} s`);
   value("rate", told.per_second === null ? "–" : digits(told.per_second), "/s");
   value("median", digits(told.median_ms), "ms");
   value("p95", digits(told.p95_ms), "ms");
@@ -171,10 +173,10 @@ function requests(seen) {
   value("waiting", told.waiting === null ? "–" : String(told.waiting), "");
   plot("latency-plot", "latency over the last three minutes", seen.timeline, "ms", [
     { kind: "l1", of: (point) => point.median_ms }, { kind: "l2", of: (point) => point.p95_ms },
-  ], false);
+  ], 0);
   plot("rate-plot", "answers per second over the last three minutes", seen.timeline, "per second", [
     { kind: "l1", of: (point) => point.per_second, area: true },
-  ], true);
+  ], seen.point_seconds);
 }
 function render(seen) {
   const run = seen.run;

@@ -43,15 +43,16 @@ class Usage:
 
 @dataclass(frozen=True)
 class Requests:
-    """Requests of the run so far; those of the warm-up count only in `warmup`, `waiting` and speed.
+    """Requests of the run so far.
 
     Attributes:
         expected: of all repetitions; None when that is not known.
         answered, lost, timeout, error: how they ended; `lost` holds those that wait for longer
             than an answer may take.
+        warmup: of the warm-up, which count nowhere else; None when they count with the others.
         waiting: sent and not answered yet; None when that is not known.
-        per_second: answers, over the last `RATE_SECONDS`.
-        median_ms, p95_ms: latency from the intended time, over the last `LATENCY_SECONDS`.
+        per_second: answers, over the last `rate_seconds`.
+        median_ms, p95_ms: latency from the intended time, over the last `latency_seconds`.
     """
 
     expected: int | None
@@ -59,11 +60,13 @@ class Requests:
     lost: int
     timeout: int
     error: int
-    warmup: int
+    warmup: int | None
     waiting: int | None
     per_second: float | None
     median_ms: float | None
     p95_ms: float | None
+    rate_seconds: int
+    latency_seconds: int
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,10 @@ class RunView:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that is to be seen. `at` is Unix time in seconds; `advice` says what a person may do."""
+    """All that is to be seen. `at` is Unix time in seconds; `advice` says what a person may do.
+
+    Points of the timeline lie `point_seconds` apart.
+    """
 
     at: float
     deployment: str
@@ -165,6 +171,7 @@ class Snapshot:
     links: tuple[LinkView, ...]
     requests: Requests | None
     timeline: tuple[Point, ...]
+    point_seconds: int
     source: Source
     notes: tuple[str, ...]
     advice: tuple[str, ...]
@@ -172,9 +179,15 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Known:
-    """What was found out: see `Snapshot`. `problems` says of machines why they do not tell.
+    """What was found out: see `Snapshot`.
 
-    `alive` says of a process whether it still runs; `look_seconds` is how long one bucket lasts.
+    Attributes:
+        states: of the machines that exist, by name.
+        entries: of the deployment's journal.
+        live: its last run; `run_lasts`: whether that is under way.
+        changing: whether a process holds the deployment's lock.
+        gone: whether the deployment has been removed since.
+        problems: why a machine does not tell what it takes, by name.
     """
 
     at: float
@@ -192,6 +205,7 @@ class Known:
     problems: Mapping[str, str] = field(default_factory=dict)
     requests: Requests | None = None
     timeline: tuple[Point, ...] = ()
+    point_seconds: int = 1
     source: Source = "none"
     notes: tuple[str, ...] = ()
 
@@ -212,6 +226,7 @@ def snapshot(known: Known) -> Snapshot:
         links=_links(known),
         requests=known.requests,
         timeline=known.timeline,
+        point_seconds=known.point_seconds,
         source=known.source,
         notes=known.notes,
         advice=_advice(known, stage, run),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,8 @@ from continuum.images.recipe import RUNTIME_FOLDER
 from continuum.infrastructure.execute import stored_plan
 from continuum.infrastructure.ssh_machine import SshMachine
 from continuum.machine import Command
-from continuum.watch.figures import Look, Meter, Watched, streams_on
+from continuum.watch import prometheus
+from continuum.watch.figures import BUCKET_SECONDS, Look, Meter, Watched, streams_on
 from continuum.watch.snapshot import Known, Snapshot, Source, snapshot
 
 if TYPE_CHECKING:
@@ -43,6 +45,9 @@ STATES_INTERVAL = 4.0
 
 UNWATCHED = 20.0
 """Seconds after which nobody is thought to watch, who has not asked for a snapshot."""
+
+STALE = 20.0
+"""Seconds after which what Prometheus said last is not of now."""
 
 _LONGEST = 7 * 86400.0
 _CATCH_UP = 20
@@ -65,6 +70,8 @@ class _Told:
     watched: Watched = field(default_factory=Watched)
     meters: dict[str, Meter] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    observed: prometheus.Figures | None = None
+    observed_at: float = -math.inf
 
 
 class Watcher:
@@ -164,12 +171,17 @@ class _OneDeployment:
         entries = [] if gone else self.deployment.journal.entries()
         with told.lock:
             if run is not None and run.run != told.run:
-                told.run, told.watched = run.run, Watched()
+                told.run, told.watched, told.observed = run.run, Watched(), None
             own = told.watched.requests(run.repetitions) if run else None
             timeline = told.watched.timeline()
             usage = {name: meter.usage() for name, meter in told.meters.items()}
             problems = dict(told.problems)
+            observed = told.observed if self._is_observed() or own is None else None
         source: Source = "samples" if own is not None else "none"
+        if observed is not None:
+            usage = {**usage, **observed.usage}
+        if observed is not None and observed.requests is not None:
+            source, own, timeline = "prometheus", observed.requests, observed.timeline
         return snapshot(
             Known(
                 at=time.time(),
@@ -187,6 +199,7 @@ class _OneDeployment:
                 problems={} if gone else problems,
                 requests=own,
                 timeline=timeline,
+                point_seconds=prometheus.INTERVAL if source == "prometheus" else BUCKET_SECONDS,
                 source=source,
             )
         )
@@ -220,6 +233,19 @@ class _OneDeployment:
             ):
                 self._begin(machine)
 
+    def _is_observed(self) -> bool:
+        """Whether Prometheus tells of the run that is under way, and all that is to be known."""
+        run, told = self._run, self._told
+        fresh = time.monotonic() - told.observed_at < STALE
+        return (
+            fresh
+            and run is not None
+            and run.lasts
+            and run.run == told.run
+            and told.observed is not None
+            and told.observed.requests is not None
+        )
+
     def _begin(self, machine: Machine) -> None:
         thread = threading.Thread(
             target=self._follow, args=(machine,), name=f"watch {machine.name}", daemon=True
@@ -232,9 +258,12 @@ class _OneDeployment:
     def _follow(self, machine: Machine) -> None:
         """Talk with a machine until nobody watches, or it does not run any more."""
         while self._is_wanted():
+            if not self._is_wanted(machine.name):
+                self._stopped.wait(INTERVAL)
+                continue
             try:
                 with machine.converse(LOOK) as ask:
-                    while self._is_wanted():
+                    while self._is_wanted(machine.name):
                         began = time.monotonic()
                         self._ask(machine.name, ask)
                         self._stopped.wait(max(0.1, INTERVAL - (time.monotonic() - began)))
@@ -246,8 +275,13 @@ class _OneDeployment:
                 return
             self._stopped.wait(RETRY)
 
-    def _is_wanted(self) -> bool:
-        return not self._stopped.is_set() and time.monotonic() - self._asked < UNWATCHED
+    def _is_wanted(self, machine: str = "") -> bool:
+        """Whether somebody watches, and would learn something from this machine."""
+        if self._stopped.is_set() or time.monotonic() - self._asked >= UNWATCHED:
+            return False
+        if not machine or not self._is_observed():
+            return True
+        return self._run is not None and self._run.observed_on == machine
 
     def _problem(self, machine: str, text: str) -> None:
         with self._told.lock:
@@ -269,11 +303,19 @@ class _OneDeployment:
                 if run is not None and watched is not None
                 else {}
             )
-        asked = {"files": {path: tally.offset for path, tally in tallies.items()}}
+        if self._is_observed():
+            tallies = {}  # They are read when the run is over.
+        asked: dict[str, Any] = {"files": {path: tally.offset for path, tally in tallies.items()}}
+        if run is not None and run.lasts and run.observed_on == machine:
+            asked["get"] = self._pages(run)
         answer = json.loads(ask(json.dumps(asked).encode() + b"\n"))
         more = False
         with told.lock:
             told.problems.pop(machine, None)
+            if asked.get("get") and run is not None and run.run == told.run:
+                figures = prometheus.figures(answer["got"], run)
+                if figures is not None:
+                    told.observed, told.observed_at = figures, time.monotonic()
             if answer["cpu_ns"] is not None:
                 meter = told.meters.setdefault(machine, Meter())
                 meter.read(Look(answer["at"], answer["cpu_ns"], answer["memory_bytes"]))
@@ -287,6 +329,17 @@ class _OneDeployment:
                 tally.offset = read.get("offset", tally.offset)
                 more = more or bool(read.get("more"))
         return more
+
+    def _pages(self, run: LiveRun) -> list[str]:
+        """What Prometheus is asked, unless it was asked just now."""
+        if time.monotonic() - self._told.observed_at < prometheus.INTERVAL - 0.5:
+            return []
+        plan = self._plan
+        hosts = (
+            [spec.address for spec in plan.machines if spec.name == run.observed_on] if plan else []
+        )
+        now = time.time()
+        return prometheus.addresses(hosts[0], now, now - run.began) if hosts else []
 
 
 def _made(deployment: Deployment) -> int | None:
