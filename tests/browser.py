@@ -35,8 +35,8 @@ _FAULTS = """() => {
     const text = node.textContent.trim().slice(0, 40);
     if (box.right > wide + 1 || box.left < -1) faults.push(`sticks out: ${text}`);
     const matrix = node.getScreenCTM ? node.getScreenCTM() : null;
-    const size = parseFloat(getComputedStyle(node).fontSize) * (matrix ? matrix.a : 1);
-    if (size < 9) faults.push(`${size.toFixed(1)} px: ${text}`);
+    const size = parseFloat(getComputedStyle(node).fontSize) * (matrix ? Math.hypot(matrix.a, matrix.b) : 1);
+    if (size < (matrix ? 7 : 11)) faults.push(`${size.toFixed(1)} px: ${text}`);
   }
   return faults;
 }"""
