@@ -19,13 +19,10 @@ measured: what the lines hold is read by who asked.
 from __future__ import annotations
 
 import base64
-import http.client
 import json
 import os
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -65,6 +62,11 @@ def read_on(path: Path, offset: int, limit: int = LIMIT) -> dict[str, Any] | Non
 
 def page(address: str) -> dict[str, Any]:
     """A page of a server, as this machine reaches it; status 0 when it does not answer."""
+    # Few are asked for one, and it takes as much memory as all the rest.
+    import http.client  # noqa: PLC0415  see above
+    import urllib.error  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
     request = urllib.request.Request(address)  # noqa: S310  refused below unless it is HTTP
     if request.type != "http":
         return {"status": 0, "body": f"not HTTP: {address}"}

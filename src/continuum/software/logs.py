@@ -28,6 +28,8 @@ _WORKER = "app.kubernetes.io/name"
 _OURS = "continuum-"
 _SERVICE = ".service"
 _OF_THE_SYSTEM = ("systemd-", "user@", "user-runtime-dir@", "getty@", "console-getty", "init.")
+_FIELDS = ("_SYSTEMD_UNIT", "UNIT")
+"""Units that said something, and those that only systemd said something about."""
 _SEARCH_LIMIT = 20.0
 _TAKE_LIMIT = 20.0
 FOLLOW_LIMIT = 86400.0
@@ -160,14 +162,7 @@ def find(machines: Sequence[Machine], control: str | None) -> Found:
     def look(machine: Machine) -> list[Log]:
         found = [of_machine(machine.name)]
         try:
-            listed = machine.run(
-                Command(
-                    ("journalctl", "--quiet", "--no-pager", "--field=_SYSTEMD_UNIT"),
-                    timeout=_SEARCH_LIMIT,
-                    only_reads=True,
-                )
-            )
-            found += units_of(machine.name, listed.stdout.decode("utf-8", "replace"))
+            found += units_of(machine.name, "".join(_units(machine, each) for each in _FIELDS))
             if machine.name == control:
                 found += pods_of(control, _pods(machine))
         except ContinuumError as error:
@@ -176,6 +171,13 @@ def find(machines: Sequence[Machine], control: str | None) -> Found:
 
     found = for_each(look, machines)
     return Found(tuple(log for logs in found for log in logs), problems)
+
+
+def _units(machine: Machine, field: str) -> str:
+    """Names that a field of the machine's journal has, one a line."""
+    arguments = ("journalctl", "--quiet", "--no-pager", f"--field={field}")
+    said = machine.run(Command(arguments, timeout=_SEARCH_LIMIT, only_reads=True)).stdout
+    return said.decode("utf-8", "replace") + "\n"
 
 
 def _pods(control: Machine) -> list[dict[str, Any]]:
