@@ -21,6 +21,7 @@ from continuum.machine import Machine
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.container import Container
 from continuum.software.execution_models.pod import OURS
+from continuum.software.logs import FUNCTIONS
 from continuum.testing.software import ExecutionModelContract
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
@@ -165,6 +166,30 @@ def test_links_hold_for_pods_as_for_machines(pods: Cluster) -> None:
     # No link between these, so no delay.
     assert pods.round_trip("edge-1", *ssh) < there_and_back / 2
     assert pods.round_trip("edge-1", addresses["cloud-2"], 8000) < there_and_back / 2
+
+
+def test_logs_of_pods_and_functions_by_their_names(pods: Cluster) -> None:
+    image = pods.image()
+    function = server("classify-1", "edge-1", image)
+    function["metadata"] |= {"namespace": FUNCTIONS, "labels": {"faas_function": "classify"}}
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FUNCTIONS}}
+    pods.apply(space, function)
+    try:
+        assert pods.ask("edge-1", "http://hello/") == REPLY
+        listed = json.loads(pods.line("logs", NAME, "--list", "--json").out)
+        found = {(log["name"], log["kind"], log["machine"]) for log in listed["logs"]}
+        assert {
+            ("kubelet", "unit", "cloud-2"),
+            ("edge-1", "machine", "edge-1"),
+            ("classify", "function", "edge-1"),
+        } < found
+        # Its own name is its machine's here, which comes first.
+        (name_server,) = (name for name, kind, _ in found if kind == "pod" and "coredns" in name)
+        assert "CoreDNS" in pods.line("logs", NAME, name_server, "--lines", "0").out
+        assert pods.line("logs", NAME, "classify").code == 0
+        assert "kubelet" in pods.line("logs", NAME, "cloud-1/kubelet", "-n", "5").out
+    finally:
+        pods.kubectl("delete", "namespace", FUNCTIONS)
 
 
 def test_kubectl_passes_everything_through(cluster: Cluster) -> None:

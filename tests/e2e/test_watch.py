@@ -144,7 +144,7 @@ def test_a_machine_that_goes_is_seen_and_the_others_logs_come_home(continuum: An
 
         def is_seen() -> bool:
             machines = {each["name"]: each for each in seen(continuum)["machines"]}
-            return machines["endpoint-2"]["state"] != "running"
+            return bool(machines["endpoint-2"]["state"] != "running")
 
         assert within(20, is_seen)
         ended = continuum.end(process)
