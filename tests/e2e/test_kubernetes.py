@@ -172,9 +172,14 @@ def test_logs_of_pods_and_functions_by_their_names(pods: Cluster) -> None:
     image = pods.image()
     function = server("classify-1", "edge-1", image)
     function["metadata"] |= {"namespace": FUNCTIONS, "labels": {"faas_function": "classify"}}
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FUNCTIONS}}
-    pods.apply(space, function)
+    in_functions = f"--namespace={FUNCTIONS}"
+    pods.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FUNCTIONS}})
     try:
+        path = pods.line.folder / "function.json"
+        path.write_text(json.dumps(function))
+        pods.kubectl("apply", f"--filename={path}")
+        ready = ("--for=condition=Ready", "--timeout=60s", "pod/classify-1")
+        pods.kubectl("wait", in_functions, *ready)
         assert pods.ask("edge-1", "http://hello/") == REPLY
         listed = json.loads(pods.line("logs", NAME, "--list", "--json").out)
         found = {(log["name"], log["kind"], log["machine"]) for log in listed["logs"]}
