@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from continuum import live
 from continuum.benchmark import execute as phase
 from continuum.benchmark.configure import BenchmarkPlan, configure, seed_of
 from continuum.benchmark.contract import Application, Endpoint, Load, Worker
@@ -24,6 +25,7 @@ from continuum.infrastructure import clocks
 from continuum.infrastructure.configure import Surroundings
 from continuum.infrastructure.configure import configure as infrastructure
 from continuum.infrastructure.providers.contract import PluginSettings
+from continuum.live import LiveRun, Teller
 from continuum.machine import Command, Machine, Result
 from continuum.software.contract import ExecutionModel, ProcessSpec
 
@@ -318,6 +320,54 @@ def test_a_worker_that_dies_under_load_is_a_reason(make_run: Any) -> None:
     run.worker_model.state = dies
     collected = phase.execute(run)
     assert "worker-1 on edge-1 has failed" in collected.reasons
+
+
+def test_workers_logs_are_kept_before_they_go(make_run: Any) -> None:
+    run = make_run()
+    original = run.worker_model.log
+
+    def log(machine: Machine, process: ProcessSpec, lines: int = 0) -> str:
+        # With a pod its log goes.
+        assert process.name in run.worker_model.running
+        if process.name == "worker-2":
+            raise MachineUnreachable("it was killed")
+        return str(original(machine, process, lines))
+
+    run.worker_model.log = log
+    collected = phase.execute(run)
+    assert collected.logs == {
+        "worker-1": "what worker-1 said",
+        "worker-2": "no log: it was killed\n",
+    }
+    assert collected.reasons == []
+
+
+def test_an_interruption_while_logs_are_kept_still_stops_everything(make_run: Any) -> None:
+    run = make_run()
+
+    def log(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    run.worker_model.log = log
+    with pytest.raises(KeyboardInterrupt):
+        phase.execute(run)
+    assert run.worker_model.running == set()
+
+
+def test_who_watches_is_told_where_samples_come_to_lie(make_run: Any, tmp_path: Path) -> None:
+    teller = Teller(tmp_path, LiveRun("run-1", "/results", 1, 0.0, repetitions=2))
+    run = dataclasses.replace(make_run(repetitions=2), teller=teller)
+    phase.execute(run)
+    told = live.read(tmp_path)
+    assert told is not None
+    assert len(told.streams) == 2 * 4
+    first, second = told.streams[:2]
+    assert first.path == run.plan.repetitions[0][0].process.output
+    assert (first.warmup, first.requests, first.frequency, first.counted) == (1, 1, 100.0, True)
+    # Endpoints do not begin at the same moment.
+    assert second.start_ns > first.start_ns
+    started = run.machines[second.machine].files[f"{run.plan.repetitions[0][1].load.folder}/start"]
+    assert int(started) == second.start_ns
 
 
 def test_a_worker_that_cannot_start_ends_the_run_with_what_it_said(make_run: Any) -> None:

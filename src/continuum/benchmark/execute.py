@@ -52,6 +52,8 @@ LOOK_INTERVAL = 5.0
 POLL_INTERVAL = 0.1
 LOG_LINES = 5000
 """Of each worker's log, which is kept whatever came of it."""
+MOST_LOGS = 32
+"""Workers whose logs are kept, beside those of workers that failed: each takes time at the end."""
 
 
 @dataclass
@@ -144,8 +146,10 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
         collected.interrupted = True
         collected.because("interrupted")
     finally:
-        _keep_logs_of_workers(run, workers, collected)
-        _forget_everything(run)
+        try:
+            _keep_logs_of_workers(run, workers, collected)
+        finally:
+            _forget_everything(run)
     return collected
 
 
@@ -443,7 +447,7 @@ def _keep_logs_of_workers(run: Run, workers: list[ProcessSpec], collected: Colle
         if not collected.logs[process.name].strip():
             del collected.logs[process.name]
 
-    for_each(keep, workers)
+    for_each(keep, workers[:MOST_LOGS])
 
 
 def _keep_log(

@@ -38,7 +38,8 @@ FOLLOW_LIMIT = 86400.0
 MOST_LINES = 5000
 MOST_BYTES = 1_000_000
 """Of each log that is kept with a run's results."""
-MOST_PODS = 100
+MOST_PODS = 50
+"""Whose logs are kept with a run's results: each is asked for by itself."""
 
 
 @dataclass(frozen=True)
