@@ -41,6 +41,7 @@ from continuum.infrastructure.configure import Change, Surroundings
 from continuum.live import LiveRun, MeasuredLink, Teller
 from continuum.software import configure as software_configure
 from continuum.software import execute as software_execute
+from continuum.software.serverless import distribution
 
 if TYPE_CHECKING:
     from continuum.benchmark.configure import BenchmarkPlan
@@ -228,6 +229,7 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             *provider.remarks(experiment, infrastructure),
             *provider.caveats(infrastructure),
             *software_configure.left_out(experiment),
+            *distribution.notes(experiment),
         ),
         first=before is None,
     )

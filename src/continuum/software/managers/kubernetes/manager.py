@@ -20,6 +20,7 @@ from continuum.software.managers.kubernetes.install import (
     node_steps,
 )
 from continuum.software.managers.kubernetes.kubectl import Kubectl
+from continuum.software.serverless import distribution
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
@@ -48,7 +49,7 @@ class Kubernetes(ResourceManager):
 
     def install(self, experiment: Experiment) -> tuple[InstallStep, ...]:
         """Programs and images of the version that the experiment asks for."""
-        return node_steps(_versions(experiment))
+        return (*node_steps(_versions(experiment)), *distribution.install(experiment))
 
     @property
     def execution_models(self) -> tuple[str, ...]:
@@ -90,6 +91,7 @@ class Kubernetes(ResourceManager):
                 ),
             )
             * (len(nodes) > 1),
+            *distribution.plays(experiment),
         )
 
     def _control_play(
@@ -184,6 +186,7 @@ class Kubernetes(ResourceManager):
             "kubernetes": found.kubernetes,
             "etcd": found.etcd,
             "coredns": found.coredns,
+            **distribution.versions(experiment),
         }
 
     def nodes(self, experiment: Experiment) -> tuple[str, ...]:
@@ -200,14 +203,15 @@ class Kubernetes(ResourceManager):
         return experiment.control_machine
 
     def missing(self, experiment: Experiment, machines: Mapping[str, Machine]) -> list[str]:
-        """Nodes that are not Ready, and the name server."""
+        """Nodes that are not Ready, the name server, and the gateway of functions."""
         control = self.control_machine(experiment)
         assert control is not None
         try:
             items = Kubectl(machines[control]).get("nodes,deployments", namespace="kube-system")
         except ContinuumError as error:
             return [f"the control plane: {error.output or error.message}".strip()[:300]]
-        return missing_of(items, experiment.node_machines)
+        found = missing_of(items, experiment.node_machines)
+        return found or distribution.missing(experiment, machines)
 
     def log(self, experiment: Experiment, machines: Mapping[str, Machine]) -> str:
         """The last lines of what makes these machines nodes."""

@@ -1,0 +1,14 @@
+"""Names of OpenFaaS, which its own tools know, and ours for where it can be reached."""
+
+from __future__ import annotations
+
+NAMESPACE = "openfaas"
+FUNCTIONS = "openfaas-fn"
+GATEWAY = "gateway"
+SECRET = "basic-auth"  # noqa: S105  its name
+USER_KEY = "basic-auth-user"
+PASSWORD_KEY = "basic-auth-password"  # noqa: S105  its name
+USER = "admin"
+PORT = 8080
+NODE_PORT = 31112
+"""The gateway's port on every machine that kubeadm made a node."""
