@@ -69,6 +69,8 @@ func (i *invoker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(noted, refusal.Error(), refusal.code)
 		return
 	}
+	// A function may answer before it has read all that it is sent. Only HTTP/2 has that already.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	ctx, cancel := context.WithTimeout(r.Context(), i.exec)
 	defer cancel()
 	ctx = context.WithValue(ctx, targetKey{}, target{name, "/" + asked["params"], addresses})

@@ -1,0 +1,3 @@
+module continuum/echo
+
+go 1.21
