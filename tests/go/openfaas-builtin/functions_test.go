@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -10,6 +11,11 @@ import (
 
 	"github.com/gorilla/mux"
 	"github.com/openfaas/faas-provider/types"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 )
 
 func api(watched *cluster) http.Handler {
@@ -117,6 +123,21 @@ func TestAFunctionFromItsDeploymentToItsRemoval(t *testing.T) {
 		t.Error(removed.Code, removed.Body)
 	}
 	waitFor(t, func() bool { return ask(routes, "GET", "/system/function/echo", "").Code == 404 })
+}
+
+func TestAScaleThatTheClusterCrossesIsTriedAgain(t *testing.T) {
+	watched := running(t, deployed("echo", 1))
+	crossed := 0
+	client := watched.client.(*fake.Clientset)
+	client.PrependReactor("update", "deployments", func(a clienttesting.Action) (bool, runtime.Object, error) {
+		crossed++
+		kind := schema.GroupResource{Group: "apps", Resource: "deployments"}
+		return crossed == 1, nil, apierrors.NewConflict(kind, "echo", errors.New("modified"))
+	})
+	told := ask(api(watched), "POST", "/system/scale-function/echo", `{"replicas":2}`)
+	if told.Code != http.StatusAccepted || crossed != 2 || replicas(t, watched, "echo") != 2 {
+		t.Error(told.Code, told.Body, crossed)
+	}
 }
 
 func TestSecretsAreKeptAndTheirContentIsNotTold(t *testing.T) {

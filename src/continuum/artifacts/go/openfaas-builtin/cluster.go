@@ -17,6 +17,7 @@ import (
 	appslisters "k8s.io/client-go/listers/apps/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/retry"
 )
 
 // cluster knows the functions and their pods from a watch, so that an invocation asks nobody.
@@ -156,14 +157,14 @@ func (c *cluster) raise(ctx context.Context, function *appsv1.Deployment) error 
 
 func (c *cluster) setReplicas(ctx context.Context, name string, replicas int32) error {
 	deployments := c.client.AppsV1().Deployments(c.namespace)
-	scale, err := deployments.GetScale(ctx, name, metav1.GetOptions{})
-	if err != nil {
+	// The cluster itself writes to it while pods come and go.
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		scale, err := deployments.GetScale(ctx, name, metav1.GetOptions{})
+		if err != nil || scale.Spec.Replicas == replicas {
+			return err
+		}
+		scale.Spec.Replicas = replicas
+		_, err = deployments.UpdateScale(ctx, name, scale, metav1.UpdateOptions{})
 		return err
-	}
-	if scale.Spec.Replicas == replicas {
-		return nil
-	}
-	scale.Spec.Replicas = replicas
-	_, err = deployments.UpdateScale(ctx, name, scale, metav1.UpdateOptions{})
-	return err
+	})
 }

@@ -87,7 +87,7 @@ func (f functionAPI) update(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	deployments := f.cluster.client.AppsV1().Deployments(f.cluster.namespace)
-	err = retry.RetryOnConflict(retry.DefaultRetry, func() error {
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		found, err := deployments.Get(r.Context(), function.Name, metav1.GetOptions{})
 		if err != nil {
 			return err
