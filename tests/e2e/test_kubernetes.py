@@ -21,7 +21,7 @@ from continuum.machine import Machine
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.container import Container
 from continuum.software.execution_models.pod import OURS
-from continuum.software.logs import FUNCTIONS
+from continuum.software.serverless.names import FUNCTIONS
 from continuum.testing.software import ExecutionModelContract
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]

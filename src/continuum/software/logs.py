@@ -11,6 +11,7 @@ from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.parallel import for_each
 from continuum.software.managers.kubernetes.kubeadm import ADMIN
+from continuum.software.serverless.names import FUNCTIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from continuum.machine import Machine
 
 Kind = Literal["machine", "unit", "pod", "function"]
-
-FUNCTIONS = "openfaas-fn"
-"""Namespace of the pods of functions."""
 
 _KUBECTL = ("/usr/local/bin/kubectl", f"--kubeconfig={ADMIN}")
 _FUNCTION = "faas_function"
