@@ -306,6 +306,22 @@ def test_logs_come_home_when_a_run_fails_and_hinder_none(
     assert text.startswith("no log: ")
 
 
+def test_who_interrupts_while_logs_come_home_has_the_results_all_the_same(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from continuum.software import logs
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(logs, "take_all", interrupted)
+    assert cli("run", write(rest=BENCHMARK), "--results", tmp_path / "results").code == 130
+    record = json.loads((tmp_path / "results/run.json").read_text())
+    assert record["status"] == "interrupted"
+    assert record["table"][0]["ok"] == 20
+    assert cli("watch", "--json").json["run"]["status"] == "interrupted"
+
+
 @pytest.mark.usefixtures("up")
 def test_a_deployment_without_a_log_says_so(cli: Cli, tmp_path: Path) -> None:
     for log in (tmp_path / ".state/continuum/deployments/paper/logs").iterdir():
