@@ -19,10 +19,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from continuum_runtime import message as layout
 from continuum_runtime.open_loop import SampleFile, Schedule, announce_ready, await_start, clear
+from continuum_runtime.way import Notes, Way
 
 _LAST_LOOK_SECONDS = 0.25
 """After the last request's time is up, so that an answer that is just late still counts as late."""
@@ -40,7 +41,8 @@ class Config:
         seed: decides the order of the photos.
         answer_timeout, start_timeout: seconds.
         photos: folder with the photos.
-        broker: host, port, request_topic and answer_topic; None when it classifies itself.
+        broker: host, port, request_topic and answer_topic of a worker behind a broker.
+        gateway: host, port and path of one that is a function. With neither it classifies itself.
         data: folder with the model and the labels, for one that classifies itself.
         threads: that compute one photo, the same.
     """
@@ -58,6 +60,7 @@ class Config:
     broker: dict[str, Any] | None
     data: str
     threads: int
+    gateway: dict[str, Any] | None = None
 
 
 def photo_order(names: list[str], seed: int) -> Iterator[str]:
@@ -67,64 +70,16 @@ def photo_order(names: list[str], seed: int) -> Iterator[str]:
         yield from source.sample(names, len(names))
 
 
-class Answered(Protocol):
-    """What is called with an answer, the time at which it came, and its size in bytes."""
-
-    def __call__(self, answer: layout.Answer, answered_ns: int, size: int) -> None:
-        """Take the answer."""
-
-
-class Way(Protocol):
-    """How requests reach a worker."""
-
-    def send(self, message: bytearray) -> bool:
-        """Send a message that is stamped; False when it cannot be."""
-
-
-class Broker:
-    """The worker is on another machine."""
-
-    def __init__(self, config: Config, answered: Answered) -> None:
-        # Not needed by an endpoint that answers itself.
-        from continuum_runtime.broker import Connection  # noqa: PLC0415  see above
-
-        assert config.broker is not None
-        self._answered = answered
-        self._topic: str = config.broker["request_topic"]
-        self._connection = Connection(
-            config.broker["host"],
-            config.broker["port"],
-            f"{config.name}-{os.urandom(4).hex()}",
-            config.broker["answer_topic"],
-            self._received,
-        )
-        if not self._connection.subscribed.wait(config.start_timeout):
-            raise TimeoutError(f"no answer from the broker within {config.start_timeout:g} s")
-
-    def send(self, message: bytearray) -> bool:
-        """Publish; False without a connection, or when too much waits for it."""
-        return self._connection.publish(self._topic, message)
-
-    def _received(self, payload: bytes | bytearray) -> None:
-        answered_ns = time.time_ns()
-        try:
-            answer = layout.unpack_answer(payload)
-        except layout.Malformed as error:
-            print(f"not an answer: {error}", file=sys.stderr, flush=True)
-            return
-        self._answered(answer, answered_ns, len(payload))
-
-
 class Itself:
     """The endpoint classifies its own photos, one after the other."""
 
-    def __init__(self, config: Config, answered: Answered) -> None:
+    def __init__(self, config: Config, notes: Notes) -> None:
         # Slow to import, and not needed by an endpoint with a worker.
         from continuum_runtime.classifier import Classifier  # noqa: PLC0415  see above
 
         self._classifier = Classifier(Path(config.data), config.threads)
         self._classifier.warm()
-        self._answered = answered
+        self._notes = notes
         self._waiting: queue.SimpleQueue[tuple[int, layout.Request]] = queue.SimpleQueue()
         threading.Thread(target=self._work, daemon=True).start()
 
@@ -135,12 +90,12 @@ class Itself:
         return True
 
     def _work(self) -> None:
-        from continuum_runtime.worker import answer  # noqa: PLC0415  as above
+        from continuum_runtime.answering import answer  # noqa: PLC0415  as above
 
         while True:
             received_ns, request = self._waiting.get()
             found = answer(self._classifier, request, received_ns, time.time_ns)
-            self._answered(found, time.time_ns(), len(layout.pack_answer(found)))
+            self._notes.answered(found, time.time_ns(), len(layout.pack_answer(found)))
 
 
 @dataclass
@@ -191,6 +146,28 @@ class Book:
                 self._close(sample, "timeout", result=answer.text)
             else:
                 self._close(sample, "ok", result=answer.text)
+
+    def sent(self, sequence: int, sent_ns: int) -> None:
+        """A request left later than it was handed over."""
+        with self.lock:
+            sample = self.waiting.get(sequence)
+            if sample is not None:
+                sample["sent_ns"] = sent_ns
+
+    def refused(self, sequence: int, why: str) -> None:
+        """A request that was handed over could not be sent."""
+        with self.lock:
+            sample = self.waiting.get(sequence)
+            if sample is not None:
+                sample["sent_ns"] = None
+                self._close(sample, "error", error=f"could not be sent: {why}")
+
+    def failed(self, sequence: int, status: str, why: str) -> None:
+        """A request gets no answer any more, or none that counts."""
+        with self.lock:
+            sample = self.waiting.get(sequence)
+            if sample is not None:
+                self._close(sample, status, error=why)
 
     def end(self) -> None:
         """What still waits is lost."""
@@ -252,15 +229,33 @@ def send_all(config: Config, schedule: Schedule, way: Way, book: Book) -> None:
         )
 
 
+def _way(config: Config, notes: Notes) -> Way:
+    # Each needs packages that the others do without, and whose import takes time.
+    if config.broker is not None:
+        from continuum_runtime.by_mqtt import Broker  # noqa: PLC0415  see above
+
+        return Broker(
+            **config.broker, name=config.name, start_timeout=config.start_timeout, notes=notes
+        )
+    if config.gateway is not None:
+        from continuum_runtime.by_http import Gateway, Target  # noqa: PLC0415  see above
+
+        return Gateway(
+            Target(**config.gateway),
+            answer_timeout=config.answer_timeout,
+            start_timeout=config.start_timeout,
+            notes=notes,
+        )
+    return Itself(config, notes)
+
+
 def run(config: Config) -> None:
     """The endpoint's whole life."""
     folder = Path(config.folder)
     clear(folder)
     session = int.from_bytes(os.urandom(8))
     book = Book(session, config.answer_timeout, SampleFile(folder))
-    way: Way = (
-        Itself(config, book.answered) if config.broker is None else Broker(config, book.answered)
-    )
+    way = _way(config, book)
     gc.collect()
     gc.freeze()
     announce_ready(folder)

@@ -13,17 +13,14 @@ import queue
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from continuum_runtime import message as layout
+from continuum_runtime.answering import QUEUE_LIMIT, answer, refusal
 from continuum_runtime.broker import Connection
-from continuum_runtime.classifier import CannotClassify, Classifier
+from continuum_runtime.classifier import Classifier
 from continuum_runtime.open_loop import announce_ready
-
-QUEUE_LIMIT = 1000
-"""Requests that may wait; one more is answered with an error, so that memory has an end."""
 
 
 @dataclass(frozen=True)
@@ -48,45 +45,6 @@ class Config:
     answer_topics: dict[str, str]
     data: str
     threads: int
-
-
-def answer(
-    classifier: Classifier, request: layout.Request, received_ns: int, now: Callable[[], int]
-) -> layout.Answer:
-    """Classify one photo; one that cannot be decoded gets an answer that says so."""
-    started_ns = now()
-    status, label, probability = layout.OK, -1, 0.0
-    try:
-        label, probability = classifier.classify(request.content)
-        text = classifier.labels[label]
-    except CannotClassify as error:
-        status, text = layout.ERROR, str(error)
-    return layout.Answer(
-        endpoint=request.endpoint,
-        session=request.session,
-        sequence=request.sequence,
-        received_ns=received_ns,
-        started_ns=started_ns,
-        finished_ns=now(),
-        status=status,
-        label=label,
-        probability=probability,
-        text=text,
-    )
-
-
-def refusal(request: layout.Request, received_ns: int, why: str) -> layout.Answer:
-    """The answer to a request that is not processed."""
-    return layout.Answer(
-        endpoint=request.endpoint,
-        session=request.session,
-        sequence=request.sequence,
-        received_ns=received_ns,
-        started_ns=received_ns,
-        finished_ns=received_ns,
-        status=layout.ERROR,
-        text=why,
-    )
 
 
 class Worker:

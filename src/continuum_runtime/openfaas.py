@@ -1,0 +1,129 @@
+"""Speaks with an OpenFaaS gateway from a machine that reaches it.
+
+Started as `python3 -m continuum_runtime.openfaas`, with one JSON object on standard input: the
+fields of `Gateway` under `gateway`, and `method`, `path`, `body` (any JSON, null for none) and
+`seconds` of one call. It writes one JSON object: `status` and `text` of the answer, or `error` when
+there was none.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+PAUSE_SECONDS = 0.02
+
+
+class NoAnswer(Exception):
+    """The gateway does not answer."""
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Where the gateway is, and who asks. A new connection for each call."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        seconds: float,  # noqa: ANN401  any JSON
+    ) -> tuple[int, bytes]:
+        """Status and content of the answer to a call of the API.
+
+        Raises:
+            NoAnswer: there was none within so many seconds.
+        """
+        known = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+        headers = {"Authorization": f"Basic {known}", "Content-Type": "application/json"}
+        content = None if body is None else json.dumps(body).encode()
+        return self._exchange(method, path, content, headers, seconds)
+
+    def invoke(self, name: str, content: bytes, *, seconds: float) -> tuple[int, bytes]:
+        """Status and content of a function's answer.
+
+        Raises:
+            NoAnswer: there was none within so many seconds.
+        """
+        path = f"/function/{quote(name, safe='')}"
+        return self._exchange("POST", path, content, {}, seconds)
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None,
+        headers: dict[str, str],
+        seconds: float,
+    ) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=max(0.001, seconds))
+        try:
+            connection.request(method, path, content, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(f"{type(error).__name__}: {error}") from error
+        finally:
+            connection.close()
+
+
+class TooLong(Exception):
+    """Something did not come about in its time."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """An end in monotonic time."""
+
+    end: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """So many seconds from now."""
+        return cls(time.monotonic() + seconds)
+
+    @property
+    def left(self) -> float:
+        """Seconds until then."""
+        return self.end - time.monotonic()
+
+    def pause(self, what: str) -> None:
+        """A moment's pause while something is waited for.
+
+        Raises:
+            TooLong: the time is up.
+        """
+        if self.left <= 0:
+            raise TooLong(what)
+        time.sleep(PAUSE_SECONDS)
+
+
+def main() -> None:
+    """Make the call that standard input describes."""
+    asked = json.load(sys.stdin)
+    gateway = Gateway(**asked["gateway"])
+    try:
+        status, content = gateway.call(
+            asked["method"], asked["path"], asked["body"], seconds=asked["seconds"]
+        )
+    except NoAnswer as error:
+        told: dict[str, Any] = {"error": str(error)}
+    else:
+        told = {"status": status, "text": content.decode("utf-8", "replace")}
+    json.dump(told, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
