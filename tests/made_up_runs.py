@@ -120,7 +120,7 @@ class MadeUp:
 
     def run(self, table: pa.Table | None) -> Run:
         """What `run.json` holds."""
-        way = Way(self.behaviour.forward, self.behaviour.back)
+        way = Way((self.behaviour.forward,), (self.behaviour.back,))
         ways = {f"endpoint-{number}": way for number in range(1, self.endpoints + 1)}
         fields: dict[str, Any] = {
             "run": "made-up-1",

@@ -38,6 +38,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     "execution_models": {
         "process": "continuum.software.execution_models.process:Process",
         "container": "continuum.software.execution_models.container:Container",
+        "function": "continuum.software.execution_models.function:Function",
     },
     "applications": {
         "command": "continuum.benchmark.applications.command:CommandApplication",
@@ -57,9 +58,7 @@ _FORESEEN: dict[str, dict[str, str]] = {
         "kubecontrol": "the benchmark of Kubernetes' control plane",
         "kube_kata": "Kata containers on Kubernetes",
     },
-    "execution_models": {
-        "function": "serverless functions",
-    },
+    "execution_models": {},
     "services": {
         "observability": "Prometheus and Grafana",
     },

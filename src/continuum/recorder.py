@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import json
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,11 @@ from continuum.benchmark.results import (
     SAMPLES_FILE,
     Clock,
     EndpointRecord,
+    FunctionsRecord,
     LinkRecord,
     MachineRecord,
     Run,
+    StartRecord,
     Status,
     WorkerRecord,
     write_run,
@@ -29,6 +31,7 @@ from continuum.benchmark.results import (
 from continuum.host_facts import host_facts
 from continuum.infrastructure.configure import to_json
 from continuum.report.page import write_report
+from continuum.software import openfaas
 from continuum.version import version
 
 if TYPE_CHECKING:
@@ -205,6 +208,24 @@ class Recorder:
             cluster="" if self.removed else self.deployment.cluster_command(),
             logs=tuple(self._all_logs()),
             notes=(*self.loaded.notes, *self._notes),
+            functions=self._functions(),
+            starts=tuple(
+                StartRecord(**asdict(each))
+                for each in (self.collected.starts if self.collected else ())
+            ),
+        )
+
+    def _functions(self) -> FunctionsRecord | None:
+        found = openfaas.access(self.loaded.experiment, self.plan)
+        if found is None:
+            return None
+        if self.removed:
+            return FunctionsRecord(distribution=found.distribution)
+        return FunctionsRecord(
+            distribution=found.distribution,
+            gateway=found.url,
+            user=openfaas.USER,
+            password=openfaas.password_command(self.deployment.name),
         )
 
     @property
@@ -256,16 +277,21 @@ class Recorder:
             return ()
         if self.benchmark.driver is not None:
             return ()
-        links = self.plan.network.links
+        endpoints = [run.endpoint for run in self.benchmark.repetitions[0]]
         ways = {
-            run.endpoint.name: expectation.way_between(
-                links,
-                run.endpoint.address,
-                run.endpoint.worker.address if run.endpoint.worker else run.endpoint.address,
+            each.name: expectation.way_over(
+                self.plan.network.links,
+                each.address,
+                *((each.worker.gateway,) if each.worker and each.worker.gateway else ()),
+                each.worker.address if each.worker else each.address,
             )
-            for run in self.benchmark.repetitions[0]
+            for each in endpoints
         }
-        return expectation.expect(table, ways, self.application.transport(), seed=seed)
+        functions = self.loaded.experiment.workers_as_functions
+        transport = (
+            self.application.function_transport() if functions else self.application.transport()
+        )
+        return expectation.expect(table, ways, transport, seed=seed)
 
 
 def _unanswered(table: pa.Table | None, noun: str) -> list[str]:

@@ -298,8 +298,9 @@ def _recipe(
         steps += software_configure.install_steps(experiment, services)
     if application is not None:
         steps += application.install()
-        if experiment.workers_in_containers:
-            steps.append(ContainerImages((application.container_image(),)))
+        carried = benchmark_configure.worker_image(experiment, application)
+        if carried is not None:
+            steps.append(ContainerImages((carried,)))
     return Recipe.collect(steps)
 
 

@@ -37,9 +37,9 @@ class Gateway:
         self,
         method: str,
         path: str,
-        body: Any = None,
+        body: object = None,
         *,
-        seconds: float,  # noqa: ANN401  any JSON
+        seconds: float,
     ) -> tuple[int, bytes]:
         """Status and content of the answer to a call of the API.
 

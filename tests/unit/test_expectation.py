@@ -16,7 +16,7 @@ from continuum.benchmark.expectation import (
     Way,
     expect,
     simulate_transfer,
-    way_between,
+    way_over,
 )
 from continuum.benchmark.results import Expectation
 from continuum.infrastructure.plan import Link, LinkSettings
@@ -99,9 +99,9 @@ def test_the_first_link_that_fits_counts() -> None:
         Link("edge-1", "endpoint", block("10.0.1.1/32"), block("10.0.2.0/24"), EDGE_4G),
         Link("edge", "endpoint", block("10.0.1.0/24"), block("10.0.2.0/24"), CLOUD_4G),
     ]
-    assert way_between(links, "10.0.2.9", "10.0.1.1") == Way(LinkSettings(), EDGE_4G)
-    assert way_between(links, "10.0.2.9", "10.0.1.2") == Way(LinkSettings(), CLOUD_4G)
-    assert way_between(links, "10.0.1.1", "10.0.1.1") == Way()
+    assert way_over(links, "10.0.2.9", "10.0.1.1") == Way((LinkSettings(),), (EDGE_4G,))
+    assert way_over(links, "10.0.2.9", "10.0.1.2") == Way((LinkSettings(),), (CLOUD_4G,))
+    assert way_over(links, "10.0.1.1", "10.0.1.1") == Way((LinkSettings(),), (LinkSettings(),))
 
 
 def made_up(
@@ -128,7 +128,7 @@ def by_quantity(rows: tuple[Expectation, ...], name: str = "all") -> dict[str, E
 
 def test_a_network_that_does_what_it_should_is_as_expected() -> None:
     table = samples.table(made_up())
-    found = by_quantity(expect(table, {"endpoint-1": Way(CLOUD_4G, CLOUD_4G)}, MQTT))
+    found = by_quantity(expect(table, {"endpoint-1": Way((CLOUD_4G,), (CLOUD_4G,))}, MQTT))
     assert list(found) == ["forward_ms", "return_ms", "latency_ms"]
     assert all(row.within for row in found.values())
     assert found["forward_ms"].expected_mean == pytest.approx(127, abs=4)
@@ -138,7 +138,7 @@ def test_a_network_that_does_what_it_should_is_as_expected() -> None:
 
 def test_a_network_that_does_not_is_not() -> None:
     table = samples.table(made_up(EDGE_4G))
-    found = by_quantity(expect(table, {"endpoint-1": Way(CLOUD_4G, CLOUD_4G)}, MQTT))
+    found = by_quantity(expect(table, {"endpoint-1": Way((CLOUD_4G,), (CLOUD_4G,))}, MQTT))
     assert [row.within for row in found.values()] == [False, False, False]
     difference = found["latency_ms"].difference_ms
     assert difference is not None
@@ -151,7 +151,7 @@ def test_the_latency_expected_keeps_the_worker_as_it_was_measured() -> None:
         for name in ("started_ns", "finished_ns", "answered_ns"):
             row[name] += 500_000_000
     table = samples.table(rows)
-    latency = by_quantity(expect(table, {"endpoint-1": Way(CLOUD_4G, CLOUD_4G)}, MQTT))
+    latency = by_quantity(expect(table, {"endpoint-1": Way((CLOUD_4G,), (CLOUD_4G,))}, MQTT))
     expected = latency["latency_ms"].expected_mean
     assert expected is not None
     assert expected > 600
@@ -160,7 +160,7 @@ def test_the_latency_expected_keeps_the_worker_as_it_was_measured() -> None:
 
 def test_each_endpoint_has_its_own_way() -> None:
     table = samples.table(made_up(endpoints=2))
-    ways = {"endpoint-1": Way(CLOUD_4G, CLOUD_4G), "endpoint-2": Way(EDGE_4G, EDGE_4G)}
+    ways = {"endpoint-1": Way((CLOUD_4G,), (CLOUD_4G,)), "endpoint-2": Way((EDGE_4G,), (EDGE_4G,))}
     rows = expect(table, ways, MQTT)
     assert by_quantity(rows, "endpoint-1")["forward_ms"].within
     assert by_quantity(rows, "endpoint-2")["forward_ms"].within is False
@@ -171,8 +171,8 @@ def test_each_endpoint_has_its_own_way() -> None:
     [
         ({}, MQTT, "not known"),
         ({"endpoint-1": Way()}, None, "does not say"),
-        ({"endpoint-1": Way(LinkSettings(loss_percent=1))}, MQTT, "lossy"),
-        ({"endpoint-1": Way(back=LinkSettings(loss_percent=1))}, MQTT, "lossy"),
+        ({"endpoint-1": Way((LinkSettings(loss_percent=1),))}, MQTT, "lossy"),
+        ({"endpoint-1": Way(back=(LinkSettings(loss_percent=1),))}, MQTT, "lossy"),
     ],
 )
 def test_what_cannot_be_said_is_not_and_why(
@@ -187,7 +187,7 @@ def test_what_cannot_be_said_is_not_and_why(
 
 def test_messages_of_unknown_size_have_no_expectation() -> None:
     table = samples.table(made_up(request_bytes=None))
-    found = by_quantity(expect(table, {"endpoint-1": Way(CLOUD_4G, CLOUD_4G)}, MQTT))
+    found = by_quantity(expect(table, {"endpoint-1": Way((CLOUD_4G,), (CLOUD_4G,))}, MQTT))
     assert "size" in found["forward_ms"].why_not
     assert "size" in found["latency_ms"].why_not
     assert found["return_ms"].within
@@ -210,6 +210,6 @@ def test_nothing_answered_lets_nothing_expect() -> None:
 
 def test_the_same_seed_expects_the_same() -> None:
     table = samples.table(made_up())
-    ways = {"endpoint-1": Way(CLOUD_4G, CLOUD_4G)}
+    ways = {"endpoint-1": Way((CLOUD_4G,), (CLOUD_4G,))}
     assert expect(table, ways, MQTT, seed=3) == expect(table, ways, MQTT, seed=3)
     assert expect(table, ways, MQTT, seed=3) != expect(table, ways, MQTT, seed=4)

@@ -25,6 +25,7 @@ from continuum.software.execution_models.pod import (
     finds_no_place,
     literally,
     pod_state,
+    pods_of,
     quantity,
     reasons,
 )
@@ -208,10 +209,10 @@ def test_the_clusters_own_words_are_kept() -> None:
 
 
 def test_only_who_has_no_place_now_finds_none() -> None:
-    assert finds_no_place([made(), pod(conditions=(NO_PLACE,))], "worker-1")
-    assert not finds_no_place([made(), pod(RUNNING)], "worker-1")
-    assert not finds_no_place([made("2"), pod(conditions=(NO_PLACE,))], "worker-1")
-    assert not finds_no_place([], "worker-1")
+    assert finds_no_place(pods_of([made(), pod(conditions=(NO_PLACE,))], "worker-1") or ())
+    assert not finds_no_place(pods_of([made(), pod(RUNNING)], "worker-1") or ())
+    assert not finds_no_place(pods_of([made("2"), pod(conditions=(NO_PLACE,))], "worker-1") or ())
+    assert not finds_no_place(pods_of([], "worker-1") or ())
 
 
 # -- through kubectl -----------------------------------------------------------------------------

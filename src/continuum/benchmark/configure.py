@@ -18,6 +18,7 @@ from continuum.errors import NotPossibleHere
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
+    from continuum.images.containers import ContainerImage
     from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
     from continuum.software.contract import ProcessSpec
 
@@ -80,8 +81,8 @@ def configure(
         )
         for repetition in range(1, benchmark.repetitions + 1)
     )
-    in_containers = workers and experiment.workers_in_containers
-    image = application.container_image().reference if in_containers else ""
+    carried = worker_image(experiment, application) if workers else None
+    image = carried.reference if carried is not None else ""
     return BenchmarkPlan(
         workers=tuple(
             (worker, replace(application.worker(worker, _answered(endpoints, worker)), image=image))
@@ -89,6 +90,26 @@ def configure(
         ),
         repetitions=repetitions,
     )
+
+
+def worker_image(experiment: Experiment, application: Application) -> ContainerImage | None:
+    """What workers run in; None when they run in no container.
+
+    Raises:
+        NotPossibleHere: the application's worker cannot be a function.
+    """
+    if not experiment.workers_in_containers:
+        return None
+    if not experiment.workers_as_functions:
+        return application.container_image()
+    image = application.function_image()
+    if image is None:
+        raise NotPossibleHere(
+            f'a worker of application "{application.name}" cannot be a function',
+            where="software.execution_model",
+            hint='image_classification can, and so can your own image: application "container"',
+        )
+    return image
 
 
 def _answered(endpoints: tuple[Endpoint, ...], worker: Worker) -> tuple[Endpoint, ...]:
@@ -101,6 +122,7 @@ def _workers(experiment: Experiment, specs: dict[str, MachineSpec]) -> tuple[Wor
     if experiment.worker_tier == benchmark.endpoints:
         return ()
     share = benchmark.workers_per_machine
+    control = specs[experiment.control_machine or ""] if experiment.workers_as_functions else None
     placed = [specs[machine] for machine in experiment.worker_machines for _ in range(share)]
     return tuple(
         Worker(
@@ -110,6 +132,7 @@ def _workers(experiment: Experiment, specs: dict[str, MachineSpec]) -> tuple[Wor
             address=spec.address,
             cpu=benchmark.worker_cpu or spec.cores * spec.quota / share,
             memory=benchmark.worker_memory or spec.memory // share,
+            gateway=control.address if control else "",
         )
         for number, spec in enumerate(placed, start=1)
     )

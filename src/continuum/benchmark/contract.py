@@ -31,7 +31,11 @@ RUN_FOLDER = "/var/lib/continuum/run"
 
 @dataclass(frozen=True)
 class Worker:
-    """One worker: where it runs and what it may use. `number` counts from 1 over the run."""
+    """One worker: where it runs and what it may use. `number` counts from 1 over the run.
+
+    `gateway` is the address of the machine through whose gateway a worker that is a function is
+    called; "" for one that is asked directly.
+    """
 
     name: str
     number: int
@@ -39,6 +43,7 @@ class Worker:
     address: str
     cpu: float
     memory: int
+    gateway: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,12 @@ class Application(ABC):
         recipe = Recipe.collect([runtime_tree(), *self.install()])
         return containers.of_recipe(self.name.replace("_", "-"), recipe, oci.Config())
 
+    def function_image(self) -> ContainerImage | None:
+        """What its worker runs in with the execution model `function`: the image's own program
+        serves HTTP on port 8080. None when its worker cannot be a function.
+        """
+        return None
+
     def services(self, experiment: Experiment) -> tuple[str, ...]:
         """Services that every worker machine needs."""
         del experiment
@@ -169,6 +180,10 @@ class Application(ABC):
         """How requests cross the network, for the expectation; None when it cannot be said."""
         return None
 
+    def function_transport(self) -> Transport | None:
+        """The same for requests to a function, which cross by HTTP."""
+        return None
+
 
 class Driver(ABC):
     """Carries out the repetitions of an application that has no endpoints.
@@ -219,7 +234,9 @@ class Driven(Application):
 class Transport:
     """Bytes that cross beside the payload, per request and per answer, above TCP.
 
-    `protocol_bytes` are the headers of the application's protocol (for MQTT: fixed header, topic).
+    `protocol_bytes` are the headers of the application's protocol (for MQTT: fixed header, topic);
+    `answer_protocol_bytes` those of answers, None for as many.
     """
 
     protocol_bytes: int
+    answer_protocol_bytes: int | None = None

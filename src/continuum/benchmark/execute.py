@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from continuum.events import Events, Step
     from continuum.live import Teller
     from continuum.machine import Machine
-    from continuum.software.contract import ExecutionModel, ProcessSpec
+    from continuum.software.contract import ExecutionModel, ProcessSpec, Start
 
 PHASE = "benchmark"
 READY_LIMIT = 120.0
@@ -62,7 +62,8 @@ class Collected:
 
     `logs` holds what a worker or an endpoint said, by its name, when there was a reason to look;
     `resources` what machines took of processor and memory over time, when that was noted;
-    `clocks` how far the machines' clocks were off, where they have their own.
+    `clocks` how far the machines' clocks were off, where they have their own;
+    `starts` how long a worker took to be there, where that was measured.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -70,6 +71,7 @@ class Collected:
     logs: dict[str, str] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
     clocks: list[ClockReading] = field(default_factory=list)
+    starts: list[Start] = field(default_factory=list)
     interrupted: bool = False
 
     def because(self, reason: str) -> None:
@@ -122,6 +124,7 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
             ):
                 _start(run, run.worker_model, workers)
                 _await_ready(run, run.worker_model, workers)
+            _measure_starts(run, workers, collected)
         for number, endpoints in enumerate(run.plan.repetitions, start=1):
             name = f"repetition {number} of {len(run.plan.repetitions)}"
             driver = run.plan.driver
@@ -219,6 +222,23 @@ def _read_clocks(
 
 def _start(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:
     for_each(lambda process: model.start(run.machines[process.machine], process), processes)
+
+
+def _measure_starts(run: Run, workers: list[ProcessSpec], collected: Collected) -> None:
+    """Where the execution model can: how long the first worker takes to be there."""
+    process = workers[0]
+    with run.deployment.journal.step(
+        run.events, PHASE, "starts", waits_for=f"{process.name} to start again"
+    ) as step:
+        machine = run.machines[process.machine]
+        try:
+            for start in run.worker_model.starts(machine, process, step.progress):
+                collected.starts.append(start)
+        except ContinuumError as error:
+            collected.because(error.message)
+            _keep_log(run, run.worker_model, process, collected)
+        if collected.starts:
+            _await_ready(run, run.worker_model, workers)
 
 
 def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:

@@ -12,6 +12,8 @@ Lost packets and their repetition are not simulated: over a lossy link nothing i
 from __future__ import annotations
 
 import ipaddress
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,16 +51,28 @@ _NO_LINK = LinkSettings()
 class Way:
     """The links that an endpoint's requests cross, and that their answers do.
 
-    Both are without delay and limit where nothing is emulated, or nothing is crossed.
+    Links are without delay and limit where nothing is emulated, or nothing is crossed.
     """
 
-    forward: LinkSettings = _NO_LINK
-    back: LinkSettings = _NO_LINK
+    forward: tuple[LinkSettings, ...] = ()
+    back: tuple[LinkSettings, ...] = ()
+
+    @property
+    def loses(self) -> bool:
+        """Whether a link loses packets."""
+        return any(link.loss_percent > 0 for link in (*self.forward, *self.back))
 
 
-def way_between(links: Sequence[Link], endpoint: str, worker: str) -> Way:
-    """The way between two addresses; `links` come most specific first, as in the plan."""
-    return Way(_link(links, endpoint, worker), _link(links, worker, endpoint))
+def way_over(links: Sequence[Link], *addresses: str) -> Way:
+    """The way from the first address, the endpoint's, over all others to the last, the worker's.
+
+    `links` come most specific first, as in the plan.
+    """
+    pairs = list(itertools.pairwise(addresses))
+    return Way(
+        tuple(_link(links, start, end) for start, end in pairs),
+        tuple(_link(links, end, start) for start, end in reversed(pairs)),
+    )
 
 
 def _link(links: Sequence[Link], source: str, destination: str) -> LinkSettings:
@@ -71,6 +85,28 @@ def _link(links: Sequence[Link], source: str, destination: str) -> LinkSettings:
         ):
             return link.settings
     return _NO_LINK
+
+
+def simulate_way(
+    message_bytes: NDArray[np.int64],
+    links: Sequence[LinkSettings],
+    protocol_bytes: int,
+    rng: np.random.Generator,
+) -> Floats:
+    """Times in ms that messages take over links one after another, as `simulate_transfer`.
+
+    What stands between two links passes on what comes as it comes: so the slowest link alone
+    decides how long the whole message takes, and the others add what its last frame takes.
+    """
+    times = np.zeros(len(message_bytes))
+    slowest = min(links, key=lambda link: link.rate_mbit or math.inf, default=None)
+    for link in links:
+        whole = message_bytes + protocol_bytes
+        crossing = whole if link is slowest else np.minimum(whole, SEGMENT)
+        times += simulate_transfer(crossing, link, 0, rng)
+        # Equal links may be one object: only one of them counts as the slowest.
+        slowest = None if link is slowest else slowest
+    return times
 
 
 def simulate_transfer(
@@ -149,7 +185,7 @@ def expect(
         why_not[name] = _why_not(ways.get(name), transport)
         if not why_not[name] and transport is not None:
             here = measured.endpoint == name
-            expected.simulate(here, measured, ways[name], transport.protocol_bytes, rng)
+            expected.simulate(here, measured, ways[name], transport, rng)
     everywhere = np.ones(len(measured.endpoint), dtype=bool)
     reason = next((each for each in why_not.values() if each), "")
     rows = _rows(("all", "all"), measured, expected, everywhere, reason)
@@ -164,7 +200,7 @@ def _why_not(way: Way | None, transport: Transport | None) -> str:
         return "the endpoint's links are not known"
     if transport is None:
         return "the application does not say what crosses the network"
-    if way.forward.loss_percent > 0 or way.back.loss_percent > 0:
+    if way.loses:
         return "repeated packets of a lossy link are not simulated"
     return ""
 
@@ -214,16 +250,23 @@ class _Expected:
         here: Mask,
         measured: _Measured,
         way: Way,
-        protocol_bytes: int,
+        transport: Transport,
         rng: np.random.Generator,
     ) -> None:
-        for times, sizes, link in (
-            (self.forward, measured.request, way.forward),
-            (self.back, measured.answer, way.back),
+        request_head = transport.protocol_bytes
+        answer_head = transport.answer_protocol_bytes
+        for times, sizes, links, head in (
+            (self.forward, measured.request, way.forward, request_head),
+            (
+                self.back,
+                measured.answer,
+                way.back,
+                request_head if answer_head is None else answer_head,
+            ),
         ):
             known = here & ~np.isnan(sizes)
             message_bytes = sizes[known].astype(np.int64)
-            times[known] = simulate_transfer(message_bytes, link, protocol_bytes, rng)
+            times[known] = simulate_way(message_bytes, links, head, rng)
 
 
 def _rows(

@@ -187,6 +187,41 @@ class EndpointRecord(WorkerRecord):
     worker: str | None = None
 
 
+class StartRecord(Record):
+    """How long a worker took to be there.
+
+    Attributes:
+        kind: `cold`: from the call that deploys it until its first answer; `zero`: from a call of
+            one without replicas until its answer; `out`: from the call that asks for `replicas`
+            until all are ready.
+        number: of the measurement of its kind, from 1.
+        moments: for `out`, seconds until each further replica was ready.
+    """
+
+    worker: str
+    kind: Literal["cold", "zero", "out"]
+    number: int
+    seconds: float
+    replicas: int = 1
+    moments: tuple[float, ...] = ()
+
+
+class FunctionsRecord(Record):
+    """Where functions are called, and by whom they are managed.
+
+    Attributes:
+        distribution: `community` or `builtin`.
+        gateway: its URL, "" when it is gone.
+        user: who may use its API.
+        password: the command that prints the password, "" when it is gone.
+    """
+
+    distribution: str
+    gateway: str = ""
+    user: str = ""
+    password: str = ""
+
+
 class LinkRecord(Record):
     """A directed class of traffic as it was asked for; ends are names of tiers or machines."""
 
@@ -247,6 +282,8 @@ class Run(Record):
         remove: the command that removes the deployment; empty when it is gone.
         cluster: the command that speaks with its cluster; empty when it has none.
         logs: files in the results folder that hold what machines, workers and pods said.
+        functions: about the gateway of functions; None without one.
+        starts: how long a function took to be there, where that was measured.
     """
 
     schema_version: Literal["1"] = "1"
@@ -279,6 +316,8 @@ class Run(Record):
     cluster: str = ""
     notes: tuple[str, ...] = ()
     logs: tuple[str, ...] = ()
+    functions: FunctionsRecord | None = None
+    starts: tuple[StartRecord, ...] = ()
 
     @property
     def all(self) -> Group | None:

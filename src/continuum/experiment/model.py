@@ -122,6 +122,9 @@ class Host(Part):
 CLUSTER_MANAGERS = frozenset({"kubernetes", "kubeedge"})
 """Resource managers that join machines to a cluster."""
 
+FUNCTION = "function"
+"""The execution model that needs a cluster."""
+
 
 class Tier(Part):
     """A group of equal machines."""
@@ -252,6 +255,20 @@ class Serverless(Part):
     accept_licence: bool = Field(
         default=False,
         description="That you have read the licence of OpenFaaS Community Edition, and accept it.",
+    )
+    starts: int = Field(
+        default=3,
+        ge=0,
+        le=100,
+        description="How often a run measures each: the start of a function that is not there, the "
+        "start from zero replicas, and the scaling out; 0: none.",
+    )
+    replicas: int = Field(
+        default=3,
+        ge=1,
+        le=20,
+        description="Replicas that scaling out ends with, on the machine of one worker; 1: it is "
+        "not measured.",
     )
 
 
@@ -425,9 +442,16 @@ class Experiment(Part):
         return self.software is not None and self.software.manager in CLUSTER_MANAGERS
 
     @property
+    def workers_as_functions(self) -> bool:
+        """Whether the execution model is `function`."""
+        return self.software is not None and self.software.execution_model == FUNCTION
+
+    @property
     def workers_in_containers(self) -> bool:
-        """Whether the execution model is `container`."""
-        return self.software is not None and self.software.execution_model == "container"
+        """Whether workers run in containers: the execution model is `container` or `function`."""
+        return self.workers_as_functions or (
+            self.software is not None and self.software.execution_model == "container"
+        )
 
     @property
     def carries_containers(self) -> bool:
@@ -469,6 +493,7 @@ def problems_over_fields(experiment: Experiment) -> list[tuple[tuple[str | int, 
     found += _host_problems(experiment)
     found += _tier_problems(experiment)
     found += _network_problems(experiment)
+    found += _software_problems(experiment)
     found += _benchmark_problems(experiment)
     return found
 
@@ -538,6 +563,21 @@ def _network_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...
                 )
             )
     return found
+
+
+def _software_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:
+    software = experiment.software
+    if software is None or not experiment.workers_as_functions:
+        return []
+    if software.manager not in CLUSTER_MANAGERS:
+        managers = " or ".join(f'"{name}"' for name in sorted(CLUSTER_MANAGERS, reverse=True))
+        reason = f'functions need software.manager = {managers}, not "{software.manager[:40]}"'
+        return [(("software", "execution_model"), reason)]
+    benchmark = experiment.benchmark
+    if benchmark is not None and experiment.worker_tier == benchmark.endpoints:
+        reason = f'functions need a tier of their own; "{benchmark.endpoints}" is the endpoints\''
+        return [(("software", "execution_model"), reason)]
+    return []
 
 
 def _benchmark_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:

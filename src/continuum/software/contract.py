@@ -7,7 +7,7 @@ Ansible applies to live machines.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -144,6 +144,7 @@ class ProcessSpec:
         working_directory: where it starts; "" for where its image says.
         image: the container image that it runs in, for models that need one.
         port: TCP port that it listens on, None when it listens on none.
+        trial: for a function, a file on every machine that it can be asked with; "" for nothing.
     """
 
     name: str
@@ -158,6 +159,28 @@ class ProcessSpec:
     working_directory: str = "/"
     image: str = ""
     port: int | None = None
+    trial: str = ""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How long it took until a worker was there.
+
+    Attributes:
+        worker: its name.
+        kind: `cold`: it was not there; `zero`: it was, with no replica; `out`: with one.
+        number: of the measurement of its kind, from 1.
+        seconds: until the first good answer; for `out` until all replicas were ready.
+        replicas: that there are afterwards.
+        moments: for `out`, seconds until each further replica was ready.
+    """
+
+    worker: str
+    kind: str
+    number: int
+    seconds: float
+    replicas: int = 1
+    moments: tuple[float, ...] = ()
 
 
 class ExecutionModel(ABC):
@@ -200,6 +223,22 @@ class ExecutionModel(ABC):
         """Stop and forget all of them, which are on that machine."""
         for process in processes:
             self.stop(machine, process)
+
+    def starts(
+        self,
+        machine: Machine,
+        process: ProcessSpec,
+        progress: Callable[[str], None],
+    ) -> Iterator[Start]:
+        """Measure how long a worker that is ready takes to be there; it may not be afterwards.
+
+        By default nothing is measured.
+
+        Raises:
+            ContinuumError: a start could not be measured.
+        """
+        del machine, process, progress
+        return iter(())
 
     @abstractmethod
     def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:

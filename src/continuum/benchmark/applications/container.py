@@ -13,10 +13,11 @@ from continuum.benchmark.applications.command import (
     CommandApplication,
     CommandSettings,
 )
+from continuum.software import openfaas
 from continuum.software.contract import ProcessSpec
 
 if TYPE_CHECKING:
-    from continuum.benchmark.contract import Endpoint, Worker
+    from continuum.benchmark.contract import Endpoint, Transport, Worker
     from continuum.experiment.model import Benchmark, Experiment
     from continuum.images.containers import ContainerImage
     from continuum.infrastructure.providers.contract import PluginSettings
@@ -74,8 +75,10 @@ class ContainerApplication(CommandApplication):
     def skip(self, experiment: Experiment) -> str | None:
         """Why the experiment does not fit; None when it does."""
         model = experiment.software.execution_model if experiment.software else "process"
-        if model != "container":
-            return f'it needs software.execution_model = "container", not "{model}"'
+        if not experiment.workers_in_containers:
+            return f'it needs software.execution_model = "container" or "function", not "{model}"'
+        if experiment.workers_as_functions and self._settings.worker:
+            return "a function starts what its image names; leave `worker` out"
         assert experiment.benchmark is not None
         if experiment.worker_tier == experiment.benchmark.endpoints:
             return (
@@ -107,21 +110,47 @@ class ContainerApplication(CommandApplication):
             return foreign.of_archive(self._own.archive)
         return foreign.of_registry(self._own.image)
 
+    def function_image(self) -> ContainerImage:
+        """The same image: it serves HTTP on port 8080, with `/_/health`."""
+        return self.container_image()
+
+    def function_transport(self) -> Transport | None:
+        """What the settings say of the protocol; None when they say nothing."""
+        return self.transport()
+
     def worker(self, worker: Worker, endpoints: tuple[Endpoint, ...]) -> ProcessSpec:
         """The image's program, or the one that the settings name, without a launcher."""
         return ProcessSpec(
             name=worker.name,
             machine=worker.machine,
             arguments=self._settings.worker,
-            environment={**self._settings.environment, **self._told_worker(worker, endpoints)},
+            environment={
+                **self._settings.environment,
+                **self._told_worker(worker, endpoints),
+                **(
+                    {"CONTINUUM_WORKER_PORT": str(openfaas.FUNCTION_PORT)} if worker.gateway else {}
+                ),
+            },
             cpu=worker.cpu,
             memory=worker.memory,
             working_directory="",
-            port=self._port(worker),
+            # A function's port is its own, and reached through its gateway only.
+            port=None if worker.gateway else self._port(worker),
         )
 
+    def _about_worker(self, worker: Worker | None) -> dict[str, str]:
+        told = super()._about_worker(worker)
+        if worker is None or not worker.gateway:
+            return told
+        return {
+            **told,
+            "CONTINUUM_WORKER_ADDRESS": worker.gateway,
+            "CONTINUUM_WORKER_PORT": str(openfaas.PORT),
+            "CONTINUUM_WORKER_URL": openfaas.function_url(worker.gateway, worker.name),
+        }
+
     def _awaited(self, worker: Worker | None) -> dict[str, object]:
-        if worker is None or self._settings.worker_ready != "port":
+        if worker is None or worker.gateway or self._settings.worker_ready != "port":
             return {}
         return {"ready": "port", "address": worker.address, "port": self._port(worker)}
 

@@ -7,8 +7,6 @@ by its kubelet; that it ended stays known by the number of its starts.
 from __future__ import annotations
 
 import math
-import threading
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.software.contract import ExecutionModel, ProcessSpec
+from continuum.software.execution_models.looks import Patience, SharedLook
 from continuum.software.execution_models.mounts import mounted_folders
 from continuum.software.execution_models.ready_files import with_ready_files
 from continuum.software.managers.kubernetes.kubectl import Kubectl
@@ -71,10 +70,8 @@ class Pod(ExecutionModel):
         machines: Mapping[str, Machine] | None = None,
     ) -> None:
         super().__init__(experiment, machines)
-        self._without_place: dict[str, float] = {}
-        self._look = threading.Lock()
-        self._looked = -math.inf
-        self._seen: list[dict[str, Any]] | ContinuumError = []
+        self._without_place = Patience(PLACE_LIMIT)
+        self._items = SharedLook(lambda: self._kubectl.get("deployments,pods", selector=OURS))
 
     def install(self) -> tuple[InstallStep, ...]:
         """Nothing: the resource manager brings what runs pods."""
@@ -104,11 +101,8 @@ class Pod(ExecutionModel):
             item for item in self._items() if item["metadata"]["labels"].get(_ON) == machine.name
         ]
         found = {process.name: pod_state(items, process.name) for process in processes}
-        now = time.monotonic()
         for name in found:
-            if not finds_no_place(items, name):
-                self._without_place.pop(name, None)
-            elif self._without_place.setdefault(name, now) < now - PLACE_LIMIT:
+            if self._without_place.is_over(name, finds_no_place(pods_of(items, name) or ())):
                 found[name] = "failed"
         return with_ready_files(machine, processes, found)
 
@@ -140,20 +134,6 @@ class Pod(ExecutionModel):
             return "\n".join([*found, error.message])
         return "\n".join([*found, *(reason for pod in pods for reason in reasons(pod))])
 
-    def _items(self) -> list[dict[str, Any]]:
-        """All that is ours in the cluster now; who asks at the same time shares one look."""
-        asked = time.monotonic()
-        with self._look:
-            if self._looked <= asked:
-                self._looked = time.monotonic()
-                try:
-                    self._seen = self._kubectl.get("deployments,pods", selector=OURS)
-                except ContinuumError as error:
-                    self._seen = error
-            if isinstance(self._seen, ContinuumError):
-                raise self._seen
-            return self._seen
-
     @cached_property
     def _kubectl(self) -> Kubectl:
         assert self.experiment is not None
@@ -164,22 +144,7 @@ class Pod(ExecutionModel):
     @cached_property
     def _shares(self) -> dict[str, tuple[float, float]]:
         assert self.experiment is not None
-        sizes = {
-            name: (tier.cores * tier.quota, tier.memory)
-            for group, tier in self.experiment.tiers.items()
-            for name in self.experiment.machine_names(group)
-        }
-        found = {}
-        for node in self._kubectl.get("nodes"):
-            name = node["metadata"]["name"]
-            if name in sizes:
-                offered = node["status"]["allocatable"]
-                cores, memory = sizes[name]
-                found[name] = (
-                    min(1.0, quantity(offered["cpu"]) / cores),
-                    min(1.0, quantity(offered["memory"]) / memory),
-                )
-        return found
+        return shares(self.experiment, self._kubectl.get("nodes"))
 
     def _share(self, machine: Machine) -> tuple[float, float]:
         return self._shares.get(machine.name, (1.0, 1.0))
@@ -233,7 +198,7 @@ def deployment(
             {"name": name, "value": literally(value)} for name, value in process.environment.items()
         ],
         "workingDir": process.working_directory,
-        "resources": _resources(process, share),
+        "resources": resources(process, share),
         "volumeMounts": [
             {"name": f"folder-{number}", "mountPath": path}
             for number, path in enumerate(folders, start=1)
@@ -285,7 +250,30 @@ def literally(word: str) -> str:
     return word.replace("$", "$$")
 
 
-def _resources(process: ProcessSpec, share: tuple[float, float]) -> dict[str, dict[str, str]]:
+def shares(
+    experiment: Experiment, nodes: Sequence[Mapping[str, Any]]
+) -> dict[str, tuple[float, float]]:
+    """How much of its machine's cores and memory each node offers, by the machine's name."""
+    sizes = {
+        name: (tier.cores * tier.quota, tier.memory)
+        for group, tier in experiment.tiers.items()
+        for name in experiment.machine_names(group)
+    }
+    found = {}
+    for node in nodes:
+        name = node["metadata"]["name"]
+        if name in sizes:
+            offered = node["status"]["allocatable"]
+            cores, memory = sizes[name]
+            found[name] = (
+                min(1.0, quantity(offered["cpu"]) / cores),
+                min(1.0, quantity(offered["memory"]) / memory),
+            )
+    return found
+
+
+def resources(process: ProcessSpec, share: tuple[float, float]) -> dict[str, dict[str, str]]:
+    """A worker's limits, and what is asked of the scheduler: that share of them."""
     limits, requests = {}, {}
     if process.cpu is not None:
         limits["cpu"] = f"{max(1, round(process.cpu * 1000))}m"
@@ -318,8 +306,11 @@ def pods_of(items: Sequence[Mapping[str, Any]], name: str) -> list[Mapping[str, 
 def pod_state(items: Sequence[Mapping[str, Any]], name: str) -> str:
     """How a worker is, by its Deployment and its pods; its ready file is not looked at."""
     pods = pods_of(items, name)
-    if pods is None:
-        return "absent"
+    return "absent" if pods is None else state_of(pods)
+
+
+def state_of(pods: Sequence[Mapping[str, Any]]) -> str:
+    """How a worker is that has these pods."""
     containers = [status for pod in pods for status in pod["status"].get("containerStatuses", ())]
     for status in containers:
         past = status.get("lastState", {}).get("terminated") or status["state"].get("terminated")
@@ -333,11 +324,11 @@ def pod_state(items: Sequence[Mapping[str, Any]], name: str) -> str:
     return "ready" if any("running" in status["state"] for status in containers) else "starting"
 
 
-def finds_no_place(items: Sequence[Mapping[str, Any]], name: str) -> bool:
-    """Whether the scheduler finds no node for the worker's pod now."""
+def finds_no_place(pods: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the scheduler finds no node for one of the pods now."""
     return any(
         condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable"
-        for pod in pods_of(items, name) or ()
+        for pod in pods
         for condition in pod["status"].get("conditions", ())
     )
 

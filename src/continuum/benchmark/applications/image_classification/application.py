@@ -22,12 +22,14 @@ from continuum.benchmark.contract import (
 from continuum.images.recipe import PYTHON_FOLDER, RUNTIME_FOLDER, InstallStep, PythonPackages
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure.providers.contract import PluginSettings
+from continuum.software import openfaas
 from continuum.software.contract import ProcessSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from continuum.experiment.model import Experiment
+    from continuum.images.containers import ContainerImage
 
 MQTT_PORT = 1883
 START_TIMEOUT = 600.0
@@ -35,6 +37,12 @@ START_TIMEOUT = 600.0
 
 _MQTT_HEADER_BYTES = 6
 """Kind, length in three bytes, length of the topic in two."""
+
+_HTTP_REQUEST_BYTES = 170
+_HTTP_ANSWER_BYTES = 180
+"""The lines before a body, give or take what a gateway adds."""
+
+_TRIAL = "coffee-1.jpg"
 
 _REQUIREMENTS = (
     "numpy>=2.0,<3",
@@ -61,7 +69,7 @@ def golden() -> Mapping[str, str]:
 
 
 class ImageClassification(Application):
-    """EfficientNet-Lite0 on 60 photos. With workers elsewhere, requests cross by MQTT."""
+    """EfficientNet-Lite0 on 60 photos. Requests to workers elsewhere cross by MQTT, to functions by HTTP."""
 
     name: ClassVar[str] = "image_classification"
     settings_type: ClassVar[type[PluginSettings]] = ImageClassificationSettings
@@ -89,13 +97,31 @@ class ImageClassification(Application):
         return (PythonPackages(_REQUIREMENTS), runtime_tree(), build.tree())
 
     def services(self, experiment: Experiment) -> tuple[str, ...]:
-        """A broker on each worker machine, unless endpoints answer themselves."""
+        """A broker on each worker machine, unless endpoints answer themselves, or call functions."""
         benchmark = experiment.benchmark
         assert benchmark is not None
-        return () if experiment.worker_tier == benchmark.endpoints else ("mqtt",)
+        if experiment.workers_as_functions or experiment.worker_tier == benchmark.endpoints:
+            return ()
+        return ("mqtt",)
+
+    def function_image(self) -> ContainerImage:
+        """The same programs as in a machine; what starts serves HTTP."""
+        from continuum.images import containers, oci  # noqa: PLC0415  only where it is needed
+        from continuum.images.recipe import Recipe  # noqa: PLC0415
+
+        return containers.of_recipe(
+            "image-classification-function",
+            Recipe.collect(self.install()),
+            oci.Config(
+                command=("python3", "-m", "continuum_runtime.function"),
+                environment={"CONTINUUM_DATA": build.FOLDER, "OPENBLAS_NUM_THREADS": "1"},
+            ),
+        )
 
     def worker(self, worker: Worker, endpoints: tuple[Endpoint, ...]) -> ProcessSpec:
-        """Connects to the broker on its own machine."""
+        """Connects to the broker on its own machine; a function waits to be called."""
+        if worker.gateway:
+            return self._function(worker)
         folder = f"{RUN_FOLDER}/{worker.name}"
         return self._process(
             "worker",
@@ -115,8 +141,23 @@ class ImageClassification(Application):
             },
         )
 
+    def _function(self, worker: Worker) -> ProcessSpec:
+        """What its image starts needs no file."""
+        return ProcessSpec(
+            worker.name,
+            worker.machine,
+            (),
+            environment={
+                "CONTINUUM_THREADS": str(self._threads),
+                "OMP_NUM_THREADS": str(self._threads),
+            },
+            cpu=worker.cpu,
+            memory=worker.memory,
+            trial=f"{build.FOLDER}/photos/{_TRIAL}",
+        )
+
     def endpoint(self, endpoint: Endpoint, load: Load) -> ProcessSpec:
-        """Connects to the broker on its worker's machine, or classifies by itself."""
+        """Connects to its worker's broker or gateway, or classifies by itself."""
         warmup, requests = load.requests
         worker = endpoint.worker
         return self._process(
@@ -140,17 +181,22 @@ class ImageClassification(Application):
                 "answer_timeout": load.answer_timeout,
                 "start_timeout": START_TIMEOUT,
                 "photos": f"{build.FOLDER}/photos",
-                "broker": worker
-                and {
-                    "host": worker.address,
-                    "port": self.port,
-                    "request_topic": _request_topic(worker),
-                    "answer_topic": _answer_topic(endpoint),
-                },
+                "broker": self._broker(endpoint, worker),
                 "data": build.FOLDER,
                 "threads": self._threads,
+                **_gateway(worker),
             },
         )
+
+    def _broker(self, endpoint: Endpoint, worker: Worker | None) -> dict[str, Any] | None:
+        if worker is None or worker.gateway:
+            return None
+        return {
+            "host": worker.address,
+            "port": self.port,
+            "request_topic": _request_topic(worker),
+            "answer_topic": _answer_topic(endpoint),
+        }
 
     def columns(self) -> pa.Schema:
         """Photo, its label in the golden table, whether the answer agrees, what went wrong."""
@@ -190,6 +236,10 @@ class ImageClassification(Application):
         topic = len("continuum/worker-1/requests")
         return Transport(protocol_bytes=_MQTT_HEADER_BYTES + topic)
 
+    def function_transport(self) -> Transport | None:
+        """HTTP/1.1 over a connection that is kept."""
+        return Transport(_HTTP_REQUEST_BYTES, _HTTP_ANSWER_BYTES)
+
     @property
     def _threads(self) -> int:
         assert isinstance(self.settings, ImageClassificationSettings)
@@ -213,6 +263,13 @@ class ImageClassification(Application):
             memory=process.memory,
             ready_file=f"{folder}/ready",
         )
+
+
+def _gateway(worker: Worker | None) -> dict[str, Any]:
+    if worker is None or not worker.gateway:
+        return {}
+    path = openfaas.function_path(worker.name)
+    return {"gateway": {"host": worker.gateway, "port": openfaas.PORT, "path": path}}
 
 
 def _request_topic(worker: Worker) -> str:

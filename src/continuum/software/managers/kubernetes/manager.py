@@ -53,8 +53,8 @@ class Kubernetes(ResourceManager):
 
     @property
     def execution_models(self) -> tuple[str, ...]:
-        """Pods; and processes beside them."""
-        return ("container", "process")
+        """Pods, functions; and processes beside them."""
+        return ("container", "function", "process")
 
     def configure(self, experiment: Experiment, plan: InfrastructurePlan) -> tuple[RolePlay, ...]:
         """All machines as nodes; then the control plane; then the others join."""
