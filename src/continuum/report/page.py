@@ -15,7 +15,7 @@ from continuum import folders
 from continuum.benchmark.results import REPORT_FILE, Results, Run
 from continuum.experiment.units import show_bytes
 from continuum.report import format as show
-from continuum.report import plots, pods, table, topology
+from continuum.report import functions, plots, pods, table, topology
 from continuum.report.clocks import Clocks
 from continuum.report.files import write_plots
 
@@ -72,6 +72,7 @@ def draw(results: Results) -> dict[str, Markup]:
         **dict.fromkeys(("breakdown", "distribution", "timeline", *pods.DRAWINGS), Markup()),
         "topology": topology.draw(run, results.links),
         "links": plots.links(results.links),
+        "starts": functions.draw_starts(run),
     }
     if pods.are_samples(samples):
         return found | pods.draw(run, samples, results.resources)
@@ -102,6 +103,10 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         cards=_cards(results),
         drawings=drawings,
         statistics=table.summary_table(run),
+        distribution=functions.DISTRIBUTIONS.get(run.functions.distribution, "")
+        if run.functions
+        else "",
+        starts=functions.start_rows(run),
         outcome=table.outcome(run.all, run.noun) if run.all else "",
         pods=pods.are_samples(results.samples),
         nodes=pods.node_rows(run),

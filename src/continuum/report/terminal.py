@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum.benchmark.results import LOGS_FOLDER, REPORT_FILE, Run
+from continuum.report import functions
 from continuum.report import table as rows_of
 from continuum.report.clocks import Clocks
 
@@ -41,6 +42,8 @@ def summary(run: Run, folder: Path, *, removed: bool = False) -> RenderableType:
         parts.append(_plain(f"  {rows_of.MADE_UP}"))
     if run.all is not None:
         parts += _benchmark(run)
+    if run.functions is not None:
+        parts += [Text(""), *_functions(run)]
     parts += [Text(""), _ways_in(run, folder, removed=removed)]
     return Group(*parts)
 
@@ -68,6 +71,19 @@ def _benchmark(run: Run) -> list[RenderableType]:
         parts.append(_plain(Clocks(run).note))
     if run.all.judged:
         parts.append(Text(f"Agreement with the right results: {rows_of.agreement(run.all)}."))
+    return parts
+
+
+def _functions(run: Run) -> list[RenderableType]:
+    assert run.functions is not None
+    rows = functions.start_rows(run)
+    told = functions.DISTRIBUTIONS.get(run.functions.distribution, run.functions.distribution)
+    parts: list[RenderableType] = [_plain(f"Functions, distribution {told}")]
+    if rows:
+        made = _new_table("until a function is there, s", "n", "mean", "median", "least", "most")
+        for row in rows:
+            made.add_row(_plain(row.kind), f"{row.n}", row.mean, row.median, row.least, row.most)
+        parts.append(made)
     return parts
 
 
@@ -169,6 +185,9 @@ def _ways_in(run: Run, folder: Path, *, removed: bool) -> Table:
         )
     if run.cluster:
         made.add_row("cluster", _plain(run.cluster))
+    if run.functions is not None and run.functions.gateway:
+        made.add_row("gateway", _plain(f"{run.functions.gateway} (user {run.functions.user})"))
+        made.add_row("password", _plain(run.functions.password))
     if run.remove:
         made.add_row("remove", _plain(run.remove))
     return made
