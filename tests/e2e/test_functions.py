@@ -176,18 +176,9 @@ def deployment(shared: Any) -> Any:
 
 def test_scaled_to_zero_in_mid_run_the_next_call_starts_it(deployment: Any) -> None:
     process = deployment.start("run", "experiment.toml", "--results", "zero")
-    kubectl = ("kubectl", NAME, "--", "--namespace", FUNCTIONS)
-    until = time.monotonic() + 90
-    while True:
-        endpoints = deployment(
-            "exec", NAME, "endpoint-1", "--", "pgrep", "-f", "runtime.endpoint", code=None
-        )
-        if endpoints.code == 0:
-            break
-        assert time.monotonic() < until
-        assert process.poll() is None, deployment.end(process).err
-        time.sleep(0.2)
-    time.sleep(2)
+    kubectl = ("kubectl", NAME, "--namespace", FUNCTIONS)
+    deployment.until_step(process, NAME, "repetition 1 of 1")
+    time.sleep(3)  # In the middle of the load, which takes 6 s.
     deployment(*kubectl, "scale", "deployment", "worker-1", "--replicas=0")
     ended = deployment.end(process)
     assert "Traceback" not in ended.err
@@ -224,7 +215,7 @@ def test_ten_times_the_load_is_in_the_samples_and_the_run_ends(deployment: Any) 
 
 
 def test_a_wrong_password_is_told_and_a_right_one_works_again(deployment: Any) -> None:
-    kubectl = ("kubectl", NAME, "--", "--namespace", NAMESPACE)
+    kubectl = ("kubectl", NAME, "--namespace", NAMESPACE)
     secret = deployment(*kubectl, "get", "secret", SECRET, "--output", "json").json()
     right = secret["data"][f"{SECRET}-password"]
 

@@ -16,6 +16,7 @@ from continuum.benchmark.expectation import (
     Way,
     expect,
     simulate_transfer,
+    simulate_way,
     way_over,
 )
 from continuum.benchmark.results import Expectation
@@ -213,3 +214,34 @@ def test_the_same_seed_expects_the_same() -> None:
     ways = {"endpoint-1": Way((CLOUD_4G,), (CLOUD_4G,))}
     assert expect(table, ways, MQTT, seed=3) == expect(table, ways, MQTT, seed=3)
     assert expect(table, ways, MQTT, seed=3) != expect(table, ways, MQTT, seed=4)
+
+
+def test_over_a_gateway_the_slowest_link_takes_the_message_and_others_their_last_frame() -> None:
+    sizes = np.full(1, 10 * SEGMENT)
+    slow, quick = LinkSettings(10, rate_mbit=8), LinkSettings(5, rate_mbit=80)
+    rng = np.random.default_rng(1)
+    whole = (10 * SEGMENT + 10 * HEADERS) / 1000
+    last = (SEGMENT + HEADERS) / 10_000
+    for links in ((slow, quick), (quick, slow)):
+        (found,) = simulate_way(sizes, links, 0, rng)
+        assert found == pytest.approx(10 + whole + 5 + last)
+    (same,) = simulate_way(sizes, (slow, slow), 0, rng)
+    assert same == pytest.approx(2 * 10 + whole + (SEGMENT + HEADERS) / 1000)
+    assert simulate_way(sizes, (), 0, rng)[0] == 0
+
+
+def test_the_way_over_a_gateway_is_crossed_back_in_the_other_order() -> None:
+    def link(start: str, end: str, delay: float) -> Link:
+        blocks = [(ipaddress.IPv4Network(f"{each}/32"),) for each in (start, end)]
+        return Link(start, end, *blocks, LinkSettings(delay))
+
+    endpoint, gateway, worker = "10.0.2.1", "10.0.0.1", "10.0.0.2"
+    links = [
+        link(endpoint, gateway, 1),
+        link(gateway, worker, 2),
+        link(worker, gateway, 3),
+        link(gateway, endpoint, 4),
+    ]
+    way = way_over(links, endpoint, gateway, worker)
+    assert [each.delay_ms for each in way.forward] == [1, 2]
+    assert [each.delay_ms for each in way.back] == [3, 4]
