@@ -225,7 +225,7 @@ class Recorder:
             distribution=found.distribution,
             gateway=found.url,
             user=openfaas.USER,
-            password=openfaas.password_command(self.deployment.name),
+            password_command=openfaas.password_command(self.deployment.name),
         )
 
     @property

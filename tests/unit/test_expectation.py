@@ -232,8 +232,8 @@ def test_over_a_gateway_the_slowest_link_takes_the_message_and_others_their_last
 
 def test_the_way_over_a_gateway_is_crossed_back_in_the_other_order() -> None:
     def link(start: str, end: str, delay: float) -> Link:
-        blocks = [(ipaddress.IPv4Network(f"{each}/32"),) for each in (start, end)]
-        return Link(start, end, *blocks, LinkSettings(delay))
+        source, destination = (ipaddress.IPv4Network(f"{each}/32") for each in (start, end))
+        return Link(start, end, (source,), (destination,), LinkSettings(delay))
 
     endpoint, gateway, worker = "10.0.2.1", "10.0.0.1", "10.0.0.2"
     links = [

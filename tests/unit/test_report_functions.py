@@ -21,7 +21,10 @@ STARTS = (
     ),
 )
 OURS = FunctionsRecord(
-    distribution="builtin", gateway="http://10.1.0.2:31112", user="admin", password="continuum k"
+    distribution="builtin",
+    gateway="http://10.1.0.2:31112",
+    user="admin",
+    password_command="continuum k",
 )
 RUN = MadeUp(changes={"functions": OURS, "starts": STARTS})
 
@@ -49,7 +52,12 @@ def test_a_row_for_each_kind_that_was_measured() -> None:
 def test_the_page_has_the_table_the_plot_and_whose_gateway_it_was(tmp_path: Path) -> None:
     RUN.write(tmp_path)
     page = write_report(tmp_path).read_text(encoding="utf-8")
-    for text in ("It is not OpenFaaS", "scaling out to 3 replicas", OURS.gateway, OURS.password):
+    for text in (
+        "It is not OpenFaaS",
+        "scaling out to 3 replicas",
+        OURS.gateway,
+        OURS.password_command,
+    ):
         assert text in page
     # One dot for each start, and one for each further replica.
     plot = (tmp_path / "plots" / "starts.svg").read_text()
@@ -70,4 +78,4 @@ def test_the_terminal_ends_with_the_gateway_and_where_its_password_is() -> None:
     assert "start from zero" in text
     end = text[text.index("report ") :]
     assert f"{OURS.gateway} (user admin)" in end
-    assert OURS.password in end
+    assert OURS.password_command in end
