@@ -225,7 +225,7 @@ class Recorder:
             distribution=found.distribution,
             gateway=found.url,
             user=openfaas.USER,
-            password_command=openfaas.password_command(self.deployment.name),
+            credentials=openfaas.password_command(self.deployment.name),
         )
 
     @property

@@ -24,7 +24,7 @@ OURS = FunctionsRecord(
     distribution="builtin",
     gateway="http://10.1.0.2:31112",
     user="admin",
-    password_command="continuum k",
+    credentials="continuum k",
 )
 RUN = MadeUp(changes={"functions": OURS, "starts": STARTS})
 
@@ -56,7 +56,7 @@ def test_the_page_has_the_table_the_plot_and_whose_gateway_it_was(tmp_path: Path
         "It is not OpenFaaS",
         "scaling out to 3 replicas",
         OURS.gateway,
-        OURS.password_command,
+        OURS.credentials,
     ):
         assert text in page
     # One dot for each start, and one for each further replica.
@@ -78,4 +78,4 @@ def test_the_terminal_ends_with_the_gateway_and_where_its_password_is() -> None:
     assert "start from zero" in text
     end = text[text.index("report ") :]
     assert f"{OURS.gateway} (user admin)" in end
-    assert OURS.password_command in end
+    assert OURS.credentials in end

@@ -213,13 +213,13 @@ class FunctionsRecord(Record):
         distribution: `community` or `builtin`.
         gateway: its URL, "" when it is gone.
         user: who may use its API.
-        password_command: prints the password, "" when it is gone.
+        credentials: the command that prints the password, "" when it is gone.
     """
 
     distribution: str
     gateway: str = ""
     user: str = ""
-    password_command: str = ""
+    credentials: str = ""
 
 
 class LinkRecord(Record):

@@ -187,7 +187,7 @@ def _ways_in(run: Run, folder: Path, *, removed: bool) -> Table:
         made.add_row("cluster", _plain(run.cluster))
     if run.functions is not None and run.functions.gateway:
         made.add_row("gateway", _plain(f"{run.functions.gateway} (user {run.functions.user})"))
-        made.add_row("password", _plain(run.functions.password_command))
+        made.add_row("password", _plain(run.functions.credentials))
     if run.remove:
         made.add_row("remove", _plain(run.remove))
     return made
