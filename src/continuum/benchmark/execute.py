@@ -124,7 +124,8 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
             ):
                 _start(run, run.worker_model, workers)
                 _await_ready(run, run.worker_model, workers)
-            _measure_starts(run, workers, collected)
+            if run.worker_model.measures_starts:
+                _measure_starts(run, workers, collected)
         for number, endpoints in enumerate(run.plan.repetitions, start=1):
             name = f"repetition {number} of {len(run.plan.repetitions)}"
             driver = run.plan.driver

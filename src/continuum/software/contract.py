@@ -224,6 +224,11 @@ class ExecutionModel(ABC):
         for process in processes:
             self.stop(machine, process)
 
+    @property
+    def measures_starts(self) -> bool:
+        """Whether `starts` measures anything."""
+        return False
+
     def starts(
         self,
         machine: Machine,

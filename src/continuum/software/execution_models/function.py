@@ -109,6 +109,11 @@ class Function(ExecutionModel):
             self._api.remove(name)
         self._await_gone(ours)
 
+    @property
+    def measures_starts(self) -> bool:
+        """Unless the experiment asks for none."""
+        return self._settings.starts > 0
+
     def starts(
         self,
         machine: Machine,
