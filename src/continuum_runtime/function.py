@@ -1,6 +1,6 @@
 """The worker of `image_classification` as a function: an HTTP server on port 8080.
 
-Started as `python3 -m continuum_runtime.function`; what it needs is in its environment:
+Started as `python3 -m continuum_runtime.serve_function`; what it needs is in its environment:
 `CONTINUUM_DATA`, the folder with the model and the labels, and `CONTINUUM_THREADS`, those that
 compute one photo. It listens when the model is loaded.
 
@@ -192,7 +192,6 @@ def _stop(*_: object) -> None:
 
 def main() -> None:
     """Serve until SIGTERM; requests that are being answered then are answered."""
-    # The first process of a container is not ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(Stopped):
         classifier = Classifier(
@@ -209,7 +208,3 @@ def main() -> None:
             server.drain(_DRAIN_SECONDS)
     # Threads that wait for requests would be waited for.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -6,10 +6,13 @@ import http.client
 import io
 import itertools
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from email.message import Message
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -151,3 +154,20 @@ def test_a_body_that_cannot_be_read_is_told(
         known[name] = value
     with pytest.raises(BadBody, match=said):
         read_body(known, io.BytesIO(content))
+
+
+def test_who_is_told_to_end_while_it_is_imported_ends_at_once(tmp_path: Path) -> None:
+    """Its imports are held up by a module of that name, which comes before the real one."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "import sys, time\nprint('held', flush=True)\ntime.sleep(60)\n"
+    )
+    source = str(Path(function.__file__).parents[1])
+    with subprocess.Popen(
+        (sys.executable, "-m", "continuum_runtime.serve_function"),
+        stdout=subprocess.PIPE,
+        env={"PYTHONPATH": f"{tmp_path}:{source}"},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        process.terminate()
+        assert process.wait(5) == 0

@@ -18,6 +18,7 @@ from continuum.benchmark.applications.image_classification.application import (
     ImageClassification,
     ImageClassificationSettings,
 )
+from continuum.benchmark.execute import _is_ready
 from continuum.errors import InvalidExperiment, StepFailed
 from continuum.experiment.load import load_text
 from continuum.experiment.model import Experiment
@@ -28,6 +29,7 @@ from continuum.machine import Command, Machine, Result, run_on_host
 from continuum.software import openfaas
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.function import Function, deployed, function_state
+from continuum.software.execution_models.process import Process
 from continuum.testing.openfaas import FakeGateway
 
 IMAGE = "continuum.local/image-classification-function:0"
@@ -140,7 +142,7 @@ def test_what_the_api_is_given() -> None:
             "com.openfaas.scale.max": "2",
         },
         "limits": {"cpu": "1000m", "memory": str(3 * 2**30)},
-        "requests": {"cpu": "250m", "memory": str(3 * 2**29)},
+        "requests": {"cpu": "166m", "memory": str(2**30)},
     }
 
 
@@ -160,6 +162,14 @@ def test_deployed_ready_seen_and_removed(model: Function, gateway: FakeGateway) 
     model.stop(machine, WORKER)
     assert not gateway.functions
     model.stop(machine, WORKER)
+
+
+def test_one_without_a_ready_file_is_waited_for_all_the_same(model: Function) -> None:
+    assert model.tells_ready
+    assert not _is_ready(model, WORKER, "starting")
+    assert not _is_ready(model, WORKER, "ended")
+    assert _is_ready(model, WORKER, "ready")
+    assert _is_ready(Process(), WORKER, "starting")
 
 
 def test_only_ours_on_the_machine_are_removed(model: Function, gateway: FakeGateway) -> None:

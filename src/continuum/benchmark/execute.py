@@ -250,7 +250,8 @@ def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) 
             lambda process: model.state(run.machines[process.machine], process), waiting
         )
         for process, state in zip(waiting, states, strict=True):
-            if state in {"failed", "absent"} or (state == "ended" and process.ready_file):
+            tells = bool(process.ready_file) or model.tells_ready
+            if state in {"failed", "absent"} or (state == "ended" and tells):
                 raise StepFailed(
                     f"{process.name} ended before it was ready",
                     where=f"{process.machine}: {' '.join(process.arguments)}",
@@ -260,7 +261,7 @@ def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) 
         waiting = [
             process
             for process, state in zip(waiting, states, strict=True)
-            if not _is_ready(process, state)
+            if not _is_ready(model, process, state)
         ]
         if waiting and time.monotonic() > deadline:
             first = waiting[0]
@@ -274,8 +275,10 @@ def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) 
             _pause(POLL_INTERVAL)
 
 
-def _is_ready(process: ProcessSpec, state: str) -> bool:
-    return state == "ready" or (not process.ready_file and state in {"starting", "ended"})
+def _is_ready(model: ExecutionModel, process: ProcessSpec, state: str) -> bool:
+    if process.ready_file or model.tells_ready:
+        return state == "ready"
+    return state in {"ready", "starting", "ended"}
 
 
 def _pause(seconds: float) -> None:

@@ -225,6 +225,14 @@ class ExecutionModel(ABC):
             self.stop(machine, process)
 
     @property
+    def tells_ready(self) -> bool:
+        """Whether a process that makes no ready file is not ready before its state says so.
+
+        Otherwise it is as soon as it runs, since nothing tells more.
+        """
+        return False
+
+    @property
     def measures_starts(self) -> bool:
         """Whether `starts` measures anything."""
         return False

@@ -110,6 +110,11 @@ class Function(ExecutionModel):
         self._await_gone(ours)
 
     @property
+    def tells_ready(self) -> bool:
+        """A replica is asked for its health."""
+        return True
+
+    @property
     def measures_starts(self) -> bool:
         """Unless the experiment asks for none."""
         return self._settings.starts > 0
@@ -231,9 +236,10 @@ def deployed(process: ProcessSpec, share: tuple[float, float], replicas: int = 1
     Args:
         process: the worker.
         share: of its machine's cores and memory, how much its node offers.
-        replicas: that must find room on the machine: each asks for a part.
+        replicas: that must find room on the machine, beside one that is on its way out: each asks
+            for a part.
     """
-    part = (share[0] / replicas, share[1] / replicas)
+    part = (share[0] / (replicas + 1), share[1] / (replicas + 1))
     return {
         "service": process.name,
         "image": process.image,

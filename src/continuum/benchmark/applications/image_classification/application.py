@@ -113,7 +113,7 @@ class ImageClassification(Application):
             "image-classification-function",
             Recipe.collect(self.install()),
             oci.Config(
-                command=("python3", "-m", "continuum_runtime.function"),
+                command=("python3", "-m", "continuum_runtime.serve_function"),
                 environment={"CONTINUUM_DATA": build.FOLDER, "OPENBLAS_NUM_THREADS": "1"},
             ),
         )
