@@ -31,7 +31,7 @@ from continuum.benchmark.results import (
 from continuum.host_facts import host_facts
 from continuum.infrastructure.configure import to_json
 from continuum.report.page import write_report
-from continuum.software import openfaas
+from continuum.software.serverless import names, openfaas
 from continuum.version import version
 
 if TYPE_CHECKING:
@@ -224,7 +224,7 @@ class Recorder:
         return FunctionsRecord(
             distribution=found.distribution,
             gateway=found.url,
-            user=openfaas.USER,
+            user=names.USER,
             credentials=openfaas.password_command(self.deployment.name),
         )
 

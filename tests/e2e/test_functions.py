@@ -14,7 +14,7 @@ import pytest
 
 from continuum.images import containers, oci
 from continuum.images.recipe import Recipe, Tree
-from continuum.software.openfaas import FUNCTIONS, NAMESPACE, SECRET
+from continuum.software.serverless.names import FUNCTIONS, NAMESPACE, PASSWORD_KEY, SECRET
 from doc_files import write_files_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
@@ -217,10 +217,10 @@ def test_ten_times_the_load_is_in_the_samples_and_the_run_ends(deployment: Any) 
 def test_a_wrong_password_is_told_and_a_right_one_works_again(deployment: Any) -> None:
     kubectl = ("kubectl", NAME, "--namespace", NAMESPACE)
     secret = deployment(*kubectl, "get", "secret", SECRET, "--output", "json").json()
-    right = secret["data"][f"{SECRET}-password"]
+    right = secret["data"][PASSWORD_KEY]
 
     def patched(password: str) -> None:
-        change = json.dumps({"data": {f"{SECRET}-password": password}})
+        change = json.dumps({"data": {PASSWORD_KEY: password}})
         deployment(*kubectl, "patch", "secret", SECRET, "--patch", change)
 
     patched(base64.b64encode(b"wrong").decode())

@@ -26,10 +26,10 @@ from continuum.infrastructure.configure import Surroundings
 from continuum.infrastructure.configure import configure as configure_infrastructure
 from continuum.infrastructure.plan import InfrastructurePlan
 from continuum.machine import Command, Machine, Result, run_on_host
-from continuum.software import openfaas
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.function import Function, deployed, function_state
 from continuum.software.execution_models.process import Process
+from continuum.software.serverless import openfaas
 from continuum.testing.openfaas import FakeGateway
 
 IMAGE = "continuum.local/image-classification-function:0"

@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from continuum.software.openfaas import Credentials
+from continuum.software.serverless.openfaas import Credentials
 
 Behaviour = Callable[[bytes], tuple[int, bytes]]
 """From the content of a call to the status and the content of its answer."""

@@ -13,8 +13,8 @@ from continuum.benchmark.applications.command import (
     CommandApplication,
     CommandSettings,
 )
-from continuum.software import openfaas
 from continuum.software.contract import ProcessSpec
+from continuum.software.serverless import openfaas
 
 if TYPE_CHECKING:
     from continuum.benchmark.contract import Endpoint, Transport, Worker

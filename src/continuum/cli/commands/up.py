@@ -71,11 +71,11 @@ def command(
         session.say(f"  log in:     continuum ssh {name} {outcome.machines[0].name}")
     if deployment.cluster_command():
         session.say(f"  cluster:    {deployment.cluster_command()}")
-    from continuum.software import openfaas  # noqa: PLC0415  slow to import, as all of them
+    from continuum.software.serverless import names, openfaas  # noqa: PLC0415  slow to import, as all of them
 
     functions = openfaas.access(loaded.experiment, outcome.plan.infrastructure)
     if functions is not None:
-        session.say(f"  functions:  {functions.url} (user {openfaas.USER})")
+        session.say(f"  functions:  {functions.url} (user {names.USER})")
         session.say(f"  password:   {openfaas.password_command(name)}")
     session.say(f"  remove it:  continuum down {name}")
     return 0

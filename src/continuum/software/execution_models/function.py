@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from continuum.errors import ContinuumError, StepFailed
 from continuum.experiment.model import Serverless
-from continuum.software import openfaas
 from continuum.software.contract import ExecutionModel, ProcessSpec, Start
 from continuum.software.execution_models import pod
 from continuum.software.execution_models.looks import Patience, SharedLook
 from continuum.software.managers.kubernetes.kubectl import Kubectl
+from continuum.software.serverless import names, openfaas
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
@@ -52,7 +52,7 @@ class Function(ExecutionModel):
         super().__init__(experiment, machines)
         self._without_place = Patience(pod.PLACE_LIMIT)
         self._functions = SharedLook(self._look_at_functions)
-        self._pods = SharedLook(lambda: self._kubectl.get("pods", namespace=openfaas.FUNCTIONS))
+        self._pods = SharedLook(lambda: self._kubectl.get("pods", namespace=names.FUNCTIONS))
 
     def install(self) -> tuple[InstallStep, ...]:
         """Nothing: the gateway comes with the software of the experiment."""
@@ -166,13 +166,13 @@ class Function(ExecutionModel):
         del machine
         selector = f"{_NAME}={process.name}"
         earlier = self._kubectl.run(
-            *("logs", f"--namespace={openfaas.FUNCTIONS}", f"--selector={selector}"),
+            *("logs", f"--namespace={names.FUNCTIONS}", f"--selector={selector}"),
             *(f"--tail={lines or -1}", "--previous"),
         )
         found = [earlier.text] if earlier.exit_code == 0 else []
         try:
             found.append(self._api.log(process.name, lines))
-            pods = self._kubectl.get("pods", namespace=openfaas.FUNCTIONS, selector=selector)
+            pods = self._kubectl.get("pods", namespace=names.FUNCTIONS, selector=selector)
         except ContinuumError as error:
             return "\n".join([*found, f"{error.message}: {error.output}"])
         return "\n".join([*found, *(reason for each in pods for reason in pod.reasons(each))])
@@ -216,7 +216,7 @@ class Function(ExecutionModel):
             if time.monotonic() > until:
                 for name in left:
                     self._kubectl.run(
-                        *("delete", "pods", f"--namespace={openfaas.FUNCTIONS}"),
+                        *("delete", "pods", f"--namespace={names.FUNCTIONS}"),
                         *(f"--selector={_NAME}={name}", "--force", "--grace-period=0"),
                     ).check(f"pods of function {name} could not be deleted")
                 return
@@ -243,7 +243,7 @@ def deployed(process: ProcessSpec, share: tuple[float, float], replicas: int = 1
     return {
         "service": process.name,
         "image": process.image,
-        "namespace": openfaas.FUNCTIONS,
+        "namespace": names.FUNCTIONS,
         "envVars": dict(process.environment),
         "constraints": [f"kubernetes.io/hostname={process.machine}"],
         "labels": {

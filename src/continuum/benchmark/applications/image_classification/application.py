@@ -22,8 +22,8 @@ from continuum.benchmark.contract import (
 from continuum.images.recipe import PYTHON_FOLDER, RUNTIME_FOLDER, InstallStep, PythonPackages
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure.providers.contract import PluginSettings
-from continuum.software import openfaas
 from continuum.software.contract import ProcessSpec
+from continuum.software.serverless import openfaas
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -18,6 +18,13 @@ from continuum.errors import StepFailed
 from continuum.experiment.model import Serverless
 from continuum.images.recipe import RUNTIME_FOLDER
 from continuum.machine import Command
+from continuum.software.serverless.names import (
+    NAMESPACE,
+    NODE_PORT,
+    PASSWORD_KEY,
+    SECRET,
+    USER_KEY,
+)
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
@@ -25,16 +32,10 @@ if TYPE_CHECKING:
     from continuum.machine import Machine
     from continuum.software.managers.kubernetes.kubectl import Kubectl
 
-NAMESPACE = "openfaas"
-FUNCTIONS = "openfaas-fn"
-"""Namespace of the functions."""
-
-PORT = 31112
+PORT = NODE_PORT
 """On every node of the cluster, for the gateway."""
 
 FUNCTION_PORT = 8080
-USER = "admin"
-SECRET = "basic-auth"  # noqa: S105  its name
 CALL_SECONDS = 20.0
 _STARTING_SECONDS = 10.0
 
@@ -97,7 +98,7 @@ def password_command(deployment: str) -> str:
     """What a person types to see the password of the gateway."""
     return (
         f"continuum kubectl {deployment} get secret {SECRET} --namespace {NAMESPACE} "
-        f"--output go-template='{{{{index .data \"{SECRET}-password\" | base64decode}}}}'"
+        f"--output go-template='{{{{index .data \"{PASSWORD_KEY}\" | base64decode}}}}'"
     )
 
 
@@ -113,9 +114,7 @@ def credentials(kubectl: Kubectl) -> Credentials:
     ).check(f"the credentials of the functions' gateway cannot be read: {where}")
     try:
         data = json.loads(result.stdout)["data"]
-        user, password = (
-            base64.b64decode(data[f"{SECRET}-{part}"]).decode() for part in ("user", "password")
-        )
+        user, password = (base64.b64decode(data[key]).decode() for key in (USER_KEY, PASSWORD_KEY))
     except (ValueError, KeyError, TypeError) as error:
         raise StepFailed(
             "the credentials of the functions' gateway are not as OpenFaaS has them",
