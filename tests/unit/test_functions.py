@@ -76,7 +76,7 @@ class Control(Machine):
 
     def run(self, command: Command) -> Result:
         if command.arguments[0] == "python3":
-            source = str(Path(openfaas.__file__).parents[2])
+            source = str(Path(openfaas.__file__).parents[3])
             return run_on_host(
                 dataclasses.replace(
                     command,

@@ -209,10 +209,10 @@ class Function(ExecutionModel):
     def _look_at_functions(self) -> list[dict[str, Any]]:
         return self._api.functions()
 
-    def _await_gone(self, names: set[str]) -> None:
+    def _await_gone(self, functions: set[str]) -> None:
         """Wait until no pod of these functions is there; what stays is struck off."""
         until = time.monotonic() + GONE_LIMIT
-        while left := [name for name in names if _pods_of(self._pods(), name, going=True)]:
+        while left := [name for name in functions if _pods_of(self._pods(), name, going=True)]:
             if time.monotonic() > until:
                 for name in left:
                     self._kubectl.run(
