@@ -62,7 +62,7 @@ send_response = http.server.BaseHTTPRequestHandler.send_response
 def sent(self, status, message=None):
     if self.command == "POST" and behaviour == "late":
         time.sleep(3)
-    send_response(self, 500 if self.command == "POST" and behaviour == "500" else status)
+    send_response(self, 500 if self.command == "POST" and behaviour == "broken" else status)
 http.server.BaseHTTPRequestHandler.send_response = sent
 runpy.run_path("/function.py")
 """
@@ -156,8 +156,8 @@ def test_an_own_function_as_its_page_shows_it_and_as_it_fails(
     failed = sabotaged("crash")
     assert "worker-1 ended before it was ready" in failed.err
     assert "cannot start" in failed.err
-    sabotaged("500")
-    found = samples(tmp_path / "500")
+    sabotaged("broken")
+    found = samples(tmp_path / "broken")
     assert set(found["status"]) == {"error"}
     assert all("500" in each for each in found["error"])
     sabotaged("late")
