@@ -290,3 +290,29 @@ def test_the_ways_in_name_the_gateway_and_where_the_password_is() -> None:
     assert found.distribution == "builtin"
     assert re.fullmatch(r"http://[\d.]+:31112", found.url)
     assert openfaas.password_command("functions").startswith("continuum kubectl functions get sec")
+
+
+def test_a_file_of_1_x_with_the_manager_only_brings_the_gateway_up() -> None:
+    text = """\
+[infrastructure]
+provider = qemu
+cloud_nodes = 2
+cloud_cores = 2
+cloud_memory = 2
+cloud_quota = 1.0
+[benchmark]
+resource_manager = kubernetes
+resource_manager_only = True
+[execution_model]
+model = openfaas
+"""
+    asked = load_text(
+        text,
+        Path("only.cfg"),
+        provider="lxc",
+        settings=("software.serverless.distribution=builtin",),
+    ).experiment
+    assert asked.benchmark is None
+    found = openfaas.access(asked, plan_of(asked))
+    assert found is not None
+    assert found.distribution == "builtin"
