@@ -28,6 +28,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     "services": {
         "clock": "continuum.software.services.clock:Clock",
         "mqtt": "continuum.software.services.mqtt:Mqtt",
+        "observability": "continuum.software.services.observability:Observability",
         "registry": "continuum.software.services.registry:Registry",
     },
     "managers": {
@@ -57,10 +58,6 @@ _FORESEEN: dict[str, dict[str, str]] = {
     "managers": {
         "kubecontrol": "the benchmark of Kubernetes' control plane",
         "kube_kata": "Kata containers on Kubernetes",
-    },
-    "execution_models": {},
-    "services": {
-        "observability": "Prometheus and Grafana",
     },
     "applications": {
         "empty_kata": "Kata containers that do nothing",

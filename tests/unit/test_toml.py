@@ -144,9 +144,7 @@ duration = "2 min"
     assert experiment.software.kubernetes.version == "1.34"
     assert experiment.benchmark is not None
     assert experiment.benchmark.duration == 120.0
-    assert loaded.not_runnable == (
-        'service "observability" (Prometheus and Grafana) is not part of this version',
-    )
+    assert loaded.not_runnable == ()
 
 
 def test_only_the_table_of_the_chosen_plugin_is_taken() -> None:

@@ -81,8 +81,6 @@ def not_runnable(document: Document, experiment: Experiment) -> tuple[str, ...]:
         named.append(("managers", experiment.software.manager))
         named.append(("execution_models", experiment.software.execution_model))
         named += [("services", name) for name in experiment.software.services]
-        if experiment.software.observability:
-            named.append(("services", "observability"))
     if experiment.benchmark is not None:
         named.append(("applications", experiment.benchmark.application))
     found = []

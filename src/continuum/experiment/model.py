@@ -480,6 +480,25 @@ class Experiment(Part):
         cloud = self.machine_names("cloud") if "cloud" in self.tiers else ()
         return next(iter((*(name for name in cloud if name in nodes), *nodes)), None)
 
+    @property
+    def observed(self) -> bool:
+        """Whether metrics are collected."""
+        software = self.software
+        return software is not None and (
+            software.observability or "observability" in software.services
+        )
+
+    @property
+    def observing_machine(self) -> str | None:
+        """Where metrics are collected: the control plane, else the cloud's first machine, else the
+        first of all; None when none are.
+        """
+        if not self.observed:
+            return None
+        cloud = self.machine_names("cloud") if "cloud" in self.tiers else ()
+        all_ = (name for tier in self.tiers for name in self.machine_names(tier))
+        return self.control_machine or next(iter((*cloud, *all_)), None)
+
 
 def problems_over_fields(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:
     """Rules over several fields: (path of the field to blame, what is wrong), all of them."""

@@ -109,8 +109,8 @@ def configure(
     plays: list[RolePlay] = []
     if _has_software(experiment):
         plays += manager_of(experiment).configure(experiment, plan)
-    for name, machines in services.items():
-        plays += _service(name).configure(experiment, plan, machines)
+    for name in services:
+        plays += _service(name).configure_beside(experiment, plan, services)
     return SoftwarePlan(tuple(plays), services, _files(plan, plays) if plays else {})
 
 
@@ -146,7 +146,7 @@ def service_names(experiment: Experiment, services_needed: Iterable[str] = ()) -
 
 def left_out(experiment: Experiment) -> tuple[str, ...]:
     """A sentence about each service that the experiment names and that has no use in it."""
-    reasons = {name: _service(name).skip(experiment) for name in _software(experiment).services}
+    reasons = {name: _service(name).skip(experiment) for name in _named(experiment)}
     return tuple(
         f'service "{name}" is left out: {reason}' for name, reason in reasons.items() if reason
     )
@@ -184,13 +184,21 @@ def _services(
     wanted = service_machines(experiment)
     found: dict[str, tuple[str, ...]] = {}
     own = manager_of(experiment).services(experiment) if _has_software(experiment) else {}
-    for name in sorted({*_software(experiment).services, *needed, *own}):
+    named_ = _named(experiment)
+    for name in sorted({*named_, *needed, *own}):
         if _service(name).skip(experiment) is not None:
             continue
-        named = wanted if name in _software(experiment).services else ()
+        named = wanted if name in named_ else ()
         all_ = tuple(dict.fromkeys((*named, *needed.get(name, ()), *own.get(name, ()))))
         found[name] = _service(name).machines(experiment, all_)
     return found
+
+
+def _named(experiment: Experiment) -> tuple[str, ...]:
+    """Names of the services that the experiment asks for."""
+    software = _software(experiment)
+    asked = ("observability",) if software.observability else ()
+    return tuple(dict.fromkeys((*software.services, *asked)))
 
 
 def _service(name: str) -> Service:

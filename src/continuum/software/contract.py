@@ -39,6 +39,28 @@ class RolePlay:
     per_machine: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class MetricsTarget:
+    """What answers with figures in Prometheus' format.
+
+    Attributes:
+        job: what it is part of: `machines`, `broker`, `kubelet`, ….
+        machine: name of the machine that it is on.
+        address, port: where the observing machine reaches it.
+        path: of the page.
+        scheme: `http` or `https`.
+        token: whether it asks for the token that `ResourceManager.metrics_access` puts down.
+    """
+
+    job: str
+    machine: str
+    address: str
+    port: int
+    path: str = "/metrics"
+    scheme: str = "http"
+    token: bool = False
+
+
 class Service(ABC):
     """An operating service on machines, as `mqtt`."""
 
@@ -63,6 +85,15 @@ class Service(ABC):
         self, experiment: Experiment, plan: InfrastructurePlan, machines: tuple[str, ...]
     ) -> tuple[RolePlay, ...]:
         """Roles for live machines; a pure function."""
+
+    def configure_beside(
+        self,
+        experiment: Experiment,
+        plan: InfrastructurePlan,
+        services: Mapping[str, tuple[str, ...]],
+    ) -> tuple[RolePlay, ...]:
+        """The same for a service that must know the others: all services, with their machines."""
+        return self.configure(experiment, plan, services[self.name])
 
     @abstractmethod
     def ready(self, machine: Machine) -> bool:
@@ -110,6 +141,18 @@ class ResourceManager(ABC):
         """The machine that `kubectl` works on; None for a manager without a cluster."""
         del experiment
         return None
+
+    def metrics(
+        self, experiment: Experiment, plan: InfrastructurePlan
+    ) -> tuple[MetricsTarget, ...]:
+        """Where its figures are, for the service `observability`; a pure function."""
+        del experiment, plan
+        return ()
+
+    def metrics_access(self, experiment: Experiment, token_file: str) -> tuple[RolePlay, ...]:
+        """Roles that put into that file, on the observing machine, what opens `metrics`."""
+        del experiment, token_file
+        return ()
 
     def missing(self, experiment: Experiment, machines: Mapping[str, Machine]) -> list[str]:
         """What is not ready now, each in half a sentence; empty when all is."""

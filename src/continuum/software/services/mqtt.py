@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PORT = 1883
 UNIT = "mosquitto.service"
+STATUS_INTERVAL = 5
+"""Seconds between two figures that the broker publishes of itself where metrics are collected."""
 CONFIGURATION = "/etc/mosquitto/continuum.conf"
 
 # All machines share one image: the broker starts only where the role has put a configuration. A
@@ -67,7 +69,6 @@ class Mqtt(Service):
         self, experiment: Experiment, plan: InfrastructurePlan, machines: tuple[str, ...]
     ) -> tuple[RolePlay, ...]:
         """One role on all machines; only the address differs."""
-        del experiment
         addresses = {machine.name: machine.address for machine in plan.machines}
         return (
             RolePlay(
@@ -79,6 +80,8 @@ class Mqtt(Service):
                     "mqtt_configuration": CONFIGURATION,
                     "mqtt_program": f"{RUNTIME_FOLDER}/continuum_runtime/configured_unit.py",
                     "mqtt_unit": UNIT,
+                    # It tells of itself only where somebody listens.
+                    "mqtt_status_interval": STATUS_INTERVAL if experiment.observed else 0,
                 },
                 per_machine={name: {"mqtt_address": addresses[name]} for name in machines},
             ),
