@@ -19,11 +19,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from continuum_runtime import message as layout
 from continuum_runtime.open_loop import SampleFile, Schedule, announce_ready, await_start, clear
 from continuum_runtime.way import Notes, Way
+
+if TYPE_CHECKING:
+    from continuum_runtime.metrics import EndpointMetrics
 
 _LAST_LOOK_SECONDS = 0.25
 """After the last request's time is up, so that an answer that is just late still counts as late."""
@@ -45,6 +48,7 @@ class Config:
         gateway: host, port and path of one that is a function. With neither it classifies itself.
         data: folder with the model and the labels, for one that classifies itself.
         threads: that compute one photo, the same.
+        metrics_port: where it tells figures of itself; None for nowhere.
     """
 
     folder: str
@@ -61,6 +65,7 @@ class Config:
     data: str
     threads: int
     gateway: dict[str, Any] | None = None
+    metrics_port: int | None = None
 
 
 def photo_order(names: list[str], seed: int) -> Iterator[str]:
@@ -111,6 +116,7 @@ class Book:
     waiting: dict[int, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     none_waits: threading.Event = field(default_factory=threading.Event)
+    metrics: EndpointMetrics | None = None
 
     def open(self, sample: dict[str, Any]) -> None:
         """Note a request before it is sent."""
@@ -178,6 +184,9 @@ class Book:
     def _close(self, sample: dict[str, Any], status: str, **more: str) -> None:
         del self.waiting[sample["sequence"]]
         self.file.write({**sample, "status": status, **more})
+        if self.metrics is not None:
+            answered_ns = sample["answered_ns"] if status == "ok" else None
+            self.metrics.ended(status, answered_ns and answered_ns - sample["intended_ns"])
         if not self.waiting:
             self.none_waits.set()
 
@@ -255,6 +264,13 @@ def run(config: Config) -> None:
     clear(folder)
     session = int.from_bytes(os.urandom(8))
     book = Book(session, config.answer_timeout, SampleFile(folder))
+    if config.metrics_port is not None:
+        # Only a machine where they are collected has what it takes.
+        from continuum_runtime import metrics  # noqa: PLC0415  see above
+
+        book.metrics = metrics.EndpointMetrics()
+        book.metrics.waiting.set_function(lambda: len(book.waiting))
+        metrics.serve(book.metrics.registry, config.metrics_port)
     way = _way(config, book)
     gc.collect()
     gc.freeze()

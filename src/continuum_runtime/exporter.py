@@ -12,22 +12,19 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client.registry import Collector
 
+from continuum_runtime.metrics_pages import server
 from continuum_runtime.resources import Usage, machine_reader
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 BROKER_COUNTERS = {
     "messages/received": "messages_received",
@@ -67,7 +64,7 @@ class Config:
     broker: tuple[str, int] | None
 
 
-class MachineCollector:
+class MachineCollector(Collector):
     """What the machine takes, and what it may take."""
 
     def __init__(self, config: Config, read: Callable[[], Usage]) -> None:
@@ -90,7 +87,7 @@ class MachineCollector:
             yield GaugeMetricFamily(f"continuum_machine_{name}", told, value=value)
 
 
-class BrokerCollector:
+class BrokerCollector(Collector):
     """The last figures that a broker published of itself; none while it is away."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -138,48 +135,22 @@ class BrokerCollector:
             self._values[message.topic.removeprefix(_TOPICS)] = value
 
 
-class _Quiet(WSGIRequestHandler):
-    """Does not write a line for each request."""
-
-    def log_message(self, *_: object) -> None:
-        """Nothing: Prometheus itself knows when it asked."""
-
-
-def application(pages: dict[str, WSGIApplication]) -> WSGIApplication:
-    """Pages by path."""
-
-    def answer(environment: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        page = pages.get(environment["PATH_INFO"])
-        if page is None:
-            start("404 Not Found", [("Content-Type", "text/plain")])
-            return [b"not here\n"]
-        return page(environment, start)
-
-    return answer
-
-
-def page_of(collector: Any) -> WSGIApplication:  # noqa: ANN401  whatever collects
-    """One collector as a page."""
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return make_wsgi_app(registry)
+def registry(collector: Collector) -> CollectorRegistry:
+    """A registry of one collector."""
+    found = CollectorRegistry()
+    found.register(collector)
+    return found
 
 
 def main(arguments: list[str]) -> None:
     """Answer until stopped."""
     config = Config(**json.loads(Path(arguments[0]).read_bytes()))
-    pages = {"/metrics": page_of(MachineCollector(config, machine_reader()))}
+    pages = {"/metrics": registry(MachineCollector(config, machine_reader()))}
     if config.broker is not None:
         host, port = config.broker
-        pages["/broker"] = page_of(BrokerCollector(host, port))
-    with make_server(
-        config.address,
-        config.port,
-        application(pages),
-        server_class=ThreadingWSGIServer,
-        handler_class=_Quiet,
-    ) as server:
-        server.serve_forever()
+        pages["/broker"] = registry(BrokerCollector(host, port))
+    with server(config.address, config.port, pages) as listening:
+        listening.serve_forever()
 
 
 if __name__ == "__main__":

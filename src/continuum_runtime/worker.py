@@ -15,12 +15,16 @@ import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from continuum_runtime import message as layout
 from continuum_runtime.answering import QUEUE_LIMIT, answer, refusal
 from continuum_runtime.broker import Connection
 from continuum_runtime.classifier import Classifier
 from continuum_runtime.open_loop import announce_ready
+
+if TYPE_CHECKING:
+    from continuum_runtime.metrics import WorkerMetrics
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class Config:
         answer_topics: where answers go, by the endpoint's number.
         data: folder with the model and the labels.
         threads: that compute one photo.
+        metrics_port: where it tells figures of itself; None for nowhere.
     """
 
     folder: str
@@ -45,6 +50,7 @@ class Config:
     answer_topics: dict[str, str]
     data: str
     threads: int
+    metrics_port: int | None = None
 
 
 class Worker:
@@ -55,6 +61,7 @@ class Worker:
         self._classifier = Classifier(Path(config.data), config.threads)
         self._classifier.warm()
         self._waiting: queue.SimpleQueue[tuple[int, layout.Request]] = queue.SimpleQueue()
+        self._metrics = None if config.metrics_port is None else self._tell(config.metrics_port)
         self._connection = Connection(
             config.host,
             config.port,
@@ -72,6 +79,16 @@ class Worker:
         while True:
             received_ns, request = self._waiting.get()
             self._send(answer(self._classifier, request, received_ns, time.time_ns))
+
+    def _tell(self, port: int) -> WorkerMetrics:
+        """Begin to tell figures."""
+        # Only a machine where they are collected has what it takes.
+        from continuum_runtime import metrics  # noqa: PLC0415  see above
+
+        told = metrics.WorkerMetrics()
+        told.queue.set_function(self._waiting.qsize)
+        metrics.serve(told.registry, port)
+        return told
 
     def _received(self, payload: bytes | bytearray) -> None:
         received_ns = time.time_ns()
@@ -92,6 +109,10 @@ class Worker:
             return
         # Without a connection the answer is lost, and the endpoint's sample says so.
         self._connection.publish(topic, layout.pack_answer(found))
+        if self._metrics is not None:
+            self._metrics.answered(
+                ok=found.status == layout.OK, processing_ns=found.finished_ns - found.started_ns
+            )
 
 
 def main(arguments: list[str]) -> None:

@@ -258,4 +258,5 @@ def test_the_image_holds_programs_packages_and_data() -> None:
         "onnxruntime",
         "paho-mqtt",
         "pillow",
+        "prometheus-client",
     }

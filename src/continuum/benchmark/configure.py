@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from continuum.benchmark.contract import (
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
     from continuum.images.containers import ContainerImage
     from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
     from continuum.software.contract import ProcessSpec
+
+
+METRICS_PORT = 9110
+"""The first port on each machine on which workers and endpoints tell figures of themselves."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,8 @@ def configure(
     specs = {spec.name: spec for spec in plan.machines}
     workers = _workers(experiment, specs)
     endpoints = _endpoints(experiment, specs, workers)
+    if experiment.observed:
+        workers, endpoints = _with_metrics_ports(workers, endpoints)
     repetitions = tuple(
         tuple(
             _endpoint_run(experiment, application, endpoint, repetition) for endpoint in endpoints
@@ -155,6 +164,22 @@ def _endpoints(
             worker=workers[(number - 1) % len(workers)] if workers else None,
         )
         for number, spec in enumerate(placed, start=1)
+    )
+
+
+def _with_metrics_ports(
+    workers: tuple[Worker, ...], endpoints: tuple[Endpoint, ...]
+) -> tuple[tuple[Worker, ...], tuple[Endpoint, ...]]:
+    """The same, each with a port of its own on its machine."""
+    free: dict[str, Iterator[int]] = defaultdict(lambda: count(METRICS_PORT))
+    told = {each: replace(each, metrics_port=next(free[each.machine])) for each in workers}
+    return tuple(told.values()), tuple(
+        replace(
+            each,
+            worker=each.worker and told[each.worker],
+            metrics_port=next(free[each.machine]),
+        )
+        for each in endpoints
     )
 
 

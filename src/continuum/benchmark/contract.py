@@ -35,6 +35,8 @@ class Worker:
 
     `gateway` is the address of the machine through whose gateway a worker that is a function is
     called; "" for one that is asked directly.
+    `metrics_port` is a port of its own on its machine for figures in Prometheus' format; None where
+    nobody collects them.
     """
 
     name: str
@@ -44,11 +46,15 @@ class Worker:
     cpu: float
     memory: int
     gateway: str = ""
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One endpoint, and the worker that answers it; None when it answers itself."""
+    """One endpoint, and the worker that answers it; None when it answers itself.
+
+    `metrics_port` is as a worker's.
+    """
 
     name: str
     number: int
@@ -57,6 +63,7 @@ class Endpoint:
     cpu: float
     memory: int
     worker: Worker | None
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True)

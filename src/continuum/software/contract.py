@@ -188,6 +188,8 @@ class ProcessSpec:
         image: the container image that it runs in, for models that need one.
         port: TCP port that it listens on, None when it listens on none.
         trial: for a function, a file on every machine that it can be asked with; "" for nothing.
+        metrics_port: TCP port on which it tells figures of itself, at `/metrics` in Prometheus'
+            format; None when it tells none.
     """
 
     name: str
@@ -203,6 +205,7 @@ class ProcessSpec:
     image: str = ""
     port: int | None = None
     trial: str = ""
+    metrics_port: int | None = None
 
 
 @dataclass(frozen=True)

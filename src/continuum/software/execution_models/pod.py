@@ -204,8 +204,9 @@ def deployment(
             for number, path in enumerate(folders, start=1)
         ],
     }
-    if process.port is not None:
-        container["ports"] = [{"containerPort": process.port, "hostPort": process.port}]
+    ports = [port for port in (process.port, process.metrics_port) if port is not None]
+    if ports:
+        container["ports"] = [{"containerPort": port, "hostPort": port} for port in ports]
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

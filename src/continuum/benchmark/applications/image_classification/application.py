@@ -49,6 +49,7 @@ _REQUIREMENTS = (
     "onnxruntime>=1.20,<2",
     "paho-mqtt>=2.1,<3",
     "pillow>=11",
+    "prometheus-client>=0.21,<1",
 )
 
 
@@ -125,7 +126,14 @@ class ImageClassification(Application):
         folder = f"{RUN_FOLDER}/{worker.name}"
         return self._process(
             "worker",
-            ProcessSpec(worker.name, worker.machine, (), cpu=worker.cpu, memory=worker.memory),
+            ProcessSpec(
+                worker.name,
+                worker.machine,
+                (),
+                cpu=worker.cpu,
+                memory=worker.memory,
+                metrics_port=worker.metrics_port,
+            ),
             folder,
             {
                 "folder": folder,
@@ -138,6 +146,7 @@ class ImageClassification(Application):
                 },
                 "data": build.FOLDER,
                 "threads": self._threads,
+                **_telling(worker.metrics_port),
             },
         )
 
@@ -168,6 +177,7 @@ class ImageClassification(Application):
                 (),
                 cpu=endpoint.cpu,
                 memory=endpoint.memory,
+                metrics_port=endpoint.metrics_port,
             ),
             load.folder,
             {
@@ -185,6 +195,7 @@ class ImageClassification(Application):
                 "data": build.FOLDER,
                 "threads": self._threads,
                 **_gateway(worker),
+                **_telling(endpoint.metrics_port),
             },
         )
 
@@ -262,6 +273,7 @@ class ImageClassification(Application):
             cpu=process.cpu,
             memory=process.memory,
             ready_file=f"{folder}/ready",
+            metrics_port=process.metrics_port,
         )
 
 
@@ -270,6 +282,11 @@ def _gateway(worker: Worker | None) -> dict[str, Any]:
         return {}
     path = openfaas.function_path(worker.name)
     return {"gateway": {"host": worker.gateway, "port": openfaas.PORT, "path": path}}
+
+
+def _telling(port: int | None) -> dict[str, int]:
+    """What a process is told about figures of itself; nothing where nobody collects them."""
+    return {} if port is None else {"metrics_port": port}
 
 
 def _request_topic(worker: Worker) -> str:
