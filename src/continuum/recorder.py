@@ -17,6 +17,7 @@ from continuum.benchmark.results import (
     LOGS_FOLDER,
     RESOURCES_FILE,
     SAMPLES_FILE,
+    SERIES_FILE,
     Clock,
     EndpointRecord,
     FunctionsRecord,
@@ -108,6 +109,8 @@ class Recorder:
             samples.write_links(self.folder / LINKS_FILE, self.links)
         if self.collected is not None and self.collected.resources:
             samples.write_resources(self.folder / RESOURCES_FILE, self.collected.resources)
+        if self.collected is not None and self.collected.series:
+            samples.write_series(self.folder / SERIES_FILE, self.collected.series)
         for name, text in self._all_logs().items():
             folders.write_file(self.folder / name, text)
         record = self._record(table)

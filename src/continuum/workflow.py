@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from continuum.benchmark.configure import BenchmarkPlan
     from continuum.benchmark.contract import Application
     from continuum.benchmark.execute import Collected
+    from continuum.benchmark.observation import Observation
     from continuum.benchmark.results import Run
     from continuum.events import Events
     from continuum.experiment.load import Loaded
@@ -724,8 +725,23 @@ def _repetitions(ready: Up, teller: Teller, collected: Collected, events: Events
             name=teller.run.run,
             teller=teller,
             own_clocks=not todo.provider.capabilities.one_clock,
+            observation=_observation(ready, name),
         ),
         collected,
+    )
+
+
+def _observation(ready: Up, name: str) -> Observation | None:
+    """How the run tells Prometheus of itself, where there is one."""
+    observing = ready.plan.experiment.observing_machine
+    if observing is None or not ready.plan.provider.capabilities.ssh:
+        return None
+    from continuum.benchmark.observation import Observation  # noqa: PLC0415  slow to import
+
+    return Observation(
+        run=name,
+        machine=next(each for each in ready.machines if each.name == observing),
+        machines={spec.name: spec for spec in ready.plan.infrastructure.machines},
     )
 
 

@@ -30,6 +30,7 @@ from continuum.parallel import for_each
 if TYPE_CHECKING:
     from continuum.benchmark.configure import BenchmarkPlan, EndpointRun
     from continuum.benchmark.contract import Application
+    from continuum.benchmark.observation import Observation
     from continuum.deployment import Deployment
     from continuum.events import Events, Step
     from continuum.live import Teller
@@ -62,6 +63,7 @@ class Collected:
 
     `logs` holds what a worker or an endpoint said, by its name, when there was a reason to look;
     `resources` what machines took of processor and memory over time, when that was noted;
+    `series` what Prometheus saw;
     `clocks` how far the machines' clocks were off, where they have their own;
     `starts` how long a worker took to be there, where that was measured.
     """
@@ -70,6 +72,7 @@ class Collected:
     reasons: list[str] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
+    series: list[dict[str, Any]] = field(default_factory=list)
     clocks: list[ClockReading] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
     interrupted: bool = False
@@ -85,7 +88,7 @@ class Run:
     """What `execute` works with. `worker_model` runs workers, `endpoint_model` endpoints.
 
     `own_clocks`: machines do not share a clock. `teller` is told where samples come to lie, for
-    whoever watches.
+    whoever watches. `observation` is how the run tells Prometheus of itself.
     """
 
     deployment: Deployment
@@ -98,6 +101,7 @@ class Run:
     name: str
     own_clocks: bool = False
     teller: Teller | None = None
+    observation: Observation | None = None
 
 
 def execute(run: Run, collected: Collected | None = None) -> Collected:
@@ -152,9 +156,20 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
     finally:
         try:
             _keep_logs_of_workers(run, workers, collected)
+            _take_series_home(run, collected)
         finally:
             _forget_everything(run)
     return collected
+
+
+def _take_series_home(run: Run, collected: Collected) -> None:
+    """What Prometheus saw of the run, and what it did not see."""
+    if run.observation is None:
+        return
+    with run.deployment.journal.step(run.events, PHASE, "series", waits_for="Prometheus"):
+        collected.series, missing = run.observation.end()
+    for reason in missing:
+        collected.because(reason)
 
 
 def _processes(run: Run) -> dict[tuple[ExecutionModel, str], list[ProcessSpec]]:
@@ -293,6 +308,8 @@ def _repetition(
     step.progress(f"starting {len(processes)} endpoints")
     _start(run, run.endpoint_model, processes)
     _await_ready(run, run.endpoint_model, processes)
+    if run.observation is not None:
+        run.observation.targets([process for _, process in run.plan.workers] + processes)
     start = time.time() + START_DELAY + START_DELAY_EACH * len(endpoints)
     interval = min(1 / endpoints[0].load.frequency, LONGEST_SPREAD)
     due_ns = [
@@ -363,6 +380,9 @@ def _await_end(
                 _keep_log(run, run.endpoint_model, each.process, collected)
             return
         _tell(step, now, start, load.warmup, load.duration)
+        if run.observation is not None:
+            phase = _phase(now - start, load.warmup, load.duration)
+            run.observation.phase(load.repetition, phase)
         if now < expected and now < next_look:
             _pause(min(1.0, expected - now, next_look - now) + 0.001)
             continue
@@ -383,6 +403,13 @@ def _tell(step: Step, now: float, start: float, warmup: float, duration: float) 
         )
     else:
         step.progress("waiting for the last answers", 1.0)
+
+
+def _phase(into: float, warmup: float, duration: float) -> str:
+    """What a repetition is doing, so many seconds after its start."""
+    if into < warmup:
+        return "warmup"
+    return "load" if into <= warmup + duration else "answers"
 
 
 def _still_runs(run: Run, each: EndpointRun, collected: Collected) -> bool:

@@ -4,6 +4,7 @@ run.json           what is described here
 samples.parquet    one row per request; absent when no benchmark ran
 links.parquet      asked and measured; absent when no links were measured
 resources.parquet  processor and memory over time; absent when they were not noted
+series.parquet     what `observability` saw over time; absent without it
 report.html        made from the others
 """
 
@@ -27,6 +28,7 @@ RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.parquet"
 LINKS_FILE = "links.parquet"
 RESOURCES_FILE = "resources.parquet"
+SERIES_FILE = "series.parquet"
 REPORT_FILE = "report.html"
 LOGS_FOLDER = "logs"
 
@@ -338,6 +340,7 @@ class Results:
     samples: pa.Table | None
     links: pa.Table | None
     resources: pa.Table | None = None
+    series: pa.Table | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Results:
@@ -351,13 +354,14 @@ class Results:
 
         run = read_run(folder)
         samples, links = folder / SAMPLES_FILE, folder / LINKS_FILE
-        resources = folder / RESOURCES_FILE
+        resources, series = folder / RESOURCES_FILE, folder / SERIES_FILE
         return cls(
             folder=folder,
             run=run,
             samples=tables.read_samples(samples) if samples.exists() else None,
             links=tables.read_links(links) if links.exists() else None,
             resources=tables.read_resources(resources) if resources.exists() else None,
+            series=tables.read_series(series) if series.exists() else None,
         )
 
 

@@ -71,6 +71,18 @@ RESOURCE_SCHEMA = pa.schema(
     ]
 )
 
+SERIES_SCHEMA = pa.schema(
+    [
+        pa.field("series", pa.string(), nullable=False),
+        pa.field("machine", pa.string(), nullable=False),
+        pa.field("tier", pa.string(), nullable=False),
+        pa.field("labels", pa.string(), nullable=False),
+        pa.field("time_ns", pa.int64(), nullable=False),
+        pa.field("value", pa.float64(), nullable=False),
+    ]
+)
+"""What the service `observability` saw; `labels` is JSON text, `time_ns` Unix time."""
+
 QUANTITIES = ("delay_ms", "jitter_ms", "loss_percent", "rate_mbit")
 
 _VERSION_KEY = b"continuum.schema_version"
@@ -207,6 +219,21 @@ def read_resources(path: Path) -> pa.Table:
         StepFailed: it is no file of resources, or of a schema version that is not known here.
     """
     return _read(path, "resources", RESOURCE_SCHEMA)
+
+
+def write_series(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write what was seen of machines, brokers and processes: rows with the fields of the schema."""
+    _write(path, pa.Table.from_pylist(list(rows), schema=SERIES_SCHEMA), "series", {})
+
+
+def read_series(path: Path) -> pa.Table:
+    """What was seen of machines, brokers and processes.
+
+    Raises:
+        NotFound: there is no such file.
+        StepFailed: it is no file of series, or of a schema version that is not known here.
+    """
+    return _read(path, "series", SERIES_SCHEMA)
 
 
 def _whole_schema(own: pa.Schema | None) -> pa.Schema:

@@ -15,7 +15,7 @@ from continuum import folders
 from continuum.benchmark.results import REPORT_FILE, Results, Run
 from continuum.experiment.units import show_bytes
 from continuum.report import format as show
-from continuum.report import functions, plots, pods, table, topology
+from continuum.report import functions, machines_over_time, plots, pods, table, topology
 from continuum.report.clocks import Clocks
 from continuum.report.files import write_plots
 
@@ -70,6 +70,7 @@ def draw(results: Results) -> dict[str, Markup]:
     run, samples = results.run, results.samples
     found = {
         **dict.fromkeys(("breakdown", "distribution", "timeline", *pods.DRAWINGS), Markup()),
+        "machines-over-time": Markup(),
         "topology": topology.draw(run, results.links),
         "links": plots.links(results.links),
         "starts": functions.draw_starts(run),
@@ -81,6 +82,11 @@ def draw(results: Results) -> dict[str, Markup]:
         "breakdown": plots.breakdown(run),
         "distribution": plots.distribution(samples) if taken else Markup(),
         "timeline": plots.timeline(samples) if taken else Markup(),
+        "machines-over-time": (
+            machines_over_time.draw(run, samples, results.series)
+            if taken and results.series is not None
+            else Markup()
+        ),
     }
 
 
