@@ -138,7 +138,7 @@ def parse(answer: bytes) -> Iterator[dict[str, Any]]:
             "labels": json.dumps(labels, sort_keys=True),
         }
         for at, value in series["values"]:
-            yield {**about, "time_ns": round(at * 1e9), "value": float(value)}
+            yield {**about, "time_ns": round(at * 1000) * 1_000_000, "value": float(value)}
 
 
 def gaps(rows: Sequence[Mapping[str, Any]], started: float, ended: float) -> list[str]:
