@@ -20,7 +20,6 @@ from continuum.images.recipe import (
     InstallStep,
     PythonPackages,
     Tree,
-    Units,
 )
 from continuum.images.runtime import runtime_tree
 from continuum.software.configure import ROLES, manager_of
@@ -145,6 +144,11 @@ class _Write:
         path = root / "etc/systemd/system" / EXPORTER
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.text)
+        # Switched on here: units are, as the image is made, before there are trees.
+        link = path.parent / "multi-user.target.wants" / EXPORTER
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"/etc/systemd/system/{EXPORTER}")
 
 
 class Observability(Service):
@@ -165,7 +169,6 @@ class Observability(Service):
             PythonPackages(("paho-mqtt>=2.1,<3", "prometheus-client>=0.21,<1")),
             runtime_tree(),
             Tree("machine-exporter-unit", _EXPORTER_UNIT, _Write(_EXPORTER_UNIT)),
-            Units(enabled=(EXPORTER,)),
         )
 
     def machines(self, experiment: Experiment, wanted: tuple[str, ...]) -> tuple[str, ...]:
