@@ -725,7 +725,7 @@ def _repetitions(ready: Up, teller: Teller, collected: Collected, events: Events
             name=teller.run.run,
             teller=teller,
             own_clocks=not todo.provider.capabilities.one_clock,
-            observation=_observation(ready, name),
+            observation=_observation(ready, teller.run.run),
         ),
         collected,
     )
