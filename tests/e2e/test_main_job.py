@@ -26,7 +26,9 @@ def check_run(run: dict[str, Any], requests: int) -> None:
 
 
 @pytest.mark.quiet
-@pytest.mark.parametrize("name", ["edge-offload", "cloud-offload", "endpoint-only"])
+@pytest.mark.parametrize(
+    "name", ["edge-offload", "cloud-offload", "endpoint-only", "observed-offload"]
+)
 def test_an_example_ends_in_a_report_with_figures_as_expected(
     continuum: Any, results: Any, tmp_path: Path, name: str
 ) -> None:

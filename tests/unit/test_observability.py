@@ -267,3 +267,36 @@ def test_targets_are_known_by_machine_tier_and_process() -> None:
         "tier": "edge",
         "process": "worker-1",
     }
+
+
+def test_a_clusters_figures_are_asked_for_with_a_token() -> None:
+    what = experiment(manager="kubernetes", execution_model="container")
+    plan = configure(what, small_plan(what), {"mqtt": ("edge-1",)})
+    roles = [play.role for play in plan.plays]
+    assert roles.index("kubernetes_control") < roles.index("kubernetes_metrics")
+    assert roles.index("kubernetes_metrics") < roles.index("observability")
+    play = plan.plays[roles.index("observability")]
+    (told,) = [
+        each["files"][observability.CONFIGURATION]
+        for each in play.per_machine["cloud-1"]["observability_units"]
+        if each["unit"] == observability.PROMETHEUS
+    ]
+    jobs = json.loads(told)["scrape_configs"]
+    known = {
+        (static["labels"]["job"], static["labels"]["machine"])
+        for job in jobs
+        for static in job.get("static_configs", ())
+    }
+    assert {("kubelet", "cloud-1"), ("cadvisor", "edge-1"), ("kubernetes", "cloud-1")} <= known
+    for job in jobs:
+        files = job.get("authorization", {}).get("credentials_file")
+        assert (files == observability.TOKEN) == (job.get("scheme") == "https")
+
+
+def test_a_pod_gives_its_figures_on_its_machine() -> None:
+    from continuum.software.contract import ProcessSpec
+    from continuum.software.execution_models.pod import deployment
+
+    made = deployment(ProcessSpec("worker-1", "edge-1", ("true",), metrics_port=9110))
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    assert container["ports"] == [{"containerPort": 9110, "hostPort": 9110}]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.software.configure import ROLES
-from continuum.software.contract import RolePlay
+from continuum.software.contract import MetricsTarget, RolePlay
 from continuum.software.managers.kubeedge import install, settings
 from continuum.software.managers.kubernetes import kubeadm
 from continuum.software.managers.kubernetes.manager import Kubernetes
@@ -42,6 +42,17 @@ class KubeEdge(Kubernetes):
     def versions(self, experiment: Experiment) -> Mapping[str, str]:
         """Kubernetes', and KubeEdge's."""
         return {**super().versions(experiment), "kubeedge": install.version()}
+
+    def metrics(
+        self, experiment: Experiment, plan: InfrastructurePlan
+    ) -> tuple[MetricsTarget, ...]:
+        """The cluster's, and CloudCore's. EdgeCore answers on its own machine alone."""
+        control = self.control_machine(experiment)
+        assert control is not None
+        return (
+            *super().metrics(experiment, plan),
+            MetricsTarget("kubeedge", control, "127.0.0.1", settings.CLOUDCORE_METRICS_PORT),
+        )
 
     def nodes(self, experiment: Experiment) -> tuple[str, ...]:
         """The control plane's machine, and all others of its tier when that is the cloud."""

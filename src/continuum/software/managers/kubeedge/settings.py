@@ -21,6 +21,8 @@ TOKEN_KEY = "tokendata"  # noqa: S105  the name of a field
 MESSAGES_PORT = 10000
 JOIN_PORT = 10002
 TUNNEL_PORT = 10004
+CLOUDCORE_METRICS_PORT = 9091
+"""On CloudCore's own machine alone."""
 
 HEARTBEAT = 3
 """Seconds between signs of life of an edge machine. EdgeCore tries to connect again after twice as

@@ -9,8 +9,8 @@ from continuum.deployment import KUBECONFIG
 from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.software.configure import ROLES
-from continuum.software.contract import ResourceManager, RolePlay
-from continuum.software.managers.kubernetes import addons, capacity, kubeadm, network
+from continuum.software.contract import MetricsTarget, ResourceManager, RolePlay
+from continuum.software.managers.kubernetes import addons, capacity, kubeadm, metrics, network
 from continuum.software.managers.kubernetes.audit import AUDITED
 from continuum.software.managers.kubernetes.install import (
     JOIN_PROGRAM,
@@ -201,6 +201,34 @@ class Kubernetes(ResourceManager):
     def control_machine(self, experiment: Experiment) -> str | None:
         """The control plane's."""
         return experiment.control_machine
+
+    def metrics(
+        self, experiment: Experiment, plan: InfrastructurePlan
+    ) -> tuple[MetricsTarget, ...]:
+        """Kubelets with what they know of containers, and the control plane's own programs."""
+        specs = {spec.name: spec for spec in plan.machines}
+        control = self.control_machine(experiment)
+        assert control is not None
+        return metrics.targets([specs[name] for name in self.nodes(experiment)], specs[control])
+
+    def metrics_access(self, experiment: Experiment, token_file: str) -> tuple[RolePlay, ...]:
+        """A service account that may read figures, and its token."""
+        control = self.control_machine(experiment)
+        assert control is not None
+        return (
+            RolePlay(
+                "kubernetes_metrics",
+                (control,),
+                ROLES,
+                variables={
+                    "kubernetes_metrics_admin": kubeadm.ADMIN,
+                    "kubernetes_metrics_rights": metrics.rights(),
+                    "kubernetes_metrics_account": metrics.ACCOUNT,
+                    "kubernetes_metrics_namespace": metrics.NAMESPACE,
+                    "kubernetes_metrics_file": token_file,
+                },
+            ),
+        )
 
     def missing(self, experiment: Experiment, machines: Mapping[str, Machine]) -> list[str]:
         """Nodes that are not Ready, the name server, and the gateway of functions."""
