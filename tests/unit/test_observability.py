@@ -282,6 +282,8 @@ def test_a_clusters_figures_are_asked_for_with_a_token() -> None:
         if each["unit"] == observability.PROMETHEUS
     ]
     jobs = json.loads(told)["scrape_configs"]
+    # Prometheus refuses a name that is there twice.
+    assert len({job["job_name"] for job in jobs}) == len(jobs)
     known = {
         (static["labels"]["job"], static["labels"]["machine"])
         for job in jobs

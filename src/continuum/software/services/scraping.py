@@ -85,8 +85,8 @@ def _job(job: str, scheme: str, path: str, token_file: str) -> dict[str, Any]:
         "source_labels": ["__name__"]
     }
     found: dict[str, Any] = {
-        # A job of Prometheus' has one path: what is asked at two has two, told apart by it.
-        "job_name": f"{job}{path}",
+        # A job of Prometheus' has one scheme and one path: what is asked in two ways has two names.
+        "job_name": f"{job} {scheme}:{path}",
         "scheme": scheme,
         "metrics_path": path,
         "metric_relabel_configs": [rule],
