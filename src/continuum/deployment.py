@@ -22,6 +22,7 @@ from pathlib import Path
 from continuum import folders
 from continuum.errors import NotFound
 from continuum.experiment.model import NAME, Experiment
+from continuum.experiment.units import trusted_numbers
 from continuum.journal import Journal
 
 KUBECONFIG = "kubeconfig"
@@ -115,6 +116,23 @@ class Deployment:
         kept = json.loads((self.folder / "experiment.json").read_text())
         version: str | None = ((kept["software"] or {}).get("kubernetes") or {}).get("version")
         return version
+
+    def experiment(self) -> Experiment:
+        """The resolved experiment as it was kept.
+
+        Raises:
+            NotFound: the deployment has none, or not as this version keeps it.
+        """
+        path = self.folder / "experiment.json"
+        try:
+            with trusted_numbers():
+                return Experiment.model_validate_json(path.read_text())
+        except (FileNotFoundError, ValueError) as error:
+            raise NotFound(
+                f'deployment "{self.name}" was not brought up whole, or by another version',
+                where=str(path),
+                hint="continuum up FILE",
+            ) from error
 
     def save_experiment(self, experiment: Experiment) -> None:
         """Keep the resolved experiment."""

@@ -50,6 +50,7 @@ VERBS: dict[str, dict[str, tuple[str, str]]] = {
         "ssh": ("ssh", "Log in to a machine."),
         "ssh-config": ("ssh_config", "Write the configuration for `ssh -F`."),
         "kubectl": ("kubectl", "Run kubectl on a deployment's cluster."),
+        "open": ("open", "Open Grafana, Prometheus or the functions' gateway."),
         "exec": ("exec", "Run a command on one or several machines."),
         "logs": ("logs", "Show the log of a machine, a unit, a pod or a function."),
     },

@@ -1,0 +1,263 @@
+"""`continuum open grafana|prometheus|gateway [NAME]`."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from continuum.cli import bootstrap, output, tunnel
+from continuum.cli.commands.ssh import check
+from continuum.cli.deployments import names_complete, only_one
+from continuum.cli.session import common, current, json_option
+from continuum.deployment import Deployment
+from continuum.errors import MachineUnreachable, NotFound, NotPossibleHere, TimedOut
+from continuum.machine import Command, run_on_host
+
+if TYPE_CHECKING:
+    from continuum.cli.session import Session
+    from continuum.experiment.model import Experiment
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something with a web page on one machine of a deployment.
+
+    Attributes:
+        title: for a person.
+        port: where it listens on the machine.
+        local_port: where a person looks for it on the host.
+        probe: path that is answered with status 200 once it can be used.
+        unit: systemd's, "" when it runs in the cluster.
+        unused: what the experiment lacks when it is not there.
+        wanted: what in the experiment makes it.
+    """
+
+    title: str
+    port: int
+    local_port: int
+    probe: str
+    unit: str
+    unused: str
+    wanted: str
+
+    def machine(self, experiment: Experiment) -> str | None:
+        """The machine that it is reached on; None when the experiment does not have it."""
+        if self.unit:
+            return experiment.observing_machine
+        software = experiment.software
+        return experiment.control_machine if software and software.serverless else None
+
+    def log_in(self, name: str) -> str:
+        """How a person gets past its log-in, "" when there is none."""
+        if self is TARGETS["gateway"]:
+            return (
+                f"log in as admin with what this tells: continuum kubectl {name} -n openfaas get "
+                "secret basic-auth -o jsonpath='{.data.basic-auth-password}' | base64 -d"
+            )
+        return ""
+
+
+_OBSERVABILITY = "software.observability = true"
+_NO_METRICS = "collects no metrics"
+
+TARGETS: Mapping[str, Target] = {
+    "grafana": Target(
+        title="Grafana",
+        port=3000,
+        local_port=3000,
+        probe="/api/health",
+        unit="grafana.service",
+        unused=_NO_METRICS,
+        wanted=_OBSERVABILITY,
+    ),
+    "prometheus": Target(
+        title="Prometheus",
+        port=9090,
+        local_port=9090,
+        probe="/-/ready",
+        unit="prometheus.service",
+        unused=_NO_METRICS,
+        wanted=_OBSERVABILITY,
+    ),
+    "gateway": Target(
+        title="OpenFaaS' gateway",
+        port=31112,
+        local_port=8080,
+        probe="/healthz",
+        unit="",
+        unused="has no functions",
+        wanted='software.execution_model = "function" with a table [software.serverless]',
+    ),
+}
+
+
+@click.command("open")
+@click.argument("target", type=click.Choice(list(TARGETS)))
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=names_complete)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port on this host; another is taken, and told, where it is not free.",
+)
+@click.option(
+    "--wait",
+    type=click.FloatRange(0, 600),
+    default=15.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for an answer.",
+)
+@click.option(
+    "--browser/--no-browser",
+    default=None,
+    help="Show it in a browser; absent: only where there is a desktop.",
+)
+@json_option
+@common
+def command(  # noqa: PLR0913  one argument for each option
+    *,
+    target: str,
+    name: str | None,
+    port: int | None,
+    wait: float,
+    browser: bool | None,
+    as_json: bool,
+) -> int:
+    """Open the web page of a deployment's Grafana, Prometheus, or functions' gateway.
+
+    Makes an SSH tunnel from this host to the machine, writes the address to standard output, and
+    holds until Ctrl-C. NAME may be left out when there is one deployment.
+
+    Exit codes: 0 ended by Ctrl-C; 1 it does not answer; 2 usage; 3 it cannot be had here; 4 the
+    machine cannot be reached; 5 no such deployment, or it has no such page.
+    """
+    session = current()
+    deployment = Deployment.existing(name) if name is not None else only_one(session)
+    wanted = TARGETS[target]
+    far = _far(deployment, wanted)
+    with tunnel.opened(far, port or wanted.local_port) as way:
+        try:
+            way.wait_for_answer(wait)
+        except TimedOut as error:
+            raise _silent(deployment, wanted, far, error) from error
+        _tell(session, deployment, wanted, way, as_json=as_json)
+        if browser or (browser is None and _is_a_desktop()):
+            click.launch(way.url)
+        try:
+            way.hold()
+        except KeyboardInterrupt:
+            session.say(f"closed {way.url}")
+    return 0
+
+
+def _far(deployment: Deployment, target: Target) -> tunnel.Far:
+    """Where the target is.
+
+    Raises:
+        NotFound: the deployment does not have it.
+        NotPossibleHere: its machines have no SSH, or this host has none.
+        UsageError: it was not brought up whole.
+    """
+    from continuum.infrastructure.execute import stored_plan  # noqa: PLC0415  slow to import
+
+    machine = target.machine(deployment.experiment())
+    if machine is None:
+        raise NotFound(
+            f'deployment "{deployment.name}" {target.unused}',
+            where=str(deployment.folder / "experiment.json"),
+            hint=f"{target.wanted} in its file, then: continuum up FILE",
+        )
+    check(deployment, machine)
+    if bootstrap.find_program("ssh") is None:
+        raise NotPossibleHere("there is no ssh on this host", hint="apt-get install openssh-client")
+    plan = stored_plan(deployment)
+    assert plan is not None
+    (address,) = (spec.address for spec in plan.machines if spec.name == machine)
+    return tunnel.Far(machine, deployment.ssh_config, address, target.port, target.probe)
+
+
+def _silent(
+    deployment: Deployment, target: Target, far: tunnel.Far, error: TimedOut
+) -> NotPossibleHere | MachineUnreachable | TimedOut:
+    """What to say where nothing answers: what the machine itself tells about it."""
+    message = f"{target.title} on {far.machine} does not answer: {error.message}"
+    if not target.unit:
+        hint = f"continuum kubectl {deployment.name} -n openfaas get pods"
+        return TimedOut(message, where=error.where, hint=hint)
+    asked = Command(
+        (
+            *("ssh", "-F", str(far.config), "-o", "BatchMode=yes", "-T", far.machine),
+            f"systemctl status --no-pager --lines=10 {target.unit}",
+        ),
+        timeout=30,
+    )
+    told = run_on_host(asked, where=far.machine)
+    if "could not be found" in told.last_output:
+        return NotPossibleHere(
+            f"{target.title} is not on {far.machine}: it could not be had when the machine was "
+            "made",
+            where=f"{far.machine}: {target.unit}",
+            hint="continuum artifacts fetch grafana tells why; once it is there, "
+            "continuum up FILE --recreate brings it along; "
+            f"or: continuum open prometheus {deployment.name}",
+        )
+    return TimedOut(
+        message,
+        where=error.where,
+        output=told.last_output,
+        hint=f"continuum logs {deployment.name} {far.machine}; "
+        f"continuum ssh {deployment.name} {far.machine} -- systemctl restart {target.unit}",
+    )
+
+
+def _tell(
+    session: Session, deployment: Deployment, target: Target, way: tunnel.Tunnel, *, as_json: bool
+) -> None:
+    laptop = laptop_command(target.local_port, way.port, os.environ)
+    if as_json:
+        output.write_json(
+            {
+                "deployment": deployment.name,
+                "machine": way.far.machine,
+                "url": way.url,
+                "port": way.port,
+                "laptop": laptop,
+            }
+        )
+    else:
+        output.write(way.url)
+    sys.stdout.flush()
+    if way.port != target.local_port:
+        session.say(f"port {target.local_port} of this host is not used: {way.port} instead")
+    session.say(f'{target.title} of "{deployment.name}", on {way.far.machine}')
+    if log_in := target.log_in(deployment.name):
+        session.say(log_in)
+    session.say(
+        f"from a laptop, while this runs: {laptop}\n"
+        f"  and there: http://localhost:{target.local_port}\n"
+        "Ctrl-C closes it"
+    )
+
+
+def laptop_command(port: int, port_here: int, environment: Mapping[str, str]) -> str:
+    """What to type on a laptop, to have there at `port` what this host has at `port_here`.
+
+    The host is called as the person has reached it by SSH, else by its own name.
+    """
+    reached = environment.get("SSH_CONNECTION", "").split()
+    host = reached[2] if len(reached) == 4 else socket.gethostname()
+    user = environment.get("SUDO_USER") or getpass.getuser()
+    return f"ssh -N -L {port}:localhost:{port_here} {user}@{host}"
+
+
+def _is_a_desktop() -> bool:
+    """Whether a browser could show up without getting in the way of a terminal, or of a script."""
+    there = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(there) and sys.stdout.isatty() and os.geteuid() != 0
