@@ -27,6 +27,7 @@ _BUILT_IN: dict[str, dict[str, str]] = {
     },
     "services": {
         "clock": "continuum.software.services.clock:Clock",
+        "grafana": "continuum.software.services.grafana:Grafana",
         "mqtt": "continuum.software.services.mqtt:Mqtt",
         "observability": "continuum.software.services.observability:Observability",
         "registry": "continuum.software.services.registry:Registry",

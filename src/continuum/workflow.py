@@ -42,6 +42,7 @@ from continuum.live import LiveRun, MeasuredLink, Teller
 from continuum.software import configure as software_configure
 from continuum.software import execute as software_execute
 from continuum.software.serverless import distribution
+from continuum.software.services import grafana
 
 if TYPE_CHECKING:
     from continuum.benchmark.configure import BenchmarkPlan
@@ -65,6 +66,7 @@ LOGS_BEFORE = 5.0
 """Seconds before a run from which logs are kept: a machine's clock may be a little off."""
 
 CLOCK = "clock"
+GRAFANA = "grafana"
 """The service that sets the clocks of machines that do not share one."""
 
 
@@ -179,6 +181,8 @@ def plan(loaded: Loaded, events: Events) -> Plan:
     provider = _provider(experiment, before, events)
     application = _application(experiment)
     services = _services_needed(experiment, application, provider)
+    if grafana.belongs_to(experiment, deployment):
+        services[GRAFANA] = ()
     recipe = _recipe(experiment, application, services)
     if before is not None and before.provider != provider.name:
         before = None  # `up` removes what the other provider made; nothing of it is kept.
@@ -231,9 +235,19 @@ def plan(loaded: Loaded, events: Events) -> Plan:
             *provider.caveats(infrastructure),
             *software_configure.left_out(experiment),
             *distribution.notes(experiment),
+            *grafana.left_out(experiment, deployment),
         ),
         first=before is None,
     )
+
+
+def _look_for_grafana(loaded: Loaded, deployment: Deployment, events: Events) -> None:
+    """What begins to collect metrics has Grafana where it can be had."""
+    if loaded.not_runnable or not grafana.may_be_added(loaded.experiment, deployment):
+        return
+    kind: type[Provider] = plugins.load("providers", loaded.experiment.infrastructure.provider)
+    if not kind.capabilities.made_up:
+        grafana.look_for(events)
 
 
 def _find_out_version(experiment: Experiment, events: Events) -> None:
@@ -312,6 +326,7 @@ def up(loaded: Loaded, events: Events, *, recreate: bool = False) -> Up:
     """Bring the experiment's machines, software and links up; what is right already stays."""
     deployment = Deployment.named(loaded.experiment.name)
     with _changing(deployment):
+        _look_for_grafana(loaded, deployment, events)
         return _up(plan(loaded, events), events, recreate=recreate)
 
 
@@ -493,6 +508,7 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
     folder = _results_folder(loaded.experiment.name, results)
     deployment = Deployment.named(loaded.experiment.name)
     with _changing(deployment):
+        _look_for_grafana(loaded, deployment, events)
         todo = plan(loaded, events)
         _try_to_write(folder)
         ready = _up(todo, events, recreate=False)

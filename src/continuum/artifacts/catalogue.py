@@ -30,10 +30,14 @@ class _Part(BaseModel):
 
 
 class Release(_Part):
-    """The project's own release: a program, or an archive that holds it, and its checksum."""
+    """The project's own release: a program, or an archive that holds it, and its checksum.
+
+    `whole` is for what is kept as the archive that it comes in.
+    """
 
     file: str
     checksum: str
+    whole: bool = False
     newest: str = ""
     archives: Mapping[str, str] = Field(default={})
 

@@ -18,7 +18,7 @@ _SUM = re.compile(r"[0-9a-f]+", re.IGNORECASE)
 
 
 def fetch(wanted: Wanted, web: Web, folder: Path, progress: Progress) -> Path:
-    """The program, in `folder`; a download that was cut is gone on with.
+    """The program, or the archive itself, in `folder`; a download that was cut is gone on with.
 
     Raises:
         Unavailable: it cannot be had, or its checksum is wrong.
@@ -39,7 +39,7 @@ def fetch(wanted: Wanted, web: Web, folder: Path, progress: Progress) -> Path:
         raise Unavailable(
             f"{address}: refused, its {algorithm} is {found[:16]}… where {digest[:16]}… is published"
         )
-    if not tarfile.is_tarfile(part):
+    if release.whole or not tarfile.is_tarfile(part):
         return part
     program = folder / f"{wanted.key}.unpacked"
     _unpack(part, wanted.name, program)

@@ -272,6 +272,16 @@ class Serverless(Part):
     )
 
 
+class Grafana(Part):
+    """Settings of Grafana, where metrics are collected."""
+
+    password: str = Field(
+        default="admin",
+        pattern=r"^[!-~]{1,100}$",
+        description="What the user `admin` logs in with.",
+    )
+
+
 class Software(Part):
     """Phase 2: what is installed on the machines."""
 
@@ -292,6 +302,7 @@ class Software(Part):
     observability: bool = Field(
         default=False, description="Collect metrics of machines and workers while they run."
     )
+    grafana: Grafana = Field(default=Grafana(), description="For `observability`.")
     kubernetes: Kubernetes = Field(
         default=Kubernetes(), description="For the managers that use Kubernetes."
     )

@@ -54,8 +54,13 @@ class Target:
         software = experiment.software
         return experiment.control_machine if software and software.serverless else None
 
-    def log_in(self, name: str) -> str:
+    def log_in(self, name: str, experiment: Experiment) -> str:
         """How a person gets past its log-in, "" when there is none."""
+        if self is TARGETS["grafana"]:
+            software = experiment.software
+            if software is None or software.grafana.password != "admin":  # noqa: S105  not ours
+                return "log in as admin, with what the experiment says in software.grafana.password"
+            return "log in as admin, password admin"
         if self is TARGETS["gateway"]:
             return (
                 f"log in as admin with what this tells: continuum kubectl {name} -n openfaas get "
@@ -205,7 +210,7 @@ def _silent(
             "made",
             where=f"{far.machine}: {target.unit}",
             hint="continuum artifacts fetch grafana tells why; once it is there, "
-            "continuum up FILE --recreate brings it along; "
+            f"continuum down {deployment.name} and up again bring it along; "
             f"or: continuum open prometheus {deployment.name}",
         )
     return TimedOut(
@@ -237,7 +242,7 @@ def _tell(
     if way.port != target.local_port:
         session.say(f"port {target.local_port} of this host is not used: {way.port} instead")
     session.say(f'{target.title} of "{deployment.name}", on {way.far.machine}')
-    if log_in := target.log_in(deployment.name):
+    if log_in := target.log_in(deployment.name, deployment.experiment()):
         session.say(log_in)
     session.say(
         f"from a laptop, while this runs: {laptop}\n"
