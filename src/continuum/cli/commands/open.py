@@ -147,15 +147,16 @@ def command(  # noqa: PLR0913  one argument for each option
     deployment = Deployment.existing(name) if name is not None else only_one(session)
     wanted = TARGETS[target]
     far = _far(deployment, wanted)
-    with tunnel.opened(far, port or wanted.local_port) as way:
+    asked = port or wanted.local_port
+    with tunnel.opened(far, asked) as way:
         try:
             way.wait_for_answer(wait)
         except TimedOut as error:
             raise _silent(deployment, wanted, far, error) from error
-        _tell(session, deployment, wanted, way, as_json=as_json)
-        if browser or (browser is None and _is_a_desktop()):
-            click.launch(way.url)
         try:
+            _tell(session, deployment, wanted, way, asked, as_json=as_json)
+            if browser or (browser is None and _is_a_desktop()):
+                click.launch(way.url)
             way.hold()
         except KeyboardInterrupt:
             session.say(f"closed {way.url}")
@@ -222,8 +223,14 @@ def _silent(
     )
 
 
-def _tell(
-    session: Session, deployment: Deployment, target: Target, way: tunnel.Tunnel, *, as_json: bool
+def _tell(  # noqa: PLR0913  all that there is to tell
+    session: Session,
+    deployment: Deployment,
+    target: Target,
+    way: tunnel.Tunnel,
+    asked: int,
+    *,
+    as_json: bool,
 ) -> None:
     laptop = laptop_command(target.local_port, way.port, os.environ)
     if as_json:
@@ -239,8 +246,8 @@ def _tell(
     else:
         output.write(way.url)
     sys.stdout.flush()
-    if way.port != target.local_port:
-        session.say(f"port {target.local_port} of this host is not used: {way.port} instead")
+    if way.port != asked:
+        session.say(f"port {asked} of this host is not free: {way.port} is used instead")
     session.say(f'{target.title} of "{deployment.name}", on {way.far.machine}')
     if log_in := target.log_in(deployment.name, deployment.experiment()):
         session.say(log_in)
