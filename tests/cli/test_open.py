@@ -265,7 +265,7 @@ def test_grafana_that_could_not_be_had(up: Deployment, far: Far, cli: Cli) -> No
     assert up.folder.is_dir()
     far.status = 503
     (far.folder / "status").write_text("Unit grafana.service could not be found.")
-    ended = cli("open", "grafana", "--wait", "0")
+    ended = cli("open", "grafana", "--wait", "600")
     assert ended.code == 3
     assert "Grafana is not on edge-1" in ended.stderr
     assert "continuum open prometheus paper" in ended.stderr

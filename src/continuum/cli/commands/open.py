@@ -17,7 +17,7 @@ from continuum.cli.commands.ssh import check
 from continuum.cli.deployments import names_complete, only_one
 from continuum.cli.session import common, current, json_option
 from continuum.deployment import Deployment
-from continuum.errors import MachineUnreachable, NotFound, NotPossibleHere, TimedOut
+from continuum.errors import NotFound, NotPossibleHere, TimedOut
 from continuum.machine import Command, run_on_host
 
 if TYPE_CHECKING:
@@ -149,10 +149,7 @@ def command(  # noqa: PLR0913  one argument for each option
     far = _far(deployment, wanted)
     asked = port or wanted.local_port
     with tunnel.opened(far, asked) as way:
-        try:
-            way.wait_for_answer(wait)
-        except TimedOut as error:
-            raise _silent(deployment, wanted, far, error) from error
+        _wait(deployment, wanted, way, wait)
         try:
             _tell(session, deployment, wanted, way, asked, as_json=as_json)
             if browser or (browser is None and _is_a_desktop()):
@@ -189,38 +186,53 @@ def _far(deployment: Deployment, target: Target) -> tunnel.Far:
     return tunnel.Far(machine, deployment.ssh_config, address, target.port, target.probe)
 
 
-def _silent(
-    deployment: Deployment, target: Target, far: tunnel.Far, error: TimedOut
-) -> NotPossibleHere | MachineUnreachable | TimedOut:
-    """What to say where nothing answers: what the machine itself tells about it."""
-    message = f"{target.title} on {far.machine} does not answer: {error.message}"
-    if not target.unit:
-        hint = f"continuum kubectl {deployment.name} -n openfaas get pods"
-        return TimedOut(message, where=error.where, hint=hint)
-    asked = Command(
-        (
-            *("ssh", "-F", str(far.config), "-o", "BatchMode=yes", "-T", far.machine),
-            f"systemctl status --no-pager --lines=10 {target.unit}",
-        ),
-        timeout=30,
-    )
-    told = run_on_host(asked, where=far.machine)
-    if "could not be found" in told.last_output:
-        return NotPossibleHere(
+def _wait(deployment: Deployment, target: Target, way: tunnel.Tunnel, limit: float) -> None:
+    """Return when the target answers.
+
+    Raises:
+        MachineUnreachable: the connection has gone.
+        NotPossibleHere: the machine does not have it.
+        TimedOut: it did not answer within `limit` seconds; with what the machine tells about it.
+    """
+    far, name = way.far, deployment.name
+    if way.answers():
+        return
+    if target.unit and "could not be found" in _status(far, target.unit):
+        raise NotPossibleHere(
             f"{target.title} is not on {far.machine}: it could not be had when the machine was "
             "made",
             where=f"{far.machine}: {target.unit}",
             hint="continuum artifacts fetch grafana tells why; once it is there, "
-            f"continuum down {deployment.name} and up again bring it along; "
-            f"or: continuum open prometheus {deployment.name}",
+            f"continuum down {name} and up again bring it along; "
+            f"or: continuum open prometheus {name}",
         )
-    return TimedOut(
-        message,
-        where=error.where,
-        output=told.last_output,
-        hint=f"continuum logs {deployment.name} {far.machine}; "
-        f"continuum ssh {deployment.name} {far.machine} -- systemctl restart {target.unit}",
+    try:
+        way.wait_for_answer(limit)
+    except TimedOut as error:
+        hint = f"continuum kubectl {name} -n openfaas get pods"
+        if target.unit:
+            hint = (
+                f"continuum logs {name} {far.machine}; "
+                f"continuum ssh {name} {far.machine} -- systemctl restart {target.unit}"
+            )
+        raise TimedOut(
+            f"{target.title} on {far.machine} does not answer: {error.message}",
+            where=error.where,
+            output=_status(far, target.unit) if target.unit else "",
+            hint=hint,
+        ) from error
+
+
+def _status(far: tunnel.Far, unit: str) -> str:
+    """What the machine tells about a unit, with the last lines of its log."""
+    asked = Command(
+        (
+            *("ssh", "-F", str(far.config), "-o", "BatchMode=yes", "-T", far.machine),
+            f"systemctl status --no-pager --lines=10 {unit}",
+        ),
+        timeout=30,
     )
+    return run_on_host(asked, where=far.machine).last_output
 
 
 def _tell(  # noqa: PLR0913  all that there is to tell
