@@ -100,10 +100,10 @@ def test_all_targets_of_the_machines_are_up(observed: Any) -> None:
 
 
 def test_a_port_that_is_taken_is_gone_around(observed: Any) -> None:
-    with opened(observed, "prometheus", "seen") as first:
-        with opened(observed, "prometheus", "seen") as second:
-            assert first != second
-            assert answer(second, "up", 30)
+    prometheus = ("prometheus", "seen")
+    with opened(observed, *prometheus) as first, opened(observed, *prometheus) as second:
+        assert first != second
+        assert answer(second, "up", 30)
 
 
 @pytest.mark.skipif(grafana.is_here(), reason="Grafana can be had here")

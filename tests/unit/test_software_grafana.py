@@ -26,8 +26,9 @@ from continuum.experiment.model import Experiment, Software, Tier
 from continuum.experiment.model import Grafana as Settings
 from continuum.images.recipe import Recipe
 from continuum.software.configure import configure
+from continuum.software.contract import Service
 from continuum.software.services import grafana
-from continuum.testing.software import small_plan
+from continuum.testing.software import ServiceContract, small_plan
 from releases import Server, serving, use_catalogue
 
 CATALOGUE = """
@@ -81,6 +82,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 def published(server: Server) -> Server:
     server.publish("/grafana-1.2.3.tar.gz", archive(INSIDE))
     return server
+
+
+@pytest.fixture
+def in_store(published: Server) -> None:
+    assert published.files
+    assert looked_for()[0]
+
+
+@pytest.mark.usefixtures("in_store")
+class TestGrafana(ServiceContract):
+    def subject(self) -> Service:
+        return grafana.Grafana()
 
 
 def deployment(*roles: str) -> Deployment:
