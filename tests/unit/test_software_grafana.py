@@ -85,8 +85,12 @@ def published(server: Server) -> Server:
 
 
 @pytest.fixture
-def in_store(published: Server) -> None:
+def in_store(
+    published: Server, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The release is in a store that lies apart from where the test looks."""
     assert published.files
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     assert looked_for()[0]
 
 
