@@ -110,6 +110,7 @@ def test_a_port_that_is_taken_is_gone_around(observed: Any) -> None:
 def test_grafana_that_cannot_be_had_is_one_line_and_no_more(observed: Any) -> None:
     ended = observed("up", write(observed.folder, "seen"))
     assert "Grafana" not in ended.err.replace("nothing was changed", "")
+    assert "continuum open prometheus seen" in ended.err
     planned = observed("plan", write(observed.folder, "seen"))
     assert (planned.out + planned.err).count("Grafana is left out") == 1
     refused = observed("open", "grafana", "seen", code=3)

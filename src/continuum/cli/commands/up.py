@@ -77,5 +77,8 @@ def command(
     if functions is not None:
         session.say(f"  functions:  {functions.url} (user {names.USER})")
         session.say(f"  password:   {openfaas.password_command(name)}")
+    if outcome.plan.experiment.observed and outcome.plan.provider.capabilities.ssh:
+        shown = "grafana" in (outcome.plan.software.services if outcome.plan.software else ())
+        session.say(f"  metrics:    continuum open {'grafana' if shown else 'prometheus'} {name}")
     session.say(f"  remove it:  continuum down {name}")
     return 0
