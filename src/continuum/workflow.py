@@ -562,7 +562,7 @@ def _teller(recorder: Recorder) -> Teller:
             noun=recorder.noun,
             repetitions=len(recorder.benchmark.repetitions) if recorder.benchmark else 0,
             removed=recorder.removed,
-            observed_on=getattr(recorder.loaded.experiment, "observing_machine", None) or "",
+            observed_on=recorder.loaded.experiment.observing_machine or "",
         ),
     )
 
