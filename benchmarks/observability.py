@@ -3,7 +3,7 @@
     benchmarks/run observability [--pairs 5] [--seconds 20] [--ups 2]
 
 Needs root. Pairs of runs on the same machines, one with what measures and collects running, one with
-it stopped, in changing order; then `up` of the same experiment with and without, images made.
+it stopped in the warm-up, in changing order; then `up` of the same experiment with and without, images made.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from continuum.benchmark.samples import read_samples
 from continuum.images.recipe import RUNTIME_FOLDER
-from continuum.software.services.observability import Observability
+from continuum.software.services.observability import PHASES, Observability
 
 LAUNCHER = (sys.executable, "-m", "continuum")
 EXPERIMENT = """
@@ -44,7 +44,7 @@ observability = {observability}
 application = "image_classification"
 workers = "edge"
 frequency = "5 Hz"
-warmup = "2 s"
+warmup = "10 s"
 duration = "{seconds:g} s"
 """
 MACHINES = ("cloud-1", "edge-1", "endpoint-1")
@@ -61,22 +61,24 @@ class Bench:
 
     def __init__(self, folder: Path, seconds: float) -> None:
         self.folder = folder
+        self.seconds = seconds
+        self.environment = {**os.environ, "XDG_STATE_HOME": str(folder), "NO_COLOR": "1"}
         for name in ("with", "without"):
             text = EXPERIMENT.format(observability=str(name == "with").lower(), seconds=seconds)
             (folder / f"{name}.toml").write_text(text)
 
-    def continuum(self, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
+    def continuum(self, *arguments: str) -> str:
         """Run a command; ends all when it fails."""
         ended = subprocess.run(
             (*LAUNCHER, *arguments),
             cwd=self.folder,
-            env={**os.environ, "XDG_STATE_HOME": str(self.folder), "NO_COLOR": "1"},
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=900,
             check=False,
         )
-        if ended.returncode not in codes:
+        if ended.returncode:
             sys.exit(f"{arguments} ended with {ended.returncode}\n{ended.stderr[-2000:]}")
         return ended.stdout
 
@@ -94,18 +96,38 @@ class Bench:
         asked = ("env", f"PYTHONPATH={RUNTIME_FOLDER}", "python3", "-c", _CPU)
         return {machine: int(self.on(machine, *asked)) for machine in MACHINES}
 
-    def run(self, name: str) -> tuple[float, dict[str, float]]:
-        """Median latency in ms, and each machine's processor time in percent of one core."""
-        before, began = self.cpu(), time.monotonic()
-        # Without what collects, the run says that series are missing, and is degraded.
-        self.continuum(*("run", "with.toml", "--results", name, "--accept-links"), codes=(0, 1))
-        lasted, after = time.monotonic() - began, self.cpu()
+    def await_phase(self, phase: str) -> None:
+        """Wait until the run that is under way is in that phase, at most two minutes."""
+        looking = ('until grep -qs "$1" "$2"; do sleep 0.2; done', "sh", phase, PHASES)
+        self.on(MACHINES[0], "timeout", "120", "sh", "-c", *looking)
+
+    def run(self, name: str, *, observed: bool) -> tuple[float, dict[str, float]]:
+        """Median latency in ms, and each machine's processor time in percent of one core.
+
+        What collects is stopped in the warm-up: stopped before, it would be started by the run.
+        """
+        with subprocess.Popen(
+            (*LAUNCHER, "run", "with.toml", "--results", name, "--accept-links"),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            self.await_phase('phase="warmup"')
+            if not observed:
+                self.switch("stop")
+            self.await_phase('phase="load"')
+            before, began = self.cpu(), time.monotonic()
+            time.sleep(self.seconds * 0.7)
+            lasted, after = time.monotonic() - began, self.cpu()
+            process.wait(timeout=300)
+        self.switch("start")
         latencies: list[float] = [
             (row["answered_ns"] - row["intended_ns"]) / 1e6
             for row in read_samples(self.folder / name / "samples.parquet").to_pylist()
             if row["status"] == "ok" and not row["warmup"]
         ]
-        shares = {name: (after[name] - before[name]) / lasted / 1e7 for name in MACHINES}
+        shares = {each: (after[each] - before[each]) / lasted / 1e7 for each in MACHINES}
         return statistics.median(latencies), shares
 
     def up(self, name: str) -> float:
@@ -144,8 +166,7 @@ def main() -> None:
             for pair in range(asked.pairs):
                 found = {}
                 for verb in ("start", "stop") if pair % 2 else ("stop", "start"):
-                    bench.switch(verb)
-                    found[verb] = bench.run(f"{pair}-{verb}")
+                    found[verb] = bench.run(f"{pair}-{verb}", observed=verb == "start")
                 ours, without = found["start"], found["stop"]
                 latency.append(100 * (ours[0] / without[0] - 1))
                 for name in MACHINES:
