@@ -164,6 +164,8 @@ def test_a_function_from_its_deployment_to_its_removal(gateway: Gateway) -> None
     on = ["kubernetes.io/hostname=cloud-2"]
     gateway.deploy("walk", constraints=on, envVars={"GREETING": "hi"})
     assert gateway.ask("POST", "/function/walk", b"hello") == (HTTPStatus.OK, "hello")
+    # A call is answered as soon as a pod is ready, a moment before the cluster counts it.
+    wait_for(lambda: gateway.told("walk").get("availableReplicas") == 1)
     told = gateway.told("walk")
     assert (told["image"], told["namespace"]) == (IMAGE, "openfaas-fn")
     assert (told["replicas"], told["availableReplicas"]) == (1, 1)
