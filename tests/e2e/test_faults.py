@@ -152,7 +152,9 @@ def test_killed_at_a_step_it_resumes_and_goes(
     continuum.until_step(process, "killed", step)
     process.send_signal(sent)
     ended = continuum.end(process)
-    assert ended.code == (130 if sent == signal.SIGINT else -signal.SIGKILL)
+    # Python ends by SIGINT itself where that came while a module made a class from text; shells say
+    # 130 of both.
+    assert ended.code in ({130, -signal.SIGINT} if sent == signal.SIGINT else {-signal.SIGKILL})
     assert "Traceback" not in ended.err
     if step == "machines":
         return  # `down`, by the fixture, has to clean what was half made.

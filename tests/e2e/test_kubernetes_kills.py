@@ -50,7 +50,9 @@ def interrupt(continuum: Any, file: Path, written: str, sent: signal.Signals) ->
         time.sleep(0.02)
     process.send_signal(sent)
     ended = continuum.end(process)
-    assert ended.code == (130 if sent == signal.SIGINT else -signal.SIGKILL)
+    # Python ends by SIGINT itself where that came while a module made a class from text; shells say
+    # 130 of both.
+    assert ended.code in ({130, -signal.SIGINT} if sent == signal.SIGINT else {-signal.SIGKILL})
     assert "Traceback" not in ended.err
 
 

@@ -195,25 +195,31 @@ def take_all(machines: Sequence[Machine], control: str | None, since: float) -> 
     What cannot be had is said in its place: this never fails.
     """
     by_name = {machine.name: machine for machine in machines}
-    wanted = [of_machine(machine.name) for machine in machines]
     kept: dict[str, str] = {}
-    if control is not None:
-        try:
-            wanted += pods_of(control, _pods(by_name[control]))[:MOST_PODS]
-        except ContinuumError as error:
-            kept["pods"] = f"no logs of pods: {error.message}\n"
+    silent: set[str] = set()
 
     def take(log: Log) -> None:
         name = f"machines/{log.machine}" if log.kind == "machine" else f"pods/{_file(log.part)}"
+        if log.where in silent:
+            # A cluster asks the node for long before it gives up.
+            kept[name] = f"no log: {log.where} does not answer\n"
+            return
         try:
             said = by_name[log.machine].run(log.command(MOST_LINES, since=since)).stdout
         except ContinuumError as error:
             kept[name] = f"no log: {error.message}\n"
+            if log.kind == "machine":
+                silent.add(log.machine)
             return
         if said.strip():
             kept[name] = bounded(said)
 
-    for_each(take, wanted)
+    for_each(take, [of_machine(machine.name) for machine in machines])
+    if control is not None:
+        try:
+            for_each(take, pods_of(control, _pods(by_name[control]))[:MOST_PODS])
+        except ContinuumError as error:
+            kept["pods"] = f"no logs of pods: {error.message}\n"
     return dict(sorted(kept.items()))
 
 

@@ -240,6 +240,15 @@ class ExecutionModelContract(ABC):
             state = self.subject().state(self.machine(), process)
         return state
 
+    def await_log(self, process: ProcessSpec, wanted: str) -> str:
+        """Wait until a word is in the log, which may come after the end; returns the log."""
+        end = time.monotonic() + self.limit
+        log = self.subject().log(self.machine(), process)
+        while wanted not in log and time.monotonic() < end:
+            time.sleep(0.05)
+            log = self.subject().log(self.machine(), process)
+        return log
+
     def teardown_method(self) -> None:
         """Stop the process, also when a test failed."""
         self.subject().stop(self.machine(), self.process(""))
@@ -255,7 +264,7 @@ class ExecutionModelContract(ABC):
         process = self.process("print('said')")
         self.subject().start(self.machine(), process)
         assert self.await_state(process, "ended", "failed") == "ended"
-        assert "said" in self.subject().log(self.machine(), process)
+        assert "said" in self.await_log(process, "said")
 
     def test_ends_badly(self) -> None:
         """Any other exit status is `failed`; what it said is in the log."""
