@@ -210,6 +210,11 @@ def test_a_gap_is_told_once_for_all_that_it_concerns() -> None:
     assert "15 s to 45 s" in told
 
 
+def test_a_machine_that_was_not_looked_at_once_is_named() -> None:
+    (told,) = observation.gaps(up("a", 1.0, 14.0), 0.0, 28.0, ("a", "b"))
+    assert told.endswith("after the start: machines of b")
+
+
 def test_who_did_not_answer_was_not_seen_and_processes_may_end() -> None:
     rows = up("a", *range(1, 60, 5)) + up("b", *range(1, 60, 5), good=0)
     rows += up("a", 20, 25, job="application")

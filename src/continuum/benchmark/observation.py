@@ -83,7 +83,7 @@ class Observation:
         rows: list[dict[str, Any]] = []
         try:
             rows = list(parse(self._ask(ended)))
-            missing = gaps(rows, self.started, ended)
+            missing = gaps(rows, self.started, ended, tuple(self.machines))
         except (ContinuumError, ValueError, KeyError, TypeError) as error:
             told = error.message if isinstance(error, ContinuumError) else repr(error)
             missing = [f"no series of any machine, broker or process: {told}"]
@@ -141,10 +141,12 @@ def parse(answer: bytes) -> Iterator[dict[str, Any]]:
             yield {**about, "time_ns": round(at * 1000) * 1_000_000, "value": float(value)}
 
 
-def gaps(rows: Sequence[Mapping[str, Any]], started: float, ended: float) -> list[str]:
+def gaps(
+    rows: Sequence[Mapping[str, Any]], started: float, ended: float, machines: Sequence[str] = ()
+) -> list[str]:
     """Sentences about what was not seen, of targets that are there as long as their machines are.
 
-    `started` and `ended` are Unix times.
+    `started` and `ended` are Unix times; of the named machines something must have been seen.
     """
     seen: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for row in rows:
@@ -157,6 +159,10 @@ def gaps(rows: Sequence[Mapping[str, Any]], started: float, ended: float) -> lis
     if not seen:
         return ["no series of any machine: Prometheus saw none in this run"]
     found: dict[tuple[int, int], list[str]] = {}
+    looked_at = {machine for job, machine, _ in seen if job == scraping.MACHINES}
+    never = [f"machines of {name}" for name in sorted(set(machines) - looked_at)]
+    if never and ended - started > PATIENCE:
+        found[0, round((ended - started) / PATIENCE)] = never
     for (job, machine, instance), values in sorted(seen.items()):
         good = sorted(at for at, value in values if value > 0)
         edges = [started, *good, ended]
