@@ -15,24 +15,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from continuum import folders
+from continuum.infrastructure.links.check import LinkMeasurement
 
 FILE = "live.json"
 RUNNING = "running"
-
-
-@dataclass(frozen=True)
-class MeasuredLink:
-    """One quantity of one link between two machines; units as `quantity` says, as `delay_ms`."""
-
-    from_tier: str
-    to_tier: str
-    from_machine: str
-    to_machine: str
-    quantity: str
-    asked: float
-    measured: float | None
-    tolerance: float
-    ok: bool
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,7 @@ class LiveRun:
     reasons: tuple[str, ...] = ()
     noun: str = "request"
     repetitions: int = 0
-    links: tuple[MeasuredLink, ...] = ()
+    links: tuple[LinkMeasurement, ...] = ()
     streams: tuple[Stream, ...] = ()
     removed: bool = False
     observed_on: str = ""

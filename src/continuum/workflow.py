@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ from continuum.infrastructure import configure as infrastructure_configure
 from continuum.infrastructure import execute as infrastructure_execute
 from continuum.infrastructure import time_source
 from continuum.infrastructure.configure import Change, Surroundings
-from continuum.live import LiveRun, MeasuredLink, Teller
+from continuum.live import LiveRun, Teller
 from continuum.software import configure as software_configure
 from continuum.software import execute as software_execute
 from continuum.software.serverless import distribution
@@ -577,7 +577,7 @@ def _measure(  # noqa: PLR0913  one parameter per option of the command line
     all_pairs: bool,
 ) -> None:
     recorder.links = _check_links(ready, events, all_pairs=all_pairs)
-    teller.tell(links=tuple(MeasuredLink(**asdict(each)) for each in recorder.links))
+    teller.tell(links=tuple(recorder.links))
     remark = ready.plan.provider.link_remark(ready.deployment, ready.plan.infrastructure)
     _judge_links(recorder.links, remark, recorder, events, accept_links=accept_links)
     if ready.plan.benchmark is not None:

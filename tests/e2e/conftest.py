@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from clusters import Cluster
 from side_by_side import nothing_left
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -121,6 +122,21 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """A command line for all tests of a module, whose deployments they share."""
     with command_line(tmp_path_factory.mktemp("shared")) as line:
         yield line
+
+
+@pytest.fixture(scope="module")
+def file(shared: CommandLine, request: pytest.FixtureRequest) -> Path:
+    """The experiment of a module that calls it `EXPERIMENT`."""
+    path = shared.folder / "experiment.toml"
+    path.write_text(request.module.EXPERIMENT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(shared: CommandLine, file: Path, request: pytest.FixtureRequest) -> Cluster:
+    """The cluster of that experiment, whose name the module calls `NAME`."""
+    shared("up", file)
+    return Cluster(shared, request.module.NAME)
 
 
 @pytest.fixture

@@ -86,19 +86,6 @@ def test_a_file_of_the_first_continuum_is_measured(continuum: Any, tmp_path: Pat
     assert "unmodified Kubernetes" in ended.out + ended.err
 
 
-@pytest.fixture(scope="module")
-def file(shared: Any) -> Path:
-    path: Path = shared.folder / "experiment.toml"
-    path.write_text(EXPERIMENT)
-    return path
-
-
-@pytest.fixture(scope="module")
-def cluster(shared: Any, file: Path) -> Cluster:
-    shared("up", file)
-    return Cluster(shared, NAME)
-
-
 def pods(cluster: Cluster) -> list[str]:
     names = ("get", "pods", "--namespace=continuum-pods", "--output=name")
     return [line for line in cluster.kubectl(*names).splitlines() if line.startswith("pod/")]

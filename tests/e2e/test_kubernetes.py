@@ -70,19 +70,6 @@ BROKEN = 2 * 5 * LONGER
 
 
 @pytest.fixture(scope="module")
-def file(shared: Any) -> Path:
-    path: Path = shared.folder / "experiment.toml"
-    path.write_text(EXPERIMENT)
-    return path
-
-
-@pytest.fixture(scope="module")
-def cluster(shared: Any, file: Path) -> Cluster:
-    shared("up", file)
-    return Cluster(shared, NAME)
-
-
-@pytest.fixture(scope="module")
 def pods(cluster: Cluster) -> Cluster:
     """A pod on each node, called as its machine, and a service that edge-1's answers."""
     image = cluster.image()

@@ -119,19 +119,6 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written.archive
 
 
-@pytest.fixture(scope="module")
-def file(shared: Any) -> Path:
-    path: Path = shared.folder / "experiment.toml"
-    path.write_text(EXPERIMENT)
-    return path
-
-
-@pytest.fixture(scope="module")
-def cluster(shared: Any, file: Path) -> Cluster:
-    shared("up", file)
-    return Cluster(shared, NAME)
-
-
 def password(cluster: Cluster) -> str:
     (secret,) = (
         each

@@ -11,9 +11,10 @@ import pytest
 
 from continuum import live
 from continuum.cli import output, watch_terminal
+from continuum.infrastructure.links.check import LinkMeasurement
 from continuum.infrastructure.plan import Link, LinkSettings
 from continuum.journal import Entry
-from continuum.live import LiveRun, MeasuredLink, Teller
+from continuum.live import LiveRun, Teller
 from continuum.watch.snapshot import Known, Usage, open_steps, snapshot
 from made_up_plans import PLAN as WITHOUT_LINKS
 from watched_runs import START, stream
@@ -98,7 +99,7 @@ def test_steps_that_have_not_ended_are_under_way() -> None:
 def test_links_stand_beside_what_was_measured() -> None:
     assert {each.ok for each in snapshot(known()).links} == {None}
     measured = [
-        MeasuredLink("cloud", "edge", "a", f"b-{number}", "delay_ms", 45, value, 1, ok=ok)
+        LinkMeasurement("cloud", "edge", "a", f"b-{number}", "delay_ms", 45, value, 1, ok=ok)
         for number, value, ok in ((1, 44.0, True), (2, 50.0, False), (3, None, False))
     ]
     seen = snapshot(known(live=replace(RUN, links=tuple(measured))))

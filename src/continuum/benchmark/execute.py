@@ -379,9 +379,8 @@ def _await_end(
                 collected.because(f"{each.endpoint.name} did not end in time")
                 _keep_log(run, run.endpoint_model, each.process, collected)
             return
-        _tell(step, now, start, load.warmup, load.duration)
+        phase = _tell(step, now - start, load.warmup, load.duration)
         if run.observation is not None:
-            phase = _phase(now - start, load.warmup, load.duration)
             run.observation.phase(load.repetition, phase)
         if now < expected and now < next_look:
             _pause(min(1.0, expected - now, next_look - now) + 0.001)
@@ -393,23 +392,18 @@ def _await_end(
             _pause(POLL_INTERVAL)
 
 
-def _tell(step: Step, now: float, start: float, warmup: float, duration: float) -> None:
-    into = now - start
+def _tell(step: Step, into: float, warmup: float, duration: float) -> str:
+    """Tell what a repetition is doing, so many seconds after its start; returns the phase."""
     if into < warmup:
         step.progress(f"warm-up, {max(0.0, into):.0f} of {warmup:g} s", 0.0)
-    elif into <= warmup + duration:
+        return "warmup"
+    if into <= warmup + duration:
         step.progress(
             f"load, {into - warmup:.0f} of {duration:g} s", min(1.0, (into - warmup) / duration)
         )
-    else:
-        step.progress("waiting for the last answers", 1.0)
-
-
-def _phase(into: float, warmup: float, duration: float) -> str:
-    """What a repetition is doing, so many seconds after its start."""
-    if into < warmup:
-        return "warmup"
-    return "load" if into <= warmup + duration else "answers"
+        return "load"
+    step.progress("waiting for the last answers", 1.0)
+    return "answers"
 
 
 def _still_runs(run: Run, each: EndpointRun, collected: Collected) -> bool:

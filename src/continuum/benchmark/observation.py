@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.software.services import scraping
-from continuum.software.services.observability import PHASES, PROMETHEUS_PORT, TARGETS
+from continuum.software.services.observability import PHASES, TARGETS
 
 if TYPE_CHECKING:
     from continuum.infrastructure.plan import MachineSpec
@@ -94,7 +94,7 @@ class Observation:
         # Names of jobs are never empty: all series of the window, with every sample.
         window = math.ceil(ended - self.started) + scraping.INTERVAL
         query = f"query=%7Bjob%21%3D%22%22%7D%5B{window}s%5D&time={ended:.3f}"
-        address = f"http://{self.machine.address}:{PROMETHEUS_PORT}/api/v1/query?{query}"
+        address = f"http://{self.machine.address}:{scraping.PROMETHEUS_PORT}/api/v1/query?{query}"
         asked = ("python3", "-I", "-S", "-c", _ASK, address, str(_ANSWER_LIMIT))
         result = self.machine.run(Command(asked, timeout=_ANSWER_LIMIT + 5, only_reads=True))
         return result.check(f"Prometheus on {self.machine.name} does not answer").stdout

@@ -431,6 +431,11 @@ class Experiment(Part):
         return tuple(f"{tier}-{number + 1}" for number in range(self.tiers[tier].machines))
 
     @property
+    def all_machine_names(self) -> tuple[str, ...]:
+        """Names of the machines of all tiers, tier by tier."""
+        return tuple(name for tier in self.tiers for name in self.machine_names(tier))
+
+    @property
     def worker_tier(self) -> str:
         """The tier whose machines carry workers; it is the endpoints' own when nothing is sent."""
         assert self.benchmark is not None
@@ -507,8 +512,7 @@ class Experiment(Part):
         if not self.observed:
             return None
         cloud = self.machine_names("cloud") if "cloud" in self.tiers else ()
-        all_ = (name for tier in self.tiers for name in self.machine_names(tier))
-        return self.control_machine or next(iter((*cloud, *all_)), None)
+        return self.control_machine or next(iter((*cloud, *self.all_machine_names)), None)
 
 
 def problems_over_fields(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:

@@ -130,11 +130,7 @@ def _of_existing(
         identity=surroundings.identity,
         provider=experiment.infrastructure.provider,
         image=surroundings.image,
-        machines=tuple(
-            existing.machines[name]
-            for tier in experiment.tiers
-            for name in experiment.machine_names(tier)
-        ),
+        machines=tuple(existing.machines[name] for name in experiment.all_machine_names),
         network=NetworkPlan(
             bridge="",
             block=_covering(own.values()),

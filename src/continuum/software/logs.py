@@ -11,7 +11,7 @@ from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.parallel import for_each
 from continuum.software.managers.kubernetes.kubeadm import ADMIN
-from continuum.software.serverless.names import FUNCTIONS
+from continuum.software.serverless.names import FUNCTION_LABEL, FUNCTIONS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Kind = Literal["machine", "unit", "pod", "function"]
 
 _KUBECTL = ("/usr/local/bin/kubectl", f"--kubeconfig={ADMIN}")
-_FUNCTION = "faas_function"
 _WORKER = "app.kubernetes.io/name"
 _OURS = "continuum-"
 _SERVICE = ".service"
@@ -117,7 +116,7 @@ def pods_of(control: str, items: Iterable[Mapping[str, Any]]) -> list[Log]:
         about = item["metadata"]
         labels = about.get("labels", {})
         name, namespace = about["name"], about["namespace"]
-        function = labels.get(_FUNCTION) if namespace == FUNCTIONS else None
+        function = labels.get(FUNCTION_LABEL) if namespace == FUNCTIONS else None
         worker = labels.get(_WORKER)
         kind: Kind = "function" if function else "pod"
         first = function or name

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from continuum.software.services.scraping import INTERVAL, PROMETHEUS_PORT
 from continuum.watch.figures import WINDOW_SECONDS
 from continuum.watch.snapshot import Point, Requests, Usage
 
 if TYPE_CHECKING:
     from continuum.live import LiveRun
-
-PORT = 9090
-INTERVAL = 5
-"""Seconds between two figures of one series."""
 
 RATE_SECONDS = 15
 LATENCY_SECONDS = 30
@@ -68,7 +65,7 @@ def instants(age: float) -> dict[str, str]:
 
 def addresses(host: str, now: float, age: float) -> list[str]:
     """Pages to be got, in the order in which `figures` takes their answers."""
-    root = f"http://{host}:{PORT}/api/v1"
+    root = f"http://{host}:{PROMETHEUS_PORT}/api/v1"
     end = math.floor(now / INTERVAL) * INTERVAL
     window = {"start": end - WINDOW_SECONDS, "end": end, "step": INTERVAL}
     return [

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from continuum.experiment.units import show_bytes
 
 if TYPE_CHECKING:
+    from continuum.infrastructure.links.check import LinkMeasurement
     from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
     from continuum.journal import Entry
-    from continuum.live import LiveRun, MeasuredLink
+    from continuum.live import LiveRun
 
 Stage = Literal["nothing", "up", "changing", "running", "ended"]
 """`nothing` is there; a deployment is `up`, without a run; it is `changing`; a run is `running`, or
@@ -348,7 +349,7 @@ def _links(known: Known) -> tuple[LinkView, ...]:
     return tuple(_link(link, measured) for link in known.plan.network.links)
 
 
-def _link(link: Link, measured: Sequence[MeasuredLink]) -> LinkView:
+def _link(link: Link, measured: Sequence[LinkMeasurement]) -> LinkView:
     settings = link.settings
     ours = [
         each

@@ -24,6 +24,7 @@ from continuum.images.recipe import RUNTIME_FOLDER
 from continuum.infrastructure.execute import stored_plan
 from continuum.infrastructure.ssh_machine import SshMachine
 from continuum.machine import Command
+from continuum.software.services import scraping
 from continuum.watch import prometheus
 from continuum.watch.figures import BUCKET_SECONDS, Look, Meter, Watched, streams_on
 from continuum.watch.snapshot import Known, Snapshot, Source, snapshot
@@ -199,7 +200,7 @@ class _OneDeployment:
                 problems={} if gone else problems,
                 requests=own,
                 timeline=timeline,
-                point_seconds=prometheus.INTERVAL if source == "prometheus" else BUCKET_SECONDS,
+                point_seconds=scraping.INTERVAL if source == "prometheus" else BUCKET_SECONDS,
                 source=source,
             )
         )
@@ -332,7 +333,7 @@ class _OneDeployment:
 
     def _pages(self, run: LiveRun) -> list[str]:
         """What Prometheus is asked, unless it was asked just now."""
-        if time.monotonic() - self._told.observed_at < prometheus.INTERVAL - 0.5:
+        if time.monotonic() - self._told.observed_at < scraping.INTERVAL - 0.5:
             return []
         plan = self._plan
         hosts = (

@@ -19,6 +19,8 @@ from continuum.cli.session import common, current, json_option
 from continuum.deployment import Deployment
 from continuum.errors import NotFound, NotPossibleHere, TimedOut
 from continuum.machine import Command, run_on_host
+from continuum.software.serverless import names
+from continuum.software.services.scraping import PROMETHEUS_PORT
 
 if TYPE_CHECKING:
     from continuum.cli.session import Session
@@ -62,10 +64,9 @@ class Target:
                 return "log in as admin, with what the experiment says in software.grafana.password"
             return "log in as admin, password admin"
         if self is TARGETS["gateway"]:
-            return (
-                f"log in as admin with what this tells: continuum kubectl {name} -n openfaas get "
-                "secret basic-auth -o jsonpath='{.data.basic-auth-password}' | base64 -d"
-            )
+            from continuum.software.serverless import openfaas  # noqa: PLC0415  slow to import
+
+            return f"log in as {names.USER} with what this tells: {openfaas.password_command(name)}"
         return ""
 
 
@@ -84,8 +85,8 @@ TARGETS: Mapping[str, Target] = {
     ),
     "prometheus": Target(
         title="Prometheus",
-        port=9090,
-        local_port=9090,
+        port=PROMETHEUS_PORT,
+        local_port=PROMETHEUS_PORT,
         probe="/-/ready",
         unit="prometheus.service",
         unused=_NO_METRICS,
@@ -93,8 +94,8 @@ TARGETS: Mapping[str, Target] = {
     ),
     "gateway": Target(
         title="OpenFaaS' gateway",
-        port=31112,
-        local_port=8080,
+        port=names.NODE_PORT,
+        local_port=names.PORT,
         probe="/healthz",
         unit="",
         unused="has no functions",

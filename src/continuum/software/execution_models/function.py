@@ -32,8 +32,6 @@ GONE_LIMIT = 30.0
 
 _MEASURE_LIMIT = 4 * START_LIMIT + 60.0
 _POLL = 0.2
-_NAME = "faas_function"
-"""Label that OpenFaaS gives to a function's pods."""
 _ON = "continuum.machine"
 
 KINDS = ("cold", "zero", "out")
@@ -164,7 +162,7 @@ class Function(ExecutionModel):
     def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:
         """What it wrote, as the gateway tells it; what an earlier life wrote, and its end."""
         del machine
-        selector = f"{_NAME}={process.name}"
+        selector = f"{names.FUNCTION_LABEL}={process.name}"
         earlier = self._kubectl.run(
             *("logs", f"--namespace={names.FUNCTIONS}", f"--selector={selector}"),
             *(f"--tail={lines or -1}", "--previous"),
@@ -217,7 +215,11 @@ class Function(ExecutionModel):
                 for name in left:
                     self._kubectl.run(
                         *("delete", "pods", f"--namespace={names.FUNCTIONS}"),
-                        *(f"--selector={_NAME}={name}", "--force", "--grace-period=0"),
+                        *(
+                            f"--selector={names.FUNCTION_LABEL}={name}",
+                            "--force",
+                            "--grace-period=0",
+                        ),
                     ).check(f"pods of function {name} could not be deleted")
                 return
             time.sleep(_POLL)
@@ -272,6 +274,6 @@ def _pods_of(
     return [
         each
         for each in pods
-        if (each["metadata"].get("labels") or {}).get(_NAME) == name
+        if (each["metadata"].get("labels") or {}).get(names.FUNCTION_LABEL) == name
         and (going or "deletionTimestamp" not in each["metadata"])
     ]

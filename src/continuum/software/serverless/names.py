@@ -10,5 +10,7 @@ USER_KEY = "basic-auth-user"
 PASSWORD_KEY = "basic-auth-password"  # noqa: S105  its name
 USER = "admin"
 PORT = 8080
+FUNCTION_LABEL = "faas_function"
+"""Of a function's pods; its value is the function's name."""
 NODE_PORT = 31112
 """The gateway's port on every machine that kubeadm made a node."""

@@ -68,7 +68,7 @@ class Clock(Service):
     def machines(self, experiment: Experiment, wanted: tuple[str, ...]) -> tuple[str, ...]:
         """All of them: one-way figures compare the clocks of any two."""
         del wanted
-        return tuple(name for tier in experiment.tiers for name in experiment.machine_names(tier))
+        return experiment.all_machine_names
 
     def configure(
         self, experiment: Experiment, plan: InfrastructurePlan, machines: tuple[str, ...]

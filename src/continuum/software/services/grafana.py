@@ -34,7 +34,7 @@ from continuum.images.runtime import runtime_tree
 from continuum.machine import Command
 from continuum.software.configure import PLAN_FOLDER, ROLES
 from continuum.software.contract import RolePlay, Service
-from continuum.software.services.observability import PROMETHEUS_PORT
+from continuum.software.services.scraping import INTERVAL, PROMETHEUS_PORT
 
 if TYPE_CHECKING:
     from continuum.deployment import Deployment
@@ -339,7 +339,6 @@ def _ini(spec: MachineSpec, password: str) -> str:
 
 
 def _sources(spec: MachineSpec) -> dict[str, Any]:
-    from continuum.software.services import scraping  # noqa: PLC0415
     from continuum.software.services.observability_dashboards.parts import (  # noqa: PLC0415
         SOURCE,
     )
@@ -354,7 +353,7 @@ def _sources(spec: MachineSpec) -> dict[str, Any]:
                 "access": "proxy",
                 "url": f"http://{spec.address}:{PROMETHEUS_PORT}",
                 "isDefault": True,
-                "jsonData": {"timeInterval": f"{scraping.INTERVAL}s", "httpMethod": "POST"},
+                "jsonData": {"timeInterval": f"{INTERVAL}s", "httpMethod": "POST"},
             }
         ],
     }

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
     from continuum.machine import Machine
 
-PROMETHEUS_PORT = 9090
 NODE_PORT = 9100
 EXPORTER_PORT = 9101
 
@@ -174,7 +173,7 @@ class Observability(Service):
     def machines(self, experiment: Experiment, wanted: tuple[str, ...]) -> tuple[str, ...]:
         """All of them."""
         del wanted
-        return tuple(name for tier in experiment.tiers for name in experiment.machine_names(tier))
+        return experiment.all_machine_names
 
     def configure(
         self, experiment: Experiment, plan: InfrastructurePlan, machines: tuple[str, ...]
@@ -226,7 +225,7 @@ class Observability(Service):
             _PROBE,
             machine.address,
             _ARGUMENTS,
-            f":{PROMETHEUS_PORT}/-/ready",
+            f":{scraping.PROMETHEUS_PORT}/-/ready",
             f":{NODE_PORT}/metrics",
             f":{EXPORTER_PORT}/metrics",
         )
@@ -252,7 +251,9 @@ def _targets(
                 MetricsTarget(scraping.BROKER, spec.name, spec.address, EXPORTER_PORT, "/broker")
             )
         if spec.name == observing:
-            found.append(MetricsTarget(scraping.ITSELF, spec.name, spec.address, PROMETHEUS_PORT))
+            found.append(
+                MetricsTarget(scraping.ITSELF, spec.name, spec.address, scraping.PROMETHEUS_PORT)
+            )
     return tuple(found)
 
 
@@ -297,7 +298,7 @@ def _prometheus(spec: MachineSpec, configuration: dict[str, Any] | None) -> dict
         f"--config.file={CONFIGURATION}",
         f"--storage.tsdb.path={_DATA}",
         f"--storage.tsdb.retention.size={KEPT_SIZE}",
-        f"--web.listen-address={spec.address}:{PROMETHEUS_PORT}",
+        f"--web.listen-address={spec.address}:{scraping.PROMETHEUS_PORT}",
     )
     return {
         "unit": PROMETHEUS,

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from continuum.infrastructure.plan import MachineSpec
     from continuum.software.contract import MetricsTarget
 
+PROMETHEUS_PORT = 9090
+
 INTERVAL = 5
 """Seconds between two looks at each target."""
 TIMEOUT = 4

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gorilla/mux"
 	"github.com/openfaas/faas-provider/types"
+	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -50,13 +51,8 @@ func (f functionAPI) status(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f functionAPI) deploy(w http.ResponseWriter, r *http.Request) {
-	var asked types.FunctionDeployment
-	if !read(w, r, &asked) || !ours(w, asked.Namespace, f.cluster.namespace) {
-		return
-	}
-	function, err := deploymentOf(asked, f.cluster.namespace)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+	function, ok := f.asked(w, r)
+	if !ok {
 		return
 	}
 	deployments := f.cluster.client.AppsV1().Deployments(f.cluster.namespace)
@@ -65,7 +61,7 @@ func (f functionAPI) deploy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	services := f.cluster.client.CoreV1().Services(f.cluster.namespace)
-	_, err = services.Create(r.Context(), serviceOf(function), metav1.CreateOptions{})
+	_, err := services.Create(r.Context(), serviceOf(function), metav1.CreateOptions{})
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		// Half a function would be in the way of the next attempt.
 		err = fmt.Errorf("its service: %w", err)
@@ -76,18 +72,27 @@ func (f functionAPI) deploy(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusAccepted)
 }
 
-func (f functionAPI) update(w http.ResponseWriter, r *http.Request) {
+// asked reads a function that is to be; false: it has been refused.
+func (f functionAPI) asked(w http.ResponseWriter, r *http.Request) (*appsv1.Deployment, bool) {
 	var asked types.FunctionDeployment
 	if !read(w, r, &asked) || !ours(w, asked.Namespace, f.cluster.namespace) {
-		return
+		return nil, false
 	}
 	function, err := deploymentOf(asked, f.cluster.namespace)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
+		return nil, false
+	}
+	return function, true
+}
+
+func (f functionAPI) update(w http.ResponseWriter, r *http.Request) {
+	function, ok := f.asked(w, r)
+	if !ok {
 		return
 	}
 	deployments := f.cluster.client.AppsV1().Deployments(f.cluster.namespace)
-	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+	err := retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		found, err := deployments.Get(r.Context(), function.Name, metav1.GetOptions{})
 		if err != nil {
 			return err
