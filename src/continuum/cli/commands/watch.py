@@ -124,16 +124,21 @@ def _draw(watcher: Watcher) -> None:
     from rich.live import Live  # noqa: PLC0415
 
     console = Console(file=sys.stdout, highlight=False, no_color=not output.colours(sys.stdout))
-    with Live(
+    shown = Live(
         watch_terminal.draw(watcher.look()),
         console=console,
         auto_refresh=False,
         screen=True,
         vertical_overflow="crop",
-    ) as shown:
+    )
+    # Not by `with`, which gives nothing back where it is interrupted as it begins.
+    try:
+        shown.start(refresh=True)
         while True:
             _pause(LOOK_INTERVAL)
             shown.update(watch_terminal.draw(watcher.look()), refresh=True)
+    finally:
+        shown.stop()
 
 
 def _tell(watcher: Watcher) -> None:
