@@ -108,7 +108,7 @@ def test_a_change_of_the_program_comes_with_a_version() -> None:
     # Caches know it by its version: raise that in the catalogue, and write both here.
     project = catalogue.project_of(builtin.PROGRAM)
     pins = fingerprint(sorted(catalogue.pinned_files(builtin.PROGRAM).items()))
-    assert (project.version, pins) == ("v0.1.2", "d9adde366d4ff4d8")
+    assert (project.version, pins) == ("v0.1.3", "1aedc53acc8f396d")
 
 
 @pytest.mark.slow
