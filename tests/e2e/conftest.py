@@ -65,9 +65,9 @@ class CommandLine:
         self.started.append(process)
         return process
 
-    def end(self, process: subprocess.Popen[str]) -> Ended:
-        """Wait for a command that was begun."""
-        out, err = process.communicate(timeout=LIMIT)
+    def end(self, process: subprocess.Popen[str], limit: float = LIMIT) -> Ended:
+        """Wait for a command that was begun, at most `limit` seconds."""
+        out, err = process.communicate(timeout=limit)
         return Ended(process.returncode, out, err)
 
     def __call__(self, *arguments: str | Path, code: int | None = 0) -> Ended:

@@ -217,7 +217,7 @@ def test_starts_are_measured(model: Function, gateway: FakeGateway) -> None:
 def test_a_function_that_never_answers_ends_the_measuring_with_its_words(
     model: Function, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("continuum.software.execution_models.function.START_LIMIT", 0.5)
+    monkeypatch.setattr("continuum.software.execution_models.function.START_LIMIT", 2.0)
     gateway.behaviours[IMAGE] = lambda _: (500, b"it broke")
     model.start(Control(), WORKER)
     with pytest.raises(StepFailed, match="status 500: it broke"):
