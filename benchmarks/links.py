@@ -97,7 +97,7 @@ def delay_errors(running: Lab) -> list[float]:
             each for each in check.schedule(chosen) if each.kind == "delay"
         )
     ]
-    results = check.carry_out(running.machines, tasks, 3.0, one_clock=True)
+    results = check.carry_out(running.machines, tasks, 3.0, check.ONE_CLOCK)
     errors = []
     for task in tasks:
         settings = task.pair.link.settings
@@ -124,8 +124,8 @@ def rate_errors(running: Lab) -> list[float]:
             for each in running.machines
             if each.name in (pair.source.name, pair.destination.name)
         ]
-        results = check.carry_out(ends, tasks, 0.5, one_clock=True)
-        for each in check.measurements(pair, tasks, results, running.plan, one_clock=True):
+        results = check.carry_out(ends, tasks, 0.5, check.ONE_CLOCK)
+        for each in check.measurements(pair, tasks, results, running.plan, check.ONE_CLOCK):
             if each.measured is None:
                 sys.exit(f"nothing arrived from {pair.source.name} at {pair.destination.name}")
             errors.append(100 * abs(each.measured / each.asked - 1))

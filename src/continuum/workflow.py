@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
     from continuum.images.recipe import InstallStep
     from continuum.infrastructure.links.check import LinkMeasurement
+    from continuum.infrastructure.links.contract import LinkEmulator
     from continuum.infrastructure.plan import InfrastructurePlan
     from continuum.infrastructure.providers.contract import Check, Provider
     from continuum.machine import Machine
@@ -65,8 +66,8 @@ if TYPE_CHECKING:
 LOGS_BEFORE = 5.0
 """Seconds before a run from which logs are kept: a machine's clock may be a little off."""
 
-CLOCK = "clock"
 GRAFANA = "grafana"
+CLOCK = "clock"
 """The service that sets the clocks of machines that do not share one."""
 
 
@@ -668,9 +669,18 @@ def _check_links(ready: Up, events: Events, *, all_pairs: bool) -> list[LinkMeas
             ready.machines,
             todo.infrastructure,
             all_pairs=every,
-            one_clock=todo.provider.capabilities.one_clock,
+            clocks=check.Clocks(
+                one=todo.provider.capabilities.one_clock,
+                by_kernel=todo.provider.capabilities.own_kernels and not _delayed_on_arrival(todo),
+            ),
             progress=step.progress,
         )
+
+
+def _delayed_on_arrival(todo: Plan) -> bool:
+    name = todo.provider.emulator_in_use(todo.deployment, todo.infrastructure)
+    emulator: type[LinkEmulator] = plugins.load("emulators", name)
+    return emulator.delays_at_receiver
 
 
 def _judge_links(

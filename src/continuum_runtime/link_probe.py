@@ -9,6 +9,7 @@ object:
     start_ns   when time 0 of the plan is, by this machine's wall clock
     end_ns     when to stop listening, by the same clock; earlier when all that is expected came
     echo       whether to send delay probes back to where they came from
+    kernel     whether packets arrive when the kernel says so, not when this program takes them
     expected   by task, how many packets come here
     tasks      what to send: {task, kind, address, at_ms, count, interval_ms, payload}
 
@@ -20,9 +21,10 @@ the link takes them. The result is a JSON object:
     received   by task: {kind, delays_ns, arrivals: [[nanoseconds, packets], …], packets, frame}
     echoed     by task: round trips in nanoseconds
 
-Delays are the difference of the two machines' wall clocks, read in user space: the kernel's own
-arrival times are taken before a user-space emulator delays a packet. For that very reason the
-arrivals of a train, which tell the rate, are the kernel's.
+Delays are the difference of the two machines' wall clocks, and round trips are without the time
+that the other machine took to answer. Where `kernel` is not set both are read in user space: the
+kernel's own arrival times are taken before a user-space emulator delays a packet. For that very
+reason the arrivals of a train, which tell the rate, are always the kernel's.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ class Received:
 class Receiver(threading.Thread):
     """Takes packets until told to stop."""
 
-    def __init__(self, port: int, *, echo: bool) -> None:
+    def __init__(self, port: int, *, echo: bool, kernel: bool) -> None:
         super().__init__(daemon=True)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -87,6 +89,7 @@ class Receiver(threading.Thread):
         self.echoed: dict[int, list[int]] = {}
         self.stopped = threading.Event()
         self._echo = echo
+        self._kernel = kernel
 
     def run(self) -> None:
         """Take packets."""
@@ -102,9 +105,6 @@ class Receiver(threading.Thread):
         mark, kind, task, _, sent = _HEADER.unpack_from(data)
         if mark != MARK:
             return
-        if kind == ECHO:
-            self.echoed.setdefault(task, []).append(now - sent)
-            return
         segment, stamped = len(data), now
         for level, what, value in ancillary:
             if level == socket.SOL_SOCKET and what == SO_TIMESTAMPNS:
@@ -112,6 +112,10 @@ class Receiver(threading.Thread):
                 stamped = seconds * 1_000_000_000 + nanoseconds
             elif level == socket.IPPROTO_UDP and what == UDP_GRO:
                 segment = min(segment, _INT.unpack_from(value)[0])
+        arrived = stamped if self._kernel else now
+        if kind == ECHO:
+            self.echoed.setdefault(task, []).append(arrived - sent)
+            return
         packets = -(-len(data) // segment)
         entry = self.received.setdefault(task, Received(kind))
         entry.packets += packets
@@ -119,9 +123,10 @@ class Receiver(threading.Thread):
         if kind == TRAIN:
             entry.arrivals.append((stamped, packets))
             return
-        entry.delays.append(now - sent)
+        entry.delays.append(arrived - sent)
         if self._echo:
-            answer = _HEADER.pack(MARK, ECHO, task, 0, sent)
+            held = time.time_ns() - arrived
+            answer = _HEADER.pack(MARK, ECHO, task, 0, sent + held)
             self.socket.sendto(answer + data[_HEADER.size :], sender)
 
 
@@ -204,7 +209,7 @@ def _sleep_until(at: int) -> None:
 
 def run(plan: dict[str, Any]) -> dict[str, Any]:
     """Carry out a plan; the result, ready for JSON."""
-    receiver = Receiver(plan["port"], echo=plan["echo"])
+    receiver = Receiver(plan["port"], echo=plan["echo"], kernel=plan["kernel"])
     receiver.start()
     schedule = Schedule(plan)
     gc.collect()

@@ -138,7 +138,7 @@ def measured(
     pair = check.choose_pairs(plan, all_pairs=False)[0]
     tasks = check.schedule([pair])
     found = check.measurements(
-        pair, tasks, results(plan, tasks, **values), plan, one_clock=one_clock
+        pair, tasks, results(plan, tasks, **values), plan, check.Clocks(one=one_clock)
     )
     return {each.quantity: each for each in found}
 
@@ -173,13 +173,23 @@ def test_without_a_common_clock_round_trips_count() -> None:
     assert longer["delay_ms"].measured == pytest.approx(12.0, abs=0.01)
 
 
+def test_what_is_measured_again_goes_few_at_a_time() -> None:
+    pairs = check.choose_pairs(plan_of(), all_pairs=True)
+    together = [task for task in check.schedule(pairs) if task.kind == "delay"]
+    gently = [task for task in check.schedule(pairs, most=0) if task.kind == "delay"]
+    assert len(together) > 1
+    assert max(task.at_ms for task in together) < min(task.end_ms for task in together)
+    for earlier, later in itertools.pairwise(sorted(gently, key=lambda task: task.at_ms)):
+        assert earlier.end_ms < later.at_ms
+
+
 def test_nothing_arrived_is_outside() -> None:
     plan = plan_of()
     pair = check.choose_pairs(plan, all_pairs=False)[0]
     silent: dict[str, Any] = {
         name: {"received": {}, "echoed": {}} for name in ("edge-1", "endpoint-1")
     }
-    found = check.measurements(pair, check.schedule([pair]), silent, plan, one_clock=True)
+    found = check.measurements(pair, check.schedule([pair]), silent, plan, check.ONE_CLOCK)
     assert [each.measured for each in found] == [None, None, None]
     assert check.outside(found) == found
 

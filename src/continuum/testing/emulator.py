@@ -234,6 +234,6 @@ def _delay(running: Lab, source: MachineSpec, destination: MachineSpec) -> float
         for each in (*running.machines, running.host)
         if each.name in (source.name, destination.name)
     ]
-    results = check.carry_out(ends, [task], 0.5, one_clock=True)
+    results = check.carry_out(ends, [task], 0.5, check.ONE_CLOCK)
     delays: list[int] = results[destination.name]["received"]["0"]["delays_ns"]
     return statistics.median(delays) / 1e6

@@ -41,6 +41,9 @@ PROBING_SECONDS = 1.4
 PROBES_PER_SECOND = 3000.0
 """Of all machines together: more would measure this host's load."""
 
+GENTLE_SECONDS = 30.0
+"""How long the delays of pairs that are measured again may take all together."""
+
 LOSS_PROBES = 1000
 TRAIN_SECONDS = 0.3
 TRAIN_BYTES = 40_000_000
@@ -65,6 +68,24 @@ LAST_WAIT = 0.3
 LATEST_MS = 50.0
 RUN_TIMEOUT = 30.0
 THREADS = 128
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """How times are told.
+
+    Attributes:
+        one: all machines share a clock. Then delays are one-way; otherwise the difference of a
+            round trip to what both its directions should take is shared between them, half each.
+        by_kernel: a packet has arrived when the kernel says so: true only where no link delays it
+            after that.
+    """
+
+    one: bool = True
+    by_kernel: bool = False
+
+
+ONE_CLOCK = Clocks()
 
 
 @dataclass(frozen=True)
@@ -105,21 +126,20 @@ def check(
     plan: InfrastructurePlan,
     *,
     all_pairs: bool = False,
-    one_clock: bool = True,
+    clocks: Clocks = ONE_CLOCK,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[LinkMeasurement]:
     """Measure every link of the plan, on one pair of machines each, or on all pairs.
 
     Pairs with a quantity out of tolerance are measured a second time, and the second measurement
-    counts: a host that was busy for a moment must not stop an experiment.
+    counts: a host that was busy for a moment must not stop an experiment. It goes gently, few
+    pairs at the same time, since the measuring itself may be what keeps a slow host busy.
 
     Args:
         machines: handles of the plan's machines; those that a pair needs must run.
         plan: its links are what is asked for.
         all_pairs: measure each ordered pair of machines that a link joins.
-        one_clock: whether all machines share a clock. Then delays are one-way; otherwise the
-            difference of a round trip to what both its directions should take is shared between
-            them, half each.
+        clocks: by what times are told.
         progress: is told what happens.
 
     Raises:
@@ -130,11 +150,11 @@ def check(
     pairs = choose_pairs(plan, all_pairs=all_pairs)
     found: dict[Pair, list[LinkMeasurement]] = {}
     todo = pairs
-    for again in ("", " again"):
+    for again, gently in (("", False), (" again, few at a time", True)):
         if not todo:
             break
         progress(f"measuring {len(todo)} pairs of machines{again}")
-        found.update(_measure(todo, by_name, plan, one_clock=one_clock))
+        found.update(_measure(todo, by_name, plan, clocks, gently=gently))
         todo = [pair for pair in pairs if outside(found[pair])]
     return [measurement for pair in pairs for measurement in found[pair]]
 
@@ -184,10 +204,13 @@ class Task:
         return self.at_ms + self.count * self.interval_ms
 
 
-def schedule(pairs: Sequence[Pair], largest: int = FRAME) -> list[Task]:
+def schedule(
+    pairs: Sequence[Pair], largest: int = FRAME, most: float = PROBES_PER_SECOND
+) -> list[Task]:
     """When to send what: delays, then losses where they are asked for, then rates.
 
-    `largest` is the size in bytes of the largest frame between the machines.
+    `largest` is the size in bytes of the largest frame between the machines, and `most` how many
+    small packets to send in a second, unless one pair alone needs more.
     """
     numbers = itertools.count()
     sharing = Counter((pair.source.name, pair.link.destination_blocks) for pair in pairs)
@@ -209,10 +232,8 @@ def schedule(pairs: Sequence[Pair], largest: int = FRAME) -> list[Task]:
             losses.append(
                 Task(next(numbers), pair, "loss", 0, LOSS_PROBES, interval, PROBE_PAYLOAD)
             )
-    placed = _in_batches(delays, 0.0, lambda task: 1e3 / task.interval_ms, PROBES_PER_SECOND)
-    placed += _in_batches(
-        losses, _end(placed, 0), lambda task: 1e3 / task.interval_ms, PROBES_PER_SECOND
-    )
+    placed = _in_batches(delays, 0.0, lambda task: 1e3 / task.interval_ms, most)
+    placed += _in_batches(losses, _end(placed, 0), lambda task: 1e3 / task.interval_ms, most)
     placed += _in_batches(trains, _end(placed, 0) + GAP_MS, _rate, WAVE_RATE, once=True)
     return placed
 
@@ -283,18 +304,20 @@ def _measure(
     pairs: Sequence[Pair],
     machines: Mapping[str, Machine],
     plan: InfrastructurePlan,
+    clocks: Clocks,
     *,
-    one_clock: bool,
+    gently: bool,
 ) -> dict[Pair, list[LinkMeasurement]]:
     mtu = plan.network.mtu
-    tasks = schedule(pairs, FRAME if mtu is None else min(FRAME, mtu + ETHERNET))
+    most = PROBES_PER_SECOND
+    if gently:
+        most = min(most, len(pairs) * MOST_PROBES / GENTLE_SECONDS)
+    tasks = schedule(pairs, FRAME if mtu is None else min(FRAME, mtu + ETHERNET), most)
     taking_part = {end.name: end for pair in pairs for end in (pair.source, pair.destination)}
     lead = 0.25 + 0.02 * len(taking_part) + max(map(_start_seconds, taking_part.values()))
     results: Results = {}
     for _ in range(2):
-        results = carry_out(
-            [machines[name] for name in taking_part], tasks, lead, one_clock=one_clock
-        )
+        results = carry_out([machines[name] for name in taking_part], tasks, lead, clocks)
         late = max(result["late_ms"] for result in results.values())
         if late < LATEST_MS:
             break
@@ -302,7 +325,7 @@ def _measure(
         lead = 3 * lead + late / 1e3
     return {
         pair: measurements(
-            pair, [task for task in tasks if task.pair == pair], results, plan, one_clock=one_clock
+            pair, [task for task in tasks if task.pair == pair], results, plan, clocks
         )
         for pair in pairs
     }
@@ -314,14 +337,14 @@ def _start_seconds(machine: MachineSpec) -> float:
 
 
 def carry_out(
-    machines: Sequence[Machine], tasks: Sequence[Task], lead: float, *, one_clock: bool
+    machines: Sequence[Machine], tasks: Sequence[Task], lead: float, clocks: Clocks
 ) -> Results:
     """Run the program on all machines at once; `lead` seconds until the schedule starts."""
-    ahead = {machine.name: 0 if one_clock else _clock_ahead(machine) for machine in machines}
+    ahead = {machine.name: 0 if clocks.one else _clock_ahead(machine) for machine in machines}
     slowest = max(
         task.pair.link.settings.delay_ms + 6 * task.pair.link.settings.jitter_ms for task in tasks
     )
-    seconds = (_end(tasks, 0) + (1 if one_clock else 2) * slowest) / 1e3 + LAST_WAIT
+    seconds = (_end(tasks, 0) + (1 if clocks.one else 2) * slowest) / 1e3 + LAST_WAIT
     start = time.time_ns() + int(lead * 1e9)
 
     def run(machine: Machine) -> Mapping[str, Any]:
@@ -330,7 +353,8 @@ def carry_out(
             "port": PORT,
             "start_ns": begins,
             "end_ns": begins + int(seconds * 1e9),
-            "echo": not one_clock,
+            "echo": not clocks.one,
+            "kernel": clocks.by_kernel,
             "expected": {
                 task.number: task.count
                 for task in tasks
@@ -376,8 +400,7 @@ def measurements(
     tasks: Sequence[Task],
     results: Results,
     plan: InfrastructurePlan,
-    *,
-    one_clock: bool,
+    clocks: Clocks,
 ) -> list[LinkMeasurement]:
     """What the results say about one pair."""
     found = []
@@ -389,7 +412,7 @@ def measurements(
             found += _delay_and_jitter(
                 pair,
                 delays,
-                None if one_clock else [nanoseconds / 1e6 for nanoseconds in trips],
+                None if clocks.one else [nanoseconds / 1e6 for nanoseconds in trips],
                 link_between(plan.network.links, pair.destination, pair.source),
             )
         elif task.kind == "loss":

@@ -87,6 +87,7 @@ class Capabilities:
 
     Attributes:
         one_clock: all machines share the host's clock.
+        own_kernels: each machine has a kernel of its own, which knows when a packet came.
         quota_covers: "machine" when the quota caps the sum over its cores, "core" when each.
         disk_limits: whether disk rates are enforced, and how far, in words.
         needs_root: whether its verbs need root.
@@ -103,6 +104,7 @@ class Capabilities:
     needs_root: bool
     ssh: bool = True
     made_up: bool = False
+    own_kernels: bool = False
     keeps_time: bool = False
     several_hosts: bool = False
 

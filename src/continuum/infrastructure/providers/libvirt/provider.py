@@ -66,6 +66,7 @@ class Libvirt(OnThisHost):
     name: ClassVar[str] = "libvirt"
     capabilities: ClassVar[Capabilities] = Capabilities(
         one_clock=False,
+        own_kernels=True,
         quota_covers="core",
         disk_limits="all reads and writes of the virtual disk",
         needs_root=True,

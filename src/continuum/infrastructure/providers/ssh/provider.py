@@ -64,6 +64,7 @@ class Ssh(Provider):
     settings_type: ClassVar[type[PluginSettings]] = SshSettings
     capabilities: ClassVar[Capabilities] = Capabilities(
         one_clock=False,
+        own_kernels=True,
         keeps_time=True,
         quota_covers="machine",
         disk_limits="no machine: they have what they have",
