@@ -190,7 +190,8 @@ def test_a_layer_is_brought_once_with_modes_and_attributes(tmp_path: Path) -> No
     os.chown(root / "bin" / "su", 0, 7)
     (root / "bin" / "su").chmod(0o4755)
     (root / "link").symlink_to("bin/su")
-    asked = {"fingerprint": "whole", "layers": {"layer-1": {"title": "packages", "suite": "x"}}}
+    layers = {"layer-1": {"title": "packages", "suite": "x"}}
+    asked = {"fingerprint": "image", "layers": layers, "whole": True}
     with connected(tmp_path) as connection:
         assert connection.call("image", asked, give=lambda _: several.packed(root)) == 1
         assert connection.call("image", asked) == 0
@@ -199,7 +200,20 @@ def test_a_layer_is_brought_once_with_modes_and_attributes(tmp_path: Path) -> No
     assert (status.st_mode & 0o7777, status.st_gid, status.st_size) == (0o4755, 7, 300_000)
     assert (there / "layer-1" / "root" / "link").readlink() == Path("bin/su")
     assert json.loads((there / "layer-1" / "record.json").read_text())["suite"] == "x"
-    assert (there / "whole.json").exists()
+    assert (there / "image.json").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="layers have root's files")
+@pytest.mark.usefixtures("ssh")
+def test_what_is_not_all_of_an_image_does_not_count_as_it(tmp_path: Path) -> None:
+    root = tmp_path / "disk-1" / "root"
+    root.mkdir(parents=True)
+    layers = {"disk-1": {"title": "disk"}}
+    asked = {"fingerprint": "image", "layers": layers, "whole": False}
+    with connected(tmp_path) as connection:
+        assert connection.call("image", asked, give=lambda _: several.packed(root)) == 1
+    images = tmp_path / "two" / "cache" / "continuum" / "images"
+    assert {each.name for each in images.glob("[!.]*")} == {"disk-1"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="layers have root's files")
@@ -208,7 +222,8 @@ def test_a_layer_that_is_cut_off_leaves_none(tmp_path: Path) -> None:
     def broken(_: str) -> Iterator[bytes]:
         yield b"no tar" * 1000
 
-    asked = {"fingerprint": "whole", "layers": {"layer-1": {"title": "packages"}}}
+    layers = {"layer-1": {"title": "packages"}}
+    asked = {"fingerprint": "image", "layers": layers, "whole": True}
     with connected(tmp_path) as connection:
         with pytest.raises(StepFailed, match="host two: layer layer-1 could not be unpacked"):
             connection.call("image", asked, give=broken)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 from continuum.deployment import Deployment
 from continuum.events import Events
@@ -26,6 +27,9 @@ _QUIET = Units(disabled=("lxc.service", "lxc-net.service", "lxc-monitord.service
 
 class StandIns:
     """Hosts `stand-1`, `stand-2`, … on a network of their own."""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Debian packages that they have beside those for containers."""
 
     def __init__(
         self,
@@ -59,7 +63,9 @@ class StandIns:
         surroundings = Surroundings(
             deployment=self.deployment.name,
             identity=self.deployment.identity,
-            image=self.provider.build_image(Recipe.collect((_NEEDED, _QUIET))),
+            image=self.provider.build_image(
+                Recipe.collect((_NEEDED, DebianPackages(self.packages), _QUIET))
+            ),
             host_cores=os.cpu_count() or 1,
             blocks_in_use=self.provider.blocks_in_use(),
         )

@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import util
 from pathlib import Path
 from typing import IO, Any
 
@@ -180,6 +181,11 @@ class Agent:
             for program, package in provider.programs.items()
             if program not in NOT_NEEDED and shutil.which(program) is None
         }
+        missing |= {
+            module.package
+            for name, module in provider.modules.items()
+            if util.find_spec(name) is None
+        }
         if missing:
             raise NotPossibleHere(
                 f"Debian packages are missing: {', '.join(sorted(missing))}",
@@ -221,7 +227,8 @@ class Agent:
                 lambda detail, _: self._progress(detail),
             )
             taken += made
-        store.save(asked["fingerprint"], list(asked["layers"]))
+        if asked["whole"]:
+            store.save(asked["fingerprint"], list(asked["layers"]))
         return taken
 
     def _layer(

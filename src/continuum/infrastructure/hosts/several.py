@@ -23,7 +23,7 @@ from continuum.host_facts import host_facts
 from continuum.images import store
 from continuum.images.recipe import Recipe
 from continuum.infrastructure import configure, execute
-from continuum.infrastructure.host import overlay, path_delay, ssh_access, ssh_wait
+from continuum.infrastructure.host import machine_files, overlay, path_delay, ssh_access, ssh_wait
 from continuum.infrastructure.hosts import agent, frames, paths
 from continuum.infrastructure.hosts.connection import Connection
 from continuum.infrastructure.links.choose import ORDER
@@ -48,6 +48,9 @@ from continuum.parallel import for_each
 
 BOOT_LIMIT = 60.0
 """Seconds until SSH must answer on all machines of other hosts; more for many."""
+
+OWN_KERNEL_LIMIT = 60.0
+"""Seconds more for each that starts a kernel: without KVM on a busy host that takes long."""
 
 LARGEST_PACKET = 1500
 _DELAYS = "links/hosts.json"
@@ -252,10 +255,11 @@ class SeveralHosts(Provider):
     def build_image(self, recipe: Recipe) -> str:
         """Build the image here, and bring to each host the layers that it lacks."""
         fingerprint = self.inner.build_image(recipe)
-        layers = {path.parent.name: path for path in store.find(fingerprint).layers}
+        keys = self.inner.image_layers(fingerprint)
         asked = {
             "fingerprint": fingerprint,
-            "layers": {key: store.record(key) for key in layers},
+            "layers": {key: store.record(key) for key in keys},
+            "whole": keys == [path.parent.name for path in store.find(fingerprint).layers],
         }
 
         def bring(connection: Connection) -> int:
@@ -265,7 +269,7 @@ class SeveralHosts(Provider):
                 def give(key: str) -> Iterator[bytes]:
                     title = store.record(key)["title"]
                     sent = 0
-                    for part in packed(layers[key]):
+                    for part in packed(store.images_folder() / key / "root"):
                         sent += len(part)
                         step.progress(f"{title}: {sent / 1e6:.0f} MB")
                         yield part
@@ -305,6 +309,14 @@ class SeveralHosts(Provider):
 
         changed = for_each(there, ("", *self.connections))
         self._await_ssh(deployment, plan, progress)
+        if self.capabilities.own_kernels:
+            # Their files cannot be written from outside, and only from here are they reached.
+            for_each(
+                lambda spec: SshMachine(
+                    spec.name, spec.tier, spec.address, deployment.ssh_config
+                ).put(machine_files.hosts_file(plan.share(spec.host)).encode(), "/etc/hosts"),
+                [spec for spec in plan.machines if spec.host],
+            )
         return [name for names in changed for name in names]
 
     def _await_ssh(
@@ -318,7 +330,7 @@ class SeveralHosts(Provider):
 
         silent = ssh_wait.wait_for_banners(
             {name: spec.address for name, spec in others.items()},
-            BOOT_LIMIT + len(others),
+            BOOT_LIMIT + (OWN_KERNEL_LIMIT if self.capabilities.own_kernels else 1) * len(others),
             progress=lambda count: progress(f"SSH answers on {count} of {len(others)} elsewhere"),
             give_up=stopped,
         )
@@ -342,7 +354,7 @@ class SeveralHosts(Provider):
 
         def there(name: str) -> bool:
             share = self._share_of_links(deployment, plan, name)
-            if not name:
+            if not name or self.capabilities.own_kernels:
                 return self.inner.apply_links(deployment, share)
             asked = {**self._arguments(deployment), "plan": configure.to_json(share)}
             return bool(self.connections[name].call("apply_links", asked))
@@ -358,15 +370,15 @@ class SeveralHosts(Provider):
 
         def there(name: str) -> set[int]:
             share = self._share_of_links(deployment, plan, name)
-            if not name:
-                found = self.inner.links_in_force(deployment, share)
-            else:
-                asked = {**self._arguments(deployment), "plan": configure.to_json(share)}
-                try:
+            try:
+                if not name or self.capabilities.own_kernels:
+                    found = self.inner.links_in_force(deployment, share)
+                else:
+                    asked = {**self._arguments(deployment), "plan": configure.to_json(share)}
                     told = self.connections[name].call("links_in_force", asked)
-                except MachineUnreachable:
-                    return set()
-                found = list(configure.from_json(told).network.links)
+                    found = list(configure.from_json(told).network.links)
+            except MachineUnreachable:
+                return set()
             return {place for place, link in enumerate(share.network.links) if link in found}
 
         everywhere = set.intersection(*for_each(there, ("", *self.connections)))
@@ -438,7 +450,10 @@ class SeveralHosts(Provider):
         """The plan with the first emulator that all hosts can carry, which all must use."""
         if not self._emulator_name:
             asked = plan.network.emulator
-            self._emulator_name = self._common(ORDER if asked == "auto" else (asked,))
+            order = ORDER if asked == "auto" else (asked,)
+            # The machines' own kernels are those of one image, which has the first.
+            own = self.capabilities.own_kernels
+            self._emulator_name = order[0] if own else self._common(order)
         return replace(plan, network=replace(plan.network, emulator=self._emulator_name))
 
     def _common(self, names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from continuum.images import store
 from continuum.infrastructure.configure import remarks
 
 if TYPE_CHECKING:
@@ -74,11 +75,13 @@ class PythonModule:
         requirement: for pip.
         programs: the Debian package by each program that it takes to build it.
         libraries: the Debian package by each library, as pkg-config names it, that it is built for.
+        package: the Debian package that has it for the system's own Python; "" where none does.
     """
 
     requirement: str
     programs: Mapping[str, str] = field(default_factory=dict)
     libraries: Mapping[str, str] = field(default_factory=dict)
+    package: str = ""
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,10 @@ class Provider(ABC):
     @abstractmethod
     def build_image(self, recipe: Recipe) -> str:
         """Build the machine image unless it is in the cache; returns its fingerprint."""
+
+    def image_layers(self, image: str) -> list[str]:
+        """What of a built image another host needs to make machines of it: keys in the cache."""
+        return [path.parent.name for path in store.find(image).layers]
 
     def image_versions(self, plan: InfrastructurePlan) -> dict[str, str]:
         """Versions of the important parts of the plan's machine image, by name."""

@@ -34,8 +34,8 @@ Progress = Callable[[str, float | None], None]
 
 def build(image: str, events: Events) -> None:
     """Make what machines of that image boot from, unless it is in the cache."""
-    key = _key(image)
-    if store.is_built(key):
+    made_as = key(image)
+    if store.is_built(made_as):
         return
     layers = store.find(image).layers
 
@@ -45,7 +45,7 @@ def build(image: str, events: Events) -> None:
     with events.step(
         "infrastructure", "image: disk", "a file system of the image's layers"
     ) as step:
-        step.changed = store.ensure(Layer(key, "disk of virtual machines", make), step.progress)
+        step.changed = store.ensure(Layer(made_as, "disk of virtual machines", make), step.progress)
 
 
 def find(image: str) -> Boot:
@@ -54,7 +54,7 @@ def find(image: str) -> Boot:
     Raises:
         NotFound: it is not in the cache.
     """
-    if not store.is_built(_key(image)):
+    if not store.is_built(key(image)):
         raise NotFound(
             f"the disk of machine image {image} is not in the cache", hint="continuum up"
         )
@@ -69,7 +69,7 @@ def trial(image: str) -> tuple[Path, Path]:
 
 def kernel_version(image: str) -> str:
     """Version of the kernel that machines of that image run."""
-    version: str = store.record(_key(image))["kernel"]
+    version: str = store.record(key(image))["kernel"]
     return version
 
 
@@ -83,13 +83,14 @@ def make_overlay(base: Path, disk: Path) -> None:
     temporary.replace(disk)
 
 
-def _key(image: str) -> str:
+def key(image: str) -> str:
+    """Where it lies in the cache, as a layer does."""
     scripts = [initramfs.INIT, initramfs.TRIAL_INIT, list(initramfs.DRIVERS)]
     return f"disk-{fingerprint(LAYOUT, SIZE, scripts, image)}"
 
 
 def _root(image: str) -> Path:
-    return store.images_folder() / _key(image) / "root"
+    return store.images_folder() / key(image) / "root"
 
 
 def _make(root: Path, layers: tuple[Path, ...], progress: Progress) -> dict[str, Any]:

@@ -220,6 +220,8 @@ def _devices(plan: InfrastructurePlan, spec: MachineSpec, domain: Domain, boot: 
     ET.SubElement(interface, "source", bridge=plan.network.bridge)
     ET.SubElement(interface, "target", dev=interface_name(plan.network, spec, plan.identity))
     ET.SubElement(interface, "model", type="virtio")
+    if plan.network.mtu is not None:
+        ET.SubElement(interface, "mtu", size=str(plan.network.mtu))
     # Nobody boots from the network, and looking there takes time.
     ET.SubElement(interface, "rom", enabled="no")
     random = ET.SubElement(devices, "rng", model="virtio")

@@ -70,6 +70,7 @@ class Libvirt(OnThisHost):
         quota_covers="core",
         disk_limits="all reads and writes of the virtual disk",
         needs_root=True,
+        several_hosts=True,
     )
     programs: ClassVar[Mapping[str, str]] = platforms.programs()
     modules: ClassVar[Mapping[str, PythonModule]] = {
@@ -77,6 +78,7 @@ class Libvirt(OnThisHost):
             requirement="libvirt-python>=9",
             programs={"gcc": "gcc", "pkg-config": "pkg-config", "python3-config": "python3-dev"},
             libraries={"libvirt": "libvirt-dev"},
+            package="python3-libvirt",
         )
     }
 
@@ -116,11 +118,18 @@ class Libvirt(OnThisHost):
         """Build the layers and the disk that are missing; find out whether KVM works."""
         image = build.build(platforms.with_kernel(recipe), self.events).fingerprint
         disk.build(image, self.events)
+        self._try_kvm(image)
+        return image
+
+    def image_layers(self, image: str) -> list[str]:
+        """The disk, made of all of the image's layers."""
+        return [disk.key(image)]
+
+    def _try_kvm(self, image: str) -> None:
         if kvm.known().works is None:
             found = kvm.find_out(platforms.here(), *disk.trial(image))
             if not found.works:
                 self.events.note(_EMULATED.format(found.reason))
-        return image
 
     def image_versions(self, plan: InfrastructurePlan) -> dict[str, str]:
         """Versions of libvirt and QEMU, of the machines' kernel, and what the image holds."""
@@ -148,6 +157,7 @@ class Libvirt(OnThisHost):
         """Make, replace, start and remove machines until they are the plan's."""
         on_this_host.need_root()
         self.refuse(deployment, plan)
+        self._try_kvm(plan.image)
         folder = names.machines_folder(deployment)
         with store.telling_disk_full(folder, "XDG_STATE_HOME"), daemon.connection() as opened:
             return self._create(opened, deployment, plan, progress)
@@ -173,7 +183,8 @@ class Libvirt(OnThisHost):
             result.check(f"{name} cannot be put back on its bridge")
         to_start = [spec for spec in plan.machines if spec.name not in up]
         ssh_access.write(deployment, plan)
-        _tell_names(deployment, plan, up)
+        if not plan.host:
+            _tell_names(deployment, plan, up)
         host = _host(opened)
         resolver = routing.resolver() if plan.network.internet else ""
 
@@ -193,7 +204,9 @@ class Libvirt(OnThisHost):
 
         threads = max(1, (os.cpu_count() or 1) // 2)
         on_this_host.start_all(to_start, start, progress, threads=threads)
-        _await_ssh(opened, plan, folder, progress, accelerated=host.accelerated)
+        if not plan.host:
+            # A share's machines are reached only from where the deployment was begun.
+            _await_ssh(opened, plan, folder, progress, accelerated=host.accelerated)
         return list(dict.fromkeys([*surplus, *(spec.name for spec in to_start)]))
 
     def machines(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Machine]:
@@ -246,12 +259,15 @@ class Libvirt(OnThisHost):
         return [each.deployment for each in labels if each.state_folder == root]
 
     def _interfaces(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Interface]:
-        """The running machines' interfaces, each behind the machine itself."""
+        """The running machines' interfaces, each behind the machine itself.
+
+        Those of another host's share are looked at from here too: they ran a moment ago.
+        """
         alive = {each.name for each in self.states(deployment) if each.state == "running"}
         return [
             Interface(spec, inside=_handle(deployment, spec))
             for spec in plan.machines
-            if spec.name in alive
+            if plan.host or spec.name in alive
         ]
 
     def _emulator(self, plan: InfrastructurePlan, interfaces: list[Interface]) -> LinkEmulator:

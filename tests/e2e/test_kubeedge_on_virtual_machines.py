@@ -1,0 +1,40 @@
+"""KubeEdge on virtual machines: the edge with a kernel of its own runs a pod."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusters import REPLY, Cluster, server
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.cluster,
+    pytest.mark.skipif(
+        "CONTINUUM_TEST_VIRTUAL_MACHINES" not in os.environ,
+        reason="many minutes where the host has no KVM; CONTINUUM_TEST_VIRTUAL_MACHINES=1 runs it, "
+        "tests/e2e/test_kubeedge.py runs always",
+    ),
+]
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "kubeedge-edge" / "experiment.toml"
+NAME = "virtual-edge"
+
+
+def test_a_pod_runs_on_an_edge_with_a_kernel_of_its_own(shared: Any) -> None:
+    smaller = ("--set", f"name={NAME}", "--set", "tiers.edge.machines=1")
+    shared("up", EXAMPLE, "--provider", "libvirt", *smaller, "--set", "tiers.endpoint.machines=1")
+    cluster = Cluster(shared, NAME)
+    cluster.await_nodes("cloud-1", "edge-1")
+    pod = server("at-the-edge", "edge-1", cluster.image())
+    pod["spec"]["automountServiceAccountToken"] = False
+    cluster.apply(pod)
+    (found,) = cluster.get("pods")
+    assert found["spec"]["nodeName"] == "edge-1"
+    said = shared(
+        "exec", NAME, "edge-1", "--", "curl", "-s", f"http://{found['status']['podIP']}:8000"
+    )
+    assert REPLY in said.out
