@@ -11,12 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from continuum.software.services import grafana
 from dashboard_queries import answer, without_answer
 
 pytestmark = pytest.mark.e2e
+
+EXAMPLE = (
+    Path(__file__).resolve().parents[2] / "examples" / "observed-kubernetes" / "experiment.toml"
+)
 
 EXPERIMENT = """
 name = "{name}"
@@ -41,7 +46,6 @@ memory = "512 MiB"
 
 [software]
 observability = true
-{software}
 
 [benchmark]
 application = "image_classification"
@@ -74,9 +78,9 @@ def opened(continuum: Any, *arguments: str) -> Iterator[str]:
     assert ended.code == 0, ended.err
 
 
-def write(folder: Path, name: str, software: str = "") -> Path:
+def write(folder: Path, name: str) -> Path:
     path = folder / f"{name}.toml"
-    path.write_text(EXPERIMENT.format(name=name, software=software))
+    path.write_text(EXPERIMENT.format(name=name))
     return path
 
 
@@ -144,9 +148,16 @@ def test_a_machine_that_goes_ends_the_tunnel(observed: Any) -> None:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_every_query_is_answered_on_kubernetes(continuum: Any, tmp_path: Path) -> None:
-    software = 'manager = "kubernetes"\nexecution_model = "container"'
-    file = write(tmp_path, "seen-pods", software)
-    continuum("run", file, "--results", "out", "--accept-links")
-    with opened(continuum, "prometheus", "seen-pods") as server:
+def test_every_query_is_answered_on_kubernetes(
+    continuum: Any, results: Any, tmp_path: Path
+) -> None:
+    continuum(
+        "run", EXAMPLE, "--results", "out", "--accept-links", "--set", "benchmark.duration=25s"
+    )
+    run = results()
+    assert run["status"] == "done", run["reasons"]
+    assert run["table"][0]["ok"] == run["table"][0]["samples"] == 250
+    series = pq.read_table(tmp_path / "out" / "series.parquet")["series"].unique().to_pylist()
+    assert {"container_cpu_usage_seconds_total", "continuum_answers_total"} <= set(series)
+    with opened(continuum, "prometheus", "observed-kubernetes") as server:
         assert without_answer(server, "kubernetes", WINDOW) == []
