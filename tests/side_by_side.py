@@ -1,7 +1,7 @@
 """Tests in two lanes: files side by side on pytest's workers, on one host.
 
 - A test marked `quiet` has the host for itself while it runs: it measures, or it changes what the
-  whole host shares.
+  whole host shares. One that measures only after long preparations says `alone()` when it does.
 - What a test on real machines leaves is found by comparing the host before and after. What belongs
   to another lane is told by its labels, and left out; what is between two labels for a moment, as a
   machine that is just going, is looked at again.
@@ -16,8 +16,9 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -42,6 +43,7 @@ class Lane:
         self.folder = folder
         self.name = os.environ[host_state.WORKER]
         self.foreign: set[str] = set()
+        self._running: IO[str] | None = None
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Files with real machines first: they take longest, and small ones fill the end."""
@@ -59,8 +61,19 @@ class Lane:
             # Who waits to be alone holds the first lock, so that no other test begins meanwhile.
             with _locked(self.folder / "next", fcntl.LOCK_EX):
                 lock = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-                held.enter_context(_locked(self.folder / "running", lock))
+                self._running = held.enter_context(_locked(self.folder / "running", lock))
             yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """The same for a part of a test that runs beside others."""
+        assert self._running is not None
+        # Two that wait for each other to end would wait for ever.
+        fcntl.flock(self._running, fcntl.LOCK_UN)
+        with _locked(self.folder / "next", fcntl.LOCK_EX):
+            fcntl.flock(self._running, fcntl.LOCK_EX)
+        yield
+        fcntl.flock(self._running, fcntl.LOCK_SH)
 
     def own(self, difference: Difference) -> Difference:
         """The part of a difference that is not other lanes'."""
@@ -99,10 +112,10 @@ def _must_be_taken_back(changes: dict[str, list[str]]) -> bool:
 
 
 @contextmanager
-def _locked(path: Path, how: int) -> Iterator[None]:
+def _locked(path: Path, how: int) -> Iterator[IO[str]]:
     with path.open("w") as file:
         fcntl.flock(file, how)
-        yield
+        yield file
 
 
 _lane: Lane | None = None
@@ -119,6 +132,13 @@ def begin(config: pytest.Config) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     _lane = Lane(own.parent)
     config.pluginmanager.register(_lane)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """No other test runs meanwhile."""
+    with nullcontext() if _lane is None else _lane.alone():
+        yield
 
 
 @contextmanager

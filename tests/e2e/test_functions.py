@@ -16,6 +16,7 @@ from continuum.images import containers, oci
 from continuum.images.recipe import Recipe, Tree
 from continuum.software.serverless.names import FUNCTIONS, NAMESPACE, PASSWORD_KEY, SECRET
 from doc_files import write_files_of
+from side_by_side import alone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
@@ -73,22 +74,15 @@ def samples(folder: Path) -> dict[str, list[Any]]:
     return found
 
 
-@pytest.mark.quiet
 def test_the_example_ends_in_a_report_with_figures_as_expected(
     continuum: Any, results: Any, tmp_path: Path
 ) -> None:
     example = EXAMPLES / "functions" / "experiment.toml"
     short = ("--set", "benchmark.warmup=2s", "--set", "benchmark.duration=6s")
-    said = continuum(
-        "run",
-        example,
-        "--results",
-        "out",
-        "--down",
-        *short,
-        "--set",
-        "software.serverless.starts=1",
-    )
+    once = ("--set", "software.serverless.starts=1")
+    continuum("up", example, *short, *once)
+    with alone():
+        said = continuum("run", example, "--results", "out", "--down", *short, *once)
     run = results()
     assert run["status"] == "done", run["reasons"]
     everything = run["table"][0]

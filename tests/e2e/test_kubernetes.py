@@ -23,6 +23,7 @@ from continuum.software.execution_models.container import Container
 from continuum.software.execution_models.pod import OURS
 from continuum.software.serverless.names import FUNCTIONS
 from continuum.testing.software import ExecutionModelContract
+from side_by_side import alone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
@@ -77,13 +78,14 @@ def pods(cluster: Cluster) -> Cluster:
     return cluster
 
 
-@pytest.mark.quiet
 def test_the_example_ends_in_a_report_with_figures_as_expected(
     continuum: Any, results: Any
 ) -> None:
     example = EXAMPLES / "kubernetes-cloud" / "experiment.toml"
     short = ("--set", "benchmark.warmup=2s", "--set", "benchmark.duration=6s")
-    continuum("run", example, "--results", "out", "--down", *short)
+    continuum("up", example, *short)
+    with alone():
+        continuum("run", example, "--results", "out", "--down", *short)
     run = results()
     assert run["status"] == "done", run["reasons"]
     everything = run["table"][0]
@@ -141,7 +143,6 @@ def test_pods_know_the_machines_by_their_names(pods: Cluster) -> None:
     assert json.loads(told) == machines
 
 
-@pytest.mark.quiet
 def test_links_hold_for_pods_as_for_machines(pods: Cluster) -> None:
     machines = pods.addresses()
     addresses = {pod["metadata"]["name"]: pod["status"]["podIP"] for pod in pods.get("pods")}

@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from side_by_side import alone
+
 pytestmark = pytest.mark.e2e
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -25,16 +27,16 @@ def check_run(run: dict[str, Any], requests: int) -> None:
     assert everything["agreed"] == everything["judged"]
 
 
-@pytest.mark.quiet
 @pytest.mark.parametrize(
     "name", ["edge-offload", "cloud-offload", "endpoint-only", "observed-offload"]
 )
 def test_an_example_ends_in_a_report_with_figures_as_expected(
     continuum: Any, results: Any, tmp_path: Path, name: str
 ) -> None:
-    ended = continuum(
-        "run", EXAMPLES / name / "experiment.toml", "--results", "out", "--down", *SHORT
-    )
+    file = EXAMPLES / name / "experiment.toml"
+    continuum("up", file, *SHORT)
+    with alone():
+        ended = continuum("run", file, "--results", "out", *SHORT)
     run = results()
     check_run(run, 40 * len(run["endpoints"]))
     assert all(each["within"] for each in run["expectation"]), run["expectation"]

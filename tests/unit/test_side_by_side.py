@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,22 @@ def test_forwarding_is_taken_back_by_the_last_deployment(lane: Lane, tmp_path: P
     assert lane.own(left) == left
     (tmp_path / "mark").touch()
     assert lane.own(left) == {}
+
+
+def test_a_part_of_a_test_is_alone_and_others_go_on_afterwards(lane: Lane) -> None:
+    other = Lane(lane.folder)
+    seen: list[str] = []
+
+    def beside() -> None:
+        with other._turn(alone=False):
+            seen.append("other")
+
+    thread = threading.Thread(target=beside)
+    with lane._turn(alone=False):
+        with lane.alone():
+            thread.start()
+            thread.join(0.2)
+            seen.append("alone")
+        thread.join(10)
+        seen.append("beside")
+    assert seen == ["alone", "other", "beside"]
