@@ -577,7 +577,7 @@ def _measure(  # noqa: PLR0913  one parameter per option of the command line
     accept_links: bool,
     all_pairs: bool,
 ) -> None:
-    recorder.links = _check_links(ready, events, all_pairs=all_pairs)
+    recorder.links = _check_links(ready, recorder, events, all_pairs=all_pairs)
     teller.tell(links=tuple(recorder.links))
     remark = ready.plan.provider.link_remark(ready.deployment, ready.plan.infrastructure)
     _judge_links(recorder.links, remark, recorder, events, accept_links=accept_links)
@@ -651,7 +651,9 @@ def _try_to_write(folder: Path) -> None:
                 each.rmdir()
 
 
-def _check_links(ready: Up, events: Events, *, all_pairs: bool) -> list[LinkMeasurement]:
+def _check_links(
+    ready: Up, recorder: Recorder, events: Events, *, all_pairs: bool
+) -> list[LinkMeasurement]:
     todo = ready.plan
     if not todo.infrastructure.network.links:
         return []
@@ -665,12 +667,20 @@ def _check_links(ready: Up, events: Events, *, all_pairs: bool) -> list[LinkMeas
             return told
         from continuum.infrastructure.links import check  # noqa: PLC0415
 
+        answers = todo.provider.answer_delays(todo.infrastructure)
+        if answers:
+            recorder.note(
+                f"machines take {min(answers.values()):.2g} to {max(answers.values()):.2g} ms to "
+                "answer when they are idle (half the round trip): so much of both machines of a "
+                "link is within the tolerance of its delay"
+            )
         return check.check(
             ready.machines,
             todo.infrastructure,
             all_pairs=every,
             clocks=check.Clocks(
                 one=todo.provider.capabilities.one_clock,
+                answer_ms=answers,
                 by_kernel=todo.provider.capabilities.own_kernels and not _delayed_on_arrival(todo),
             ),
             progress=step.progress,

@@ -133,13 +133,11 @@ def results(
 
 
 def measured(
-    plan: InfrastructurePlan, *, one_clock: bool = True, **values: Any
+    plan: InfrastructurePlan, clocks: check.Clocks = check.ONE_CLOCK, **values: Any
 ) -> dict[str, check.LinkMeasurement]:
     pair = check.choose_pairs(plan, all_pairs=False)[0]
     tasks = check.schedule([pair])
-    found = check.measurements(
-        pair, tasks, results(plan, tasks, **values), plan, check.Clocks(one=one_clock)
-    )
+    found = check.measurements(pair, tasks, results(plan, tasks, **values), plan, clocks)
     return {each.quantity: each for each in found}
 
 
@@ -165,12 +163,21 @@ def test_what_is_not_is_not() -> None:
 
 
 def test_without_a_common_clock_round_trips_count() -> None:
-    found = measured(plan_of(), one_clock=False, offset=5000.0)
+    found = measured(plan_of(), check.Clocks(one=False), offset=5000.0)
     assert found["delay_ms"].measured == pytest.approx(10.0, abs=0.01)
     assert found["jitter_ms"].measured == pytest.approx(2.0, abs=0.1)
     # One direction 4 ms longer than asked for: each is blamed for half.
-    longer = measured(plan_of(), one_clock=False, delay=14.0)
+    longer = measured(plan_of(), check.Clocks(one=False), delay=14.0)
     assert longer["delay_ms"].measured == pytest.approx(12.0, abs=0.01)
+
+
+def test_what_machines_take_to_answer_may_come_on_top_and_not_be_missing() -> None:
+    slow = check.Clocks(answer_ms={"edge-1": 0.4, "endpoint-1": 0.8})
+    later = measured(plan_of(), slow, delay=12.0)["delay_ms"]
+    assert later.ok
+    assert later.tolerance == pytest.approx(measured(plan_of())["delay_ms"].tolerance + 1.2)
+    assert not measured(plan_of(), slow, delay=12.5)["delay_ms"].ok
+    assert not measured(plan_of(), slow, delay=8.5)["delay_ms"].ok
 
 
 def test_what_is_measured_again_goes_few_at_a_time() -> None:

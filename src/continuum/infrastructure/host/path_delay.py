@@ -21,12 +21,13 @@ _BROADCAST = b"\xff" * 6
 _QUESTION = struct.Struct("!HHBBH6s4s6s4s")
 
 
-def one_way_ms(bridge: str, address: str) -> float | None:
+def one_way_ms(bridge: str, address: str, *, apart: float = 0.0) -> float | None:
     """Half the median round trip in ms to the machine of that address; None without answers.
 
     Args:
         bridge: on this host, which the machine's network is joined to.
         address: of a machine that runs.
+        apart: seconds from an answer to the next probe.
     """
     mac = bytes.fromhex(
         Path("/sys/class/net", bridge, "address").read_text().strip().replace(":", "")
@@ -40,6 +41,7 @@ def one_way_ms(bridge: str, address: str) -> float | None:
         wire.bind((bridge, _ARP))
         # The first one also finds the way: bridges learn by it.
         while len(trips) < PROBES + 1 and lost < _MOST_LOST:
+            time.sleep(apart)
             began = time.perf_counter()
             wire.send(question)
             ended = _answer(wire, target, began + _PATIENCE)

@@ -257,6 +257,15 @@ class Provider(ABC):
         del deployment, plan, all_pairs
         return None
 
+    def answer_delays(self, plan: InfrastructurePlan) -> dict[str, float]:
+        """How long machines with kernels of their own take to answer, by machine.
+
+        Half the round trip to an idle machine, in ms, before any link is emulated. A packet may be
+        so much later than its link says.
+        """
+        del plan
+        return {}
+
     def survey(self) -> Surveyed:
         """What the other hosts have, where the provider is over several."""
         return Surveyed()

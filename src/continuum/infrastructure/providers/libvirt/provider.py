@@ -19,6 +19,7 @@ from continuum.infrastructure.host import (
     machine_files,
     names,
     network,
+    path_delay,
     routing,
     ssh_access,
 )
@@ -46,6 +47,9 @@ from continuum.infrastructure.providers.on_this_host import OnThisHost
 from continuum.infrastructure.ssh_machine import SshMachine
 from continuum.machine import Machine
 from continuum.parallel import for_each
+
+IDLE = 0.02
+"""Seconds after which a machine counts as idle."""
 
 BOOT_LIMIT = 90.0
 """Seconds from the start of the last machine until SSH must answer on all."""
@@ -235,6 +239,19 @@ class Libvirt(OnThisHost):
         if not interfaces:
             return []
         return self._emulator(plan, interfaces).in_force(deployment, plan, interfaces)
+
+    def answer_delays(self, plan: InfrastructurePlan) -> dict[str, float]:
+        """Measured by ARP: far apart, since a machine that is at it answers sooner."""
+        specs = [spec for spec in plan.machines if not spec.host]
+        found = for_each(
+            lambda spec: path_delay.one_way_ms(plan.network.bridge, spec.address, apart=IDLE),
+            specs,
+        )
+        return {
+            spec.name: round(delay, 4)
+            for spec, delay in zip(specs, found, strict=True)
+            if delay is not None
+        }
 
     def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
         """Name of what enforces the links, also where the plan leaves it open."""
