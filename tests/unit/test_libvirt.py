@@ -60,6 +60,16 @@ def test_a_machine_with_every_limit_by_kvm() -> None:
     )
 
 
+def test_emulated_processors_have_only_what_is_quick_to_emulate() -> None:
+    text = definition(PLAN, EDGE, Host(AMD64, accelerated=False))
+    assert '<model fallback="forbid">Nehalem</model>' in text
+
+
+def test_packets_are_as_large_as_the_way_to_other_hosts_allows() -> None:
+    narrow = replace(PLAN, network=replace(PLAN.network, mtu=1450))
+    assert '<mtu size="1450" />' in definition(narrow, EDGE, Host(AMD64, accelerated=False))
+
+
 def test_a_machine_that_carries_containers_in_emulation_on_arm() -> None:
     open_plan = replace(PLAN, network=replace(PLAN.network, internet=True))
     golden(

@@ -13,7 +13,7 @@ from continuum.infrastructure.host.names import Place, interface_name
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
 from continuum.infrastructure.providers.libvirt.platforms import Platform
 
-LAYOUT = 1
+LAYOUT = 2
 """Raise when virtual machines made before must be replaced."""
 
 NAMESPACE = "urn:continuum:machine:1"
@@ -164,7 +164,7 @@ def domain_xml(  # noqa: PLR0913  each is a different thing
     _text(system, "cmdline", kernel_arguments(plan, spec, host.platform))
     features = ET.SubElement(root, "features")
     ET.SubElement(features, "acpi")
-    ET.SubElement(root, "cpu", mode="host-passthrough" if host.accelerated else "maximum")
+    root.append(_processor(host))
     ET.SubElement(root, "clock", offset="utc")
     _text(root, "on_poweroff", "destroy")
     _text(root, "on_reboot", "restart")
@@ -181,6 +181,16 @@ def domain_xml(  # noqa: PLR0913  each is a different thing
 
 def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:
     ET.SubElement(parent, tag, attributes).text = text
+
+
+def _processor(host: Host) -> ET.Element:
+    if host.accelerated:
+        return ET.Element("cpu", mode="host-passthrough")
+    if not host.platform.emulated:
+        return ET.Element("cpu", mode="maximum")
+    processor = ET.Element("cpu", mode="custom", match="exact", check="none")
+    _text(processor, "model", host.platform.emulated, fallback="forbid")
+    return processor
 
 
 def _cores(spec: MachineSpec) -> ET.Element:
