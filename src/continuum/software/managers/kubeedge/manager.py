@@ -11,7 +11,7 @@ from continuum.software.configure import ROLES
 from continuum.software.contract import MetricsTarget, RolePlay
 from continuum.software.managers.kubeedge import install, settings
 from continuum.software.managers.kubernetes import kubeadm
-from continuum.software.managers.kubernetes.manager import Kubernetes
+from continuum.software.managers.kubernetes.manager import Kubernetes, may_be_slow
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from continuum.machine import Machine
     from continuum.software.managers.kubernetes.install import Versions
 
-_JOIN_SECONDS = 90
+_JOIN_SECONDS = {False: 90, True: 360}
+"""For each of CloudCore and an edge machine; the second where machines may be slow."""
 
 
 class KubeEdge(Kubernetes):
@@ -83,7 +84,7 @@ class KubeEdge(Kubernetes):
                 variables={
                     "kubeedge_cloud_admin": kubeadm.ADMIN,
                     "kubeedge_cloud_namespace": settings.NAMESPACE,
-                    "kubeedge_cloud_seconds": _JOIN_SECONDS,
+                    "kubeedge_cloud_seconds": _JOIN_SECONDS[may_be_slow(experiment)],
                     "kubeedge_cloud_secret": settings.TOKEN_SECRET,
                     "kubeedge_cloud_key": settings.TOKEN_KEY,
                 },
@@ -95,7 +96,7 @@ class KubeEdge(Kubernetes):
                 variables={
                     "kubeedge_edge_control": control,
                     "kubeedge_edge_program": install.EDGE_PROGRAM,
-                    "kubeedge_edge_seconds": _JOIN_SECONDS,
+                    "kubeedge_edge_seconds": _JOIN_SECONDS[may_be_slow(experiment)],
                 },
             ),
         )

@@ -51,6 +51,7 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
     alone: bool,
     audit: bool,
     internet: bool,
+    slow: bool = False,
 ) -> list[dict[str, Any]]:
     """For `kubeadm init`, as (InitConfiguration, ClusterConfiguration, KubeletConfiguration).
 
@@ -64,6 +65,7 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
         name_server: the address of the cluster's name server.
         alone: there is no other machine, so that pods run beside the control plane.
         internet: pods ask for names of other networks where their machine does.
+        slow: whether machines may be: kubeadm then waits as long as it does by itself.
         audit: keep a log of requests at `AUDIT_LOG`, by the policy at `AUDIT_POLICY`.
     """
     api_server: dict[str, Any] = {"certSANs": list(names)}
@@ -92,7 +94,7 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
             "localAPIEndpoint": {"advertiseAddress": address, "bindPort": 6443},
             "nodeRegistration": registration,
             "skipPhases": ["addon", "show-join-command"],
-            **_timeouts(version),
+            **({} if slow else _timeouts(version)),
         },
         {
             "apiVersion": _api(version),
@@ -122,14 +124,17 @@ def as_text(documents: Sequence[Mapping[str, Any]]) -> str:
 
 
 def join_document(
-    *, version: str, machine: str, address: str, discovery: Mapping[str, Any]
+    *, version: str, machine: str, address: str, discovery: Mapping[str, Any], slow: bool = False
 ) -> dict[str, Any]:
-    """For `kubeadm join`; `discovery` is filled in when the control plane is there."""
+    """For `kubeadm join`; `discovery` is filled in when the control plane is there.
+
+    On `slow` machines kubeadm waits as long as it does by itself.
+    """
     return {
         "apiVersion": _api(version),
         "kind": "JoinConfiguration",
         "discovery": {"bootstrapToken": dict(discovery)},
-        **_timeouts(version),
+        **({} if slow else _timeouts(version)),
         "nodeRegistration": _registration(version, machine, address),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from continuum import plugins
 from continuum.deployment import KUBECONFIG
 from continuum.errors import ContinuumError
 from continuum.machine import Command
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
     from continuum.images.recipe import InstallStep
     from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
+    from continuum.infrastructure.providers.contract import Capabilities
     from continuum.machine import Machine
 
 _LOG_LINES = 15
@@ -83,6 +85,7 @@ class Kubernetes(ResourceManager):
                                 machine=spec.name,
                                 address=spec.address,
                                 discovery={},
+                                slow=may_be_slow(experiment),
                             )
                         }
                         for spec in nodes
@@ -114,6 +117,7 @@ class Kubernetes(ResourceManager):
             alone=len(experiment.node_machines) == 1,
             audit=is_audited(experiment),
             internet=plan.network.internet,
+            slow=may_be_slow(experiment),
         )
         manifests = addons.manifests(
             image=versions.image("coredns").reference,
@@ -133,6 +137,7 @@ class Kubernetes(ResourceManager):
                 "kubernetes_control_mark": kubeadm.MARK,
                 "kubernetes_control_nodes": list(experiment.node_machines),
                 "kubernetes_control_runtime": kubeadm.RUNTIME,
+                "kubernetes_control_seconds": 240 if may_be_slow(experiment) else 30,
                 # An older kubectl cannot wait for this: those that join ask every 5 s.
                 "kubernetes_control_waits": (
                     len(nodes) > 1 and not kubeadm.is_old(versions.kubernetes)
@@ -256,6 +261,13 @@ class Kubernetes(ResourceManager):
         control = self.control_machine(experiment)
         assert control is not None
         return {KUBECONFIG: machines[control].get(kubeadm.ADMIN)}
+
+
+def may_be_slow(experiment: Experiment) -> bool:
+    """Whether machines may be much slower than this host: emulated ones, or small computers."""
+    provider = experiment.infrastructure.provider
+    capabilities: Capabilities = plugins.load("providers", provider).capabilities
+    return capabilities.own_kernels
 
 
 def is_audited(experiment: Experiment) -> bool:
