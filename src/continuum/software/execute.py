@@ -13,6 +13,7 @@ from continuum.machine import Command
 from continuum.parallel import for_each
 from continuum.software import ansible
 from continuum.software.configure import manager_of
+from continuum.software.patience import may_be_slow
 
 if TYPE_CHECKING:
     from continuum.deployment import Deployment
@@ -28,6 +29,9 @@ APPLIED = "/var/lib/continuum/software"
 
 READY_TIMEOUT = 60.0
 """Seconds for services and the resource manager to answer after their roles have been applied."""
+
+SLOW = 5
+"""By how much more on machines that may be slow."""
 
 PATIENCE = 3.0
 """Seconds for a service to answer that ought to run: it may just have been started again."""
@@ -90,9 +94,10 @@ def execute(  # noqa: PLR0913  what to do, with what, and whom to tell
             events, PHASE, "start services", waits_for=f"{names} to answer"
         ) as step:
             step.changed = changed
-            missing = _missing(awaited, READY_TIMEOUT, step.progress)
+            seconds = READY_TIMEOUT * (SLOW if may_be_slow(experiment) else 1)
+            missing = _missing(awaited, seconds, step.progress)
             if missing:
-                raise _timed_out(missing)
+                raise _timed_out(missing, seconds)
     _keep(deployment, manager, experiment, by_name, ssh=ssh)
     return changed
 
@@ -208,10 +213,10 @@ def _missing(
         time.sleep(_POLL)
 
 
-def _timed_out(missing: list[tuple[_Awaited, str]]) -> TimedOut:
+def _timed_out(missing: list[tuple[_Awaited, str]], seconds: float) -> TimedOut:
     first, _ = missing[0]
     return TimedOut(
-        f"not ready within {READY_TIMEOUT:g} s: {_named(missing)}",
+        f"not ready within {seconds:g} s: {_named(missing)}",
         where=first.where,
         output=first.log(),
         hint="continuum logs",

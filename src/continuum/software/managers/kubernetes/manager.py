@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from continuum import plugins
 from continuum.deployment import KUBECONFIG
 from continuum.errors import ContinuumError
 from continuum.machine import Command
@@ -21,13 +20,13 @@ from continuum.software.managers.kubernetes.install import (
     node_steps,
 )
 from continuum.software.managers.kubernetes.kubectl import Kubectl
+from continuum.software.patience import may_be_slow
 from continuum.software.serverless import distribution
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
     from continuum.images.recipe import InstallStep
     from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
-    from continuum.infrastructure.providers.contract import Capabilities
     from continuum.machine import Machine
 
 _LOG_LINES = 15
@@ -261,13 +260,6 @@ class Kubernetes(ResourceManager):
         control = self.control_machine(experiment)
         assert control is not None
         return {KUBECONFIG: machines[control].get(kubeadm.ADMIN)}
-
-
-def may_be_slow(experiment: Experiment) -> bool:
-    """Whether machines may be much slower than this host: emulated ones, or small computers."""
-    provider = experiment.infrastructure.provider
-    capabilities: Capabilities = plugins.load("providers", provider).capabilities
-    return capabilities.own_kernels
 
 
 def is_audited(experiment: Experiment) -> bool:
