@@ -258,7 +258,9 @@ def _measure_starts(run: Run, workers: list[ProcessSpec], collected: Collected) 
 
 
 def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:
-    deadline = time.monotonic() + READY_LIMIT
+    # With clocks of their own they may be emulated, or small computers.
+    limit = READY_LIMIT * (3 if run.own_clocks else 1)
+    deadline = time.monotonic() + limit
     waiting = list(processes)
     while waiting:
         states = for_each(
@@ -281,7 +283,7 @@ def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) 
         if waiting and time.monotonic() > deadline:
             first = waiting[0]
             raise TimedOut(
-                f"{first.name} was not ready within {READY_LIMIT:g} s",
+                f"{first.name} was not ready within {limit:g} s",
                 where=f"{first.machine}: {' '.join(first.arguments)}",
                 output=model.log(run.machines[first.machine], first, 20),
                 hint=f"continuum logs {run.deployment.name} {first.machine}",
