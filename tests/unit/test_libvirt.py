@@ -62,7 +62,7 @@ def test_a_machine_with_every_limit_by_kvm() -> None:
 
 def test_emulated_processors_have_only_what_is_quick_to_emulate() -> None:
     text = definition(PLAN, EDGE, Host(AMD64, accelerated=False))
-    assert '<model fallback="forbid">Nehalem</model>' in text
+    assert '<model fallback="forbid">Westmere</model>' in text
 
 
 def test_packets_are_as_large_as_the_way_to_other_hosts_allows() -> None:
