@@ -60,9 +60,11 @@ def test_a_machine_with_every_limit_by_kvm() -> None:
     )
 
 
-def test_emulated_processors_have_only_what_is_quick_to_emulate() -> None:
+def test_emulated_processors_lack_what_is_slow_to_emulate() -> None:
     text = definition(PLAN, EDGE, Host(AMD64, accelerated=False))
-    assert '<model fallback="forbid">Westmere</model>' in text
+    assert '<feature policy="disable" name="avx" />' in text
+    by_kvm = definition(PLAN, EDGE, Host(AMD64, accelerated=True, security_models=()))
+    assert "<feature policy" not in by_kvm
 
 
 def test_packets_are_as_large_as_the_way_to_other_hosts_allows() -> None:

@@ -186,10 +186,9 @@ def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:
 def _processor(host: Host) -> ET.Element:
     if host.accelerated:
         return ET.Element("cpu", mode="host-passthrough")
-    if not host.platform.emulated:
-        return ET.Element("cpu", mode="maximum")
-    processor = ET.Element("cpu", mode="custom", match="exact", check="none")
-    _text(processor, "model", host.platform.emulated, fallback="forbid")
+    processor = ET.Element("cpu", mode="maximum")
+    for feature in host.platform.slow_to_emulate:
+        ET.SubElement(processor, "feature", policy="disable", name=feature)
     return processor
 
 
