@@ -97,7 +97,7 @@ class Cluster:
         """Make objects, and wait until pods among them are ready."""
         path = self.line.folder / "objects.json"
         path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
-        self.kubectl("apply", f"--filename={path}")
+        self.kubectl("apply", "--validate=false", f"--filename={path}")
         pods = [f"pod/{each['metadata']['name']}" for each in objects if each["kind"] == "Pod"]
         if pods:
             self.kubectl("wait", "--for=condition=Ready", f"--timeout={LIMIT}s", *pods)
