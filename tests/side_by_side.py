@@ -1,4 +1,4 @@
-"""Tests in two lanes: files side by side on pytest's workers, on one host.
+"""Tests in lanes: files side by side on pytest's workers, on one host.
 
 - A test marked `quiet` has the host for itself while it runs: it measures, or it changes what the
   whole host shares. One that measures only after long preparations says `alone()` when it does.
