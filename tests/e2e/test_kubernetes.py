@@ -91,7 +91,7 @@ def test_the_example_ends_in_a_report_with_figures_as_expected(
     everything = run["table"][0]
     assert everything["samples"] == everything["ok"] == 60
     assert everything["agreed"] == everything["judged"] > 30
-    assert all(each["within"] for each in run["expectation"]), run["expectation"]
+    assert [each for each in run["expectation"] if not each["within"]] == []
     # The cluster is gone by now.
     assert {"logs/machines/cloud-1.log", "logs/machines/endpoint-1.log"} < set(run["logs"])
     assert any(name.startswith("logs/pods/kube-system_coredns") for name in run["logs"])
