@@ -26,8 +26,9 @@ from continuum.infrastructure.host import bridge, firewall, overlay, ssh_config
 from continuum.infrastructure.hosts import bootstrap_path, bundle, frames, paths, several
 from continuum.infrastructure.hosts.connection import Connection
 from continuum.infrastructure.placement import Room
-from continuum.infrastructure.plan import HostPlan, InfrastructurePlan
+from continuum.infrastructure.plan import HostPlan, InfrastructurePlan, Link
 from continuum.infrastructure.providers.contract import MachineState, PluginSettings
+from continuum.infrastructure.providers.libvirt import Libvirt
 from continuum.infrastructure.providers.lxc import Lxc
 from continuum.machine import Command, commands_stopped, run_on_host
 
@@ -464,4 +465,32 @@ def test_down_names_the_host_that_is_gone_after_removing_the_rest(
     deployment.write("plan/infrastructure.json", to_json(plan({"a": "", "b": "two"})))
     states = {each.name: each.state for each in provider.states(deployment)}
     assert states == {"b-1": "unreachable", "b-2": "unreachable"}
+    provider.close()
+
+
+def test_links_of_machines_with_own_kernels_are_set_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied: dict[str, list[str]] = {}
+
+    class Made(Libvirt):
+        def apply_links(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
+            del deployment
+            assert plan.network.emulator == "netem"
+            applied[plan.host] = [each.name for each in plan.machines]
+            return True
+
+        def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
+            del deployment
+            if plan.host:
+                raise MachineUnreachable("b-1 does not answer")
+            return list(plan.network.links)
+
+    monkeypatch.setattr(several.SeveralHosts, "_measure_paths", lambda *_: None)
+    provider = several.over(Made(PluginSettings(), Events()), [HostPlan("two", "two")])
+    deployment = Deployment("sample", tmp_path)
+    whole = plan({"a": "", "b": "two"}, [{"between": ["a", "b"], "delay": "20 ms"}])
+    assert provider.apply_links(deployment, whole)
+    assert applied == {"": ["a-1", "a-2"], "two": ["b-1", "b-2"]}
+    assert provider.links_in_force(deployment, whole) == []
     provider.close()
