@@ -46,8 +46,10 @@ class Lane:
         self._running: IO[str] | None = None
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Files with real machines first: they take longest, and small ones fill the end."""
-        items.sort(key=lambda item: item.get_closest_marker("e2e") is None)
+        """Files with real machines first, then slow ones: small ones fill the end."""
+        items.sort(
+            key=lambda item: [item.get_closest_marker(name) is None for name in ("e2e", "slow")]
+        )
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:

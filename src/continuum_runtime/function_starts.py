@@ -132,6 +132,7 @@ class Function:
 
     def _first_answer(self, began: float) -> float:
         deadline = self._deadline()
+        reason = ""
         while True:
             try:
                 status, content = self._gateway.invoke(
@@ -139,7 +140,10 @@ class Function:
                 )
                 reason = f"status {status}: {content[:200].decode('utf-8', 'replace')}"
             except NoAnswer as error:
-                status, reason = 0, str(error)
+                status = 0
+                # An attempt that the end has cut off tells less than the one before.
+                if deadline.left > 0 or not reason:
+                    reason = str(error)
             if status in _GOOD:
                 return time.monotonic() - began
             deadline.pause(f"the function to answer; {reason}")

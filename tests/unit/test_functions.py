@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -218,7 +219,14 @@ def test_a_function_that_never_answers_ends_the_measuring_with_its_words(
     model: Function, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("continuum.software.execution_models.function.START_LIMIT", 2.0)
-    gateway.behaviours[IMAGE] = lambda _: (500, b"it broke")
+    times = iter((0.0, 0.0))
+
+    def broken_and_then_late(_: bytes) -> tuple[int, bytes]:
+        # The last attempt is cut off by the limit, and has nothing to tell.
+        time.sleep(next(times, 3.0))
+        return 500, b"it broke"
+
+    gateway.behaviours[IMAGE] = broken_and_then_late
     model.start(Control(), WORKER)
     with pytest.raises(StepFailed, match="status 500: it broke"):
         list(model.starts(Control(), WORKER, lambda _: None))
