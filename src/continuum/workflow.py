@@ -681,14 +681,14 @@ def _check_links(
             clocks=check.Clocks(
                 one=todo.provider.capabilities.one_clock,
                 answer_ms=answers,
-                by_kernel=todo.provider.capabilities.own_kernels and not _delayed_on_arrival(todo),
+                by_kernel=todo.provider.capabilities.own_kernels
+                and not _delayed_on_arrival(recorder.emulator),
             ),
             progress=step.progress,
         )
 
 
-def _delayed_on_arrival(todo: Plan) -> bool:
-    name = todo.provider.emulator_in_use(todo.deployment, todo.infrastructure)
+def _delayed_on_arrival(name: str) -> bool:
     emulator: type[LinkEmulator] = plugins.load("emulators", name)
     return emulator.delays_at_receiver
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clusters import REPLY, Cluster, server
+from virtual_machines import only_where_asked
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.cluster,
-    pytest.mark.skipif(
-        "CONTINUUM_TEST_VIRTUAL_MACHINES" not in os.environ,
-        reason="many minutes where the host has no KVM; CONTINUUM_TEST_VIRTUAL_MACHINES=1 runs it, "
-        "tests/e2e/test_kubeedge.py runs always",
-    ),
+    only_where_asked("many minutes", "tests/e2e/test_kubeedge.py"),
 ]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "kubeedge-edge" / "experiment.toml"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -12,14 +11,11 @@ import pytest
 from continuum.infrastructure.providers.libvirt import Libvirt
 from continuum.testing.stand_ins import StandIns
 from side_by_side import nothing_left
+from virtual_machines import only_where_asked
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(
-        "CONTINUUM_TEST_VIRTUAL_MACHINES" not in os.environ,
-        reason="virtual machines within containers: many minutes where the host has no KVM; "
-        "CONTINUUM_TEST_VIRTUAL_MACHINES=1 runs it, tests/e2e/test_hosts.py runs always",
-    ),
+    only_where_asked("virtual machines within containers: many minutes", "tests/e2e/test_hosts.py"),
 ]
 
 EXPERIMENT = """

@@ -12,8 +12,8 @@ from continuum.errors import NotFound, TimedOut
 from continuum.machine import Command
 from continuum.parallel import for_each
 from continuum.software import ansible
+from continuum.software.capabilities import may_be_slow
 from continuum.software.configure import manager_of
-from continuum.software.patience import may_be_slow
 
 if TYPE_CHECKING:
     from continuum.deployment import Deployment

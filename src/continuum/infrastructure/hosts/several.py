@@ -33,6 +33,7 @@ from continuum.infrastructure.plan import (
     HostPlan,
     InfrastructurePlan,
     Link,
+    MachineSpec,
     NetworkPlan,
 )
 from continuum.infrastructure.providers.contract import (
@@ -210,9 +211,7 @@ class SeveralHosts(Provider):
         """This host's as the provider reaches them, the others' by SSH."""
         here = {each.name: each for each in self.inner.machines(deployment, plan.share(""))}
         return [
-            here[spec.name]
-            if spec.name in here
-            else SshMachine(spec.name, spec.tier, spec.address, deployment.ssh_config)
+            here[spec.name] if spec.name in here else _elsewhere(deployment, spec)
             for spec in plan.machines
         ]
 
@@ -259,7 +258,7 @@ class SeveralHosts(Provider):
         asked = {
             "fingerprint": fingerprint,
             "layers": {key: store.record(key) for key in keys},
-            "whole": keys == [path.parent.name for path in store.find(fingerprint).layers],
+            "whole": keys == Provider.image_layers(self.inner, fingerprint),
         }
 
         def bring(connection: Connection) -> int:
@@ -312,9 +311,9 @@ class SeveralHosts(Provider):
         if self.capabilities.own_kernels:
             # Their files cannot be written from outside, and only from here are they reached.
             for_each(
-                lambda spec: SshMachine(
-                    spec.name, spec.tier, spec.address, deployment.ssh_config
-                ).put(machine_files.hosts_file(plan.share(spec.host)).encode(), "/etc/hosts"),
+                lambda spec: _elsewhere(deployment, spec).put(
+                    machine_files.hosts_file(plan.share(spec.host)).encode(), "/etc/hosts"
+                ),
                 [spec for spec in plan.machines if spec.host],
             )
         return [name for names in changed for name in names]
@@ -529,6 +528,11 @@ class SeveralHosts(Provider):
             {"hosts": sorted(pair), "delay_ms": round(delay, 4)} for pair, delay in kept.items()
         ]
         deployment.write(_DELAYS, json.dumps(written, indent=1) + "\n")
+
+
+def _elsewhere(deployment: Deployment, spec: MachineSpec) -> SshMachine:
+    """The handle of a machine on another host."""
+    return SshMachine(spec.name, spec.tier, spec.address, deployment.ssh_config)
 
 
 def _keys(deployment: Deployment, share: InfrastructurePlan) -> dict[str, str]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from continuum import plugins
 from continuum.images.recipe import RUNTIME_FOLDER, InstallStep
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure.plan import TIME_PORT
+from continuum.software import capabilities
 from continuum.software.configure import ROLES
 from continuum.software.contract import RolePlay, Service
 from continuum.software.services import debian_unit
@@ -19,7 +19,6 @@ from continuum.software.services import debian_unit
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
     from continuum.infrastructure.plan import InfrastructurePlan
-    from continuum.infrastructure.providers.contract import Capabilities
     from continuum.machine import Machine
 
 UNIT = "chrony.service"
@@ -54,10 +53,10 @@ class Clock(Service):
     def skip(self, experiment: Experiment) -> str | None:
         """Machines that share one clock, or keep their own, need none."""
         provider = experiment.infrastructure.provider
-        capabilities: Capabilities = plugins.load("providers", provider).capabilities
-        if capabilities.one_clock:
+        found = capabilities.of_provider(experiment)
+        if found.one_clock:
             return f"machines of the provider {provider} share this host's clock"
-        if capabilities.keeps_time:
+        if found.keeps_time:
             return f"machines of the provider {provider} keep their own time"
         return None
 

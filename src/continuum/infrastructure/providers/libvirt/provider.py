@@ -280,12 +280,11 @@ class Libvirt(OnThisHost):
 
         Those of another host's share are looked at from here too: they ran a moment ago.
         """
-        alive = {each.name for each in self.states(deployment) if each.state == "running"}
-        return [
-            Interface(spec, inside=_handle(deployment, spec))
-            for spec in plan.machines
-            if plan.host or spec.name in alive
-        ]
+        specs = plan.machines
+        if not plan.host:
+            alive = {each.name for each in self.states(deployment) if each.state == "running"}
+            specs = tuple(spec for spec in specs if spec.name in alive)
+        return [Interface(spec, inside=_handle(deployment, spec)) for spec in specs]
 
     def _emulator(self, plan: InfrastructurePlan, interfaces: list[Interface]) -> LinkEmulator:
         """What carries the plan's links; one machine's kernel is tried, which they all have."""

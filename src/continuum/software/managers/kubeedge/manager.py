@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from continuum.errors import ContinuumError
 from continuum.machine import Command
+from continuum.software.capabilities import may_be_slow
 from continuum.software.configure import ROLES
 from continuum.software.contract import MetricsTarget, RolePlay
 from continuum.software.managers.kubeedge import install, settings
 from continuum.software.managers.kubernetes import kubeadm
 from continuum.software.managers.kubernetes.manager import Kubernetes
-from continuum.software.patience import may_be_slow
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment

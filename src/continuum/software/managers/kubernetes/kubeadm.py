@@ -94,7 +94,7 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
             "localAPIEndpoint": {"advertiseAddress": address, "bindPort": 6443},
             "nodeRegistration": registration,
             "skipPhases": ["addon", "show-join-command"],
-            **({} if slow else _timeouts(version)),
+            **_timeouts(version, slow=slow),
         },
         {
             "apiVersion": _api(version),
@@ -134,7 +134,7 @@ def join_document(
         "apiVersion": _api(version),
         "kind": "JoinConfiguration",
         "discovery": {"bootstrapToken": dict(discovery)},
-        **({} if slow else _timeouts(version)),
+        **_timeouts(version, slow=slow),
         "nodeRegistration": _registration(version, machine, address),
     }
 
@@ -203,9 +203,12 @@ def _registration(version: str, machine: str, address: str) -> dict[str, Any]:
     }
 
 
-def _timeouts(version: str) -> dict[str, Any]:
-    """Shorter than kubeadm's 4 to 5 minutes: what is not there by then does not come."""
-    if is_old(version):
+def _timeouts(version: str, *, slow: bool) -> dict[str, Any]:
+    """Shorter than kubeadm's 4 to 5 minutes: what is not there by then does not come.
+
+    Except on `slow` machines.
+    """
+    if slow or is_old(version):
         return {}
     return {
         "timeouts": {

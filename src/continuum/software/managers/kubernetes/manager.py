@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from continuum.deployment import KUBECONFIG
 from continuum.errors import ContinuumError
 from continuum.machine import Command
+from continuum.software.capabilities import may_be_slow
 from continuum.software.configure import ROLES
 from continuum.software.contract import MetricsTarget, ResourceManager, RolePlay
 from continuum.software.managers.kubernetes import addons, capacity, kubeadm, metrics, network
@@ -20,7 +21,6 @@ from continuum.software.managers.kubernetes.install import (
     node_steps,
 )
 from continuum.software.managers.kubernetes.kubectl import Kubectl
-from continuum.software.patience import may_be_slow
 from continuum.software.serverless import distribution
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Kubernetes(ResourceManager):
                 "kubernetes_control_mark": kubeadm.MARK,
                 "kubernetes_control_nodes": list(experiment.node_machines),
                 "kubernetes_control_runtime": kubeadm.RUNTIME,
-                "kubernetes_control_seconds": 240 if may_be_slow(experiment) else 30,
+                "kubernetes_control_seconds": _SIGN_SECONDS[may_be_slow(experiment)],
                 # An older kubectl cannot wait for this: those that join ask every 5 s.
                 "kubernetes_control_waits": (
                     len(nodes) > 1 and not kubeadm.is_old(versions.kubernetes)
@@ -260,6 +260,10 @@ class Kubernetes(ResourceManager):
         control = self.control_machine(experiment)
         assert control is not None
         return {KUBECONFIG: machines[control].get(kubeadm.ADMIN)}
+
+
+_SIGN_SECONDS = {False: 30, True: 240}
+"""For the control plane to sign a token; the second where machines may be slow."""
 
 
 def is_audited(experiment: Experiment) -> bool:

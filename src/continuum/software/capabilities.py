@@ -1,4 +1,4 @@
-"""Whether machines need more time than this host's own speed suggests."""
+"""What the software phase asks of the provider that makes the machines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ if TYPE_CHECKING:
     from continuum.infrastructure.providers.contract import Capabilities
 
 
+def of_provider(experiment: Experiment) -> Capabilities:
+    """The capabilities of the experiment's provider."""
+    found: Capabilities = plugins.load("providers", experiment.infrastructure.provider).capabilities
+    return found
+
+
 def may_be_slow(experiment: Experiment) -> bool:
     """Whether machines may be much slower than this host: emulated ones, or small computers."""
-    provider = experiment.infrastructure.provider
-    capabilities: Capabilities = plugins.load("providers", provider).capabilities
-    return capabilities.own_kernels
+    return of_provider(experiment).own_kernels
