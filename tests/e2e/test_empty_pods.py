@@ -118,7 +118,7 @@ def test_pods_without_a_node_are_samples_with_the_schedulers_reason(
         began = time.monotonic()
         settings = ("--set", "benchmark.empty.timeout=5 s")
         shared("run", file, "--results", "out-full", *settings, code=1)
-        assert time.monotonic() - began < 120
+        assert time.monotonic() - began < 60
     finally:
         for node in ("cloud-2", "cloud-3"):
             cluster.kubectl("uncordon", node)
@@ -172,7 +172,7 @@ def test_a_machine_that_is_killed_ends_the_run_in_time(
     began = time.monotonic()
     ended = shared.end(process)
     assert ended.code == 1, ended.err
-    assert time.monotonic() - began < 180
+    assert time.monotonic() - began < 90
     run = record(shared.folder / out)
     assert run["status"] == "degraded"
     assert any(machine in reason for reason in run["reasons"]), run["reasons"]

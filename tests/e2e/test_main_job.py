@@ -36,7 +36,7 @@ def test_an_example_ends_in_a_report_with_figures_as_expected(
     file = EXAMPLES / name / "experiment.toml"
     continuum("up", file, *SHORT)
     with alone():
-        ended = continuum("run", file, "--results", "out", *SHORT)
+        ended = continuum("run", file, "--results", "out", "--down", *SHORT)
     run = results()
     check_run(run, 40 * len(run["endpoints"]))
     assert [each for each in run["expectation"] if not each["within"]] == []
