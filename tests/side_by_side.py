@@ -30,6 +30,7 @@ _LOOK_AGAIN = 30.0
 _INTERFACES = Path("/sys/class/net")
 _LANE = re.compile(r"popen-(gw\d+)")
 _WORKER = re.compile(r" of (gw\d+)$")
+_PROCESS = re.compile(r"(\d+) ")
 _OURS = re.compile(r"ctm|continuum|lxc|popen-gw")
 
 Difference = dict[str, dict[str, list[str]]]
@@ -42,6 +43,7 @@ class Lane:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.name = os.environ[host_state.WORKER]
+        self.process, self.parent = os.getpid(), os.getppid()
         self.foreign: set[str] = set()
         self._running: IO[str] | None = None
 
@@ -104,7 +106,12 @@ class Lane:
     def _is_foreign(self, entry: str) -> bool:
         """Whether something on the host belongs to another lane."""
         lanes = {*_LANE.findall(entry), *_WORKER.findall(entry)}
-        return bool(lanes - {self.name}) or any(each in entry for each in self.foreign)
+        if lanes - {self.name} or any(each in entry for each in self.foreign):
+            return True
+        # A fork of another worker has the variables which that worker began with: no name of it.
+        process = _PROCESS.match(entry)
+        line = set() if process is None else {*host_state.ancestors(int(process[1]))}
+        return self.parent in line and self.process not in line
 
 
 def _must_be_taken_back(changes: dict[str, list[str]]) -> bool:

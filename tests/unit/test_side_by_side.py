@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 from pathlib import Path
 
@@ -37,8 +39,8 @@ def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lane:
     "entry",
     [
         "ctfeedbeef2 veth ctmfeedbeef",
-        "4711 python3 -m continuum_runtime.worker of continuum-feedbeef",
-        "4711 python -m continuum up of gw1",
+        "99999999 python3 -m continuum_runtime.worker of continuum-feedbeef",
+        "99999999 python -m continuum up of gw1",
         "/run/popen-gw1/state/machines overlay",
     ],
 )
@@ -50,8 +52,8 @@ def test_what_belongs_to_another_lane_is_not_counted(lane: Lane, entry: str) -> 
     "entry",
     [
         "ct0badcafe2 veth ctm0badcafe",
-        "4711 python -m continuum up of gw0",
-        "4711 python -m continuum up",
+        "99999999 python -m continuum up of gw0",
+        "99999999 python -m continuum up",
         "/run/popen-gw0/state/machines overlay",
         "ct12345678 veth",
     ],
@@ -61,12 +63,23 @@ def test_what_is_ours_or_nobodys_is(lane: Lane, entry: str) -> None:
     assert lane.own(left) == left
 
 
+def test_a_fork_of_another_worker_is_told_by_its_parents(lane: Lane) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    left = {"processes": {"added": [f"{child.pid} continuum/bin/python -u -c"], "gone": []}}
+    assert lane.own(left) == left
+    lane.process, lane.parent = 0, os.getpid()
+    assert lane.own(left) == {}
+    child.kill()
+    child.wait()
+    assert lane.own(left) == left
+
+
 def test_what_has_no_bridge_is_told_by_its_deployments_folder(lane: Lane, tmp_path: Path) -> None:
     left = {}
     for worker in ("gw0", "gw1"):
         root = tmp_path / f"popen-{worker}" / "test0" / "state" / "continuum" / "deployments"
         (root / "mine").mkdir(parents=True)
-        left[worker] = f"4711 ssh: /run/continuum/{Deployment('mine', root).identity}/c [mux]"
+        left[worker] = f"99999999 ssh: /run/continuum/{Deployment('mine', root).identity}/c [mux]"
     found = lane.own({"processes": {"added": list(left.values()), "gone": []}})
     assert found == {"processes": {"added": [left["gw0"]], "gone": []}}
 

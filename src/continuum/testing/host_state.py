@@ -50,6 +50,17 @@ def difference(before: State, after: State) -> dict[str, dict[str, list[str]]]:
     return found
 
 
+def ancestors(process: int) -> Iterator[int]:
+    """A process, its parent and so on, as far as they are still there."""
+    while process > 0:
+        yield process
+        try:
+            status = Path(f"/proc/{process}/stat").read_text()
+        except OSError:
+            return
+        process = int(status.rpartition(")")[2].split()[1])
+
+
 def _interfaces() -> Iterator[str]:
     shown = run_on_host(Command(("ip", "-json", "-details", "link", "show"))).check()
     interfaces: list[dict[str, Any]] = json.loads(shown.text or "[]")
@@ -89,7 +100,7 @@ def _groups() -> Iterator[str]:
 
 
 def _processes() -> Iterator[str]:
-    mine = set(_ancestors(os.getpid()))
+    mine = set(ancestors(os.getpid()))
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) in mine:
             continue
@@ -113,13 +124,6 @@ def _owner(process: Path) -> str:
     return next(
         (f" of {each.partition('=')[2]}" for each in variables if each.startswith(WORKER)), ""
     )
-
-
-def _ancestors(process: int) -> Iterator[int]:
-    while process > 0:
-        yield process
-        status = Path(f"/proc/{process}/stat").read_text()
-        process = int(status.rpartition(")")[2].split()[1])
 
 
 def _namespaces() -> Iterator[str]:
