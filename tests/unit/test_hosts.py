@@ -98,6 +98,14 @@ def test_what_goes_wrong_there_is_raised_here_and_the_connection_lives(tmp_path:
 
 
 @pytest.mark.usefixtures("ssh")
+def test_an_agent_that_fails_is_not_a_host_that_cannot_be_reached(tmp_path: Path) -> None:
+    with connected(tmp_path) as connection:
+        with pytest.raises(errors.StepFailed, match="our program ended with status 1") as info:
+            connection.call("nonsense", {})
+        assert info.value.output.endswith("KeyError: 'nonsense'")
+
+
+@pytest.mark.usefixtures("ssh")
 def test_the_agent_ends_with_its_connection(tmp_path: Path) -> None:
     with connected(tmp_path) as connection:
         connection.open()

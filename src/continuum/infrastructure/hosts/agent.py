@@ -328,7 +328,8 @@ def main() -> None:
     outgoing = os.fdopen(os.dup(1), "wb")
     # What a library prints must not end up among the frames.
     os.dup2(2, 1)
-    channel = Channel(sys.stdin.buffer, outgoing)
+    # Not Python's own: it is closed when Python ends, which aborts while another thread reads it.
+    channel = Channel(os.fdopen(os.dup(0), "rb"), outgoing)
     agent = Agent(channel)
     channel.say({"result": "ready"})
     try:

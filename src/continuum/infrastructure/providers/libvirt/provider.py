@@ -186,8 +186,8 @@ class Libvirt(OnThisHost):
         for name, result in on_this_host.put_back(plan, up).items():
             result.check(f"{name} cannot be put back on its bridge")
         to_start = [spec for spec in plan.machines if spec.name not in up]
-        ssh_access.write(deployment, plan)
         if not plan.host:
+            ssh_access.write(deployment, plan)
             _tell_names(deployment, plan, up)
         host = _host(opened)
         resolver = routing.resolver() if plan.network.internet else ""
