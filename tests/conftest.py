@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -32,6 +33,9 @@ def _own_folders(
 
 def pytest_configure(config: pytest.Config) -> None:
     """Where pytest runs tests side by side, each of its workers is a lane."""
+    # Jobs in the background of a script ignore it, and with them all that tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     side_by_side.begin(config)
 
 
