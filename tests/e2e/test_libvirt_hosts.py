@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import pytest
 
 from continuum.infrastructure.providers.libvirt import Libvirt
+from continuum.machine import Command
 from continuum.testing.stand_ins import StandIns
 from side_by_side import nothing_left
 from virtual_machines import only_where_asked
@@ -48,6 +49,19 @@ class HostsOfVirtualMachines(StandIns):
         )
     )
 
+    def start(self) -> None:
+        """Start them, with the device that QEMU's network interfaces come from."""
+        super().start()
+        for machine in self.machines:
+            machine.run(Command(("mkdir", "--parents", "/dev/net"))).check()
+            machine.run(Command(("mknod", "/dev/net/tun", "c", "10", "200"))).check()
+
+    def traces(self, number: int) -> list[str]:
+        """Virtual machines too."""
+        listed = Command(("virsh", "--quiet", "list", "--all", "--name"))
+        domains = self.machines[number - 1].run(listed).check().text.split()
+        return [*super().traces(number), *domains]
+
 
 @pytest.fixture(scope="module")
 def file(shared: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
@@ -58,7 +72,9 @@ def file(shared: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]
         path.write_text(EXPERIMENT.format(hosts=hosts))
         yield path
         shared("down", "--all", code=None)
+        left = [made.traces(number) for number in (1, 2)]
         made.remove()
+        assert left == [[], []]
 
 
 def test_one_network_of_virtual_machines_over_two_hosts(shared: Any, file: Any) -> None:

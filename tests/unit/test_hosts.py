@@ -501,4 +501,9 @@ def test_links_of_machines_with_own_kernels_are_set_from_here(
     assert provider.apply_links(deployment, whole)
     assert applied == {"": ["a-1", "a-2"], "two": ["b-1", "b-2"]}
     assert provider.links_in_force(deployment, whole) == []
+    applied.clear()
+    assert provider.apply_links(
+        deployment, plan({"b": "two"}, [{"between": ["b", "b"], "delay": "20 ms"}])
+    )
+    assert applied == {"two": ["b-1", "b-2"]}, "no kernel of a machine is here"
     provider.close()

@@ -358,7 +358,7 @@ class SeveralHosts(Provider):
             asked = {**self._arguments(deployment), "plan": configure.to_json(share)}
             return bool(self.connections[name].call("apply_links", asked))
 
-        return any(for_each(there, ("", *self.connections)))
+        return any(for_each(there, self._that_carry_links(plan)))
 
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
         """The links that all hosts enforce as they should; none while a host is gone."""
@@ -380,7 +380,7 @@ class SeveralHosts(Provider):
                 return set()
             return {place for place, link in enumerate(share.network.links) if link in found}
 
-        everywhere = set.intersection(*for_each(there, ("", *self.connections)))
+        everywhere = set.intersection(*for_each(there, self._that_carry_links(plan)))
         return [link for place, link in enumerate(plan.network.links) if place in everywhere]
 
     def link_remark(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
@@ -475,6 +475,12 @@ class SeveralHosts(Provider):
             ),
             hint="continuum doctor FILE",
         )
+
+    def _that_carry_links(self, plan: InfrastructurePlan) -> list[str]:
+        """Where links are set: on each host, or in the kernels of those machines that it has."""
+        names = ("", *self.connections)
+        own = self.capabilities.own_kernels
+        return [name for name in names if not own or plan.share(name).machines]
 
     def _share_of_links(
         self, deployment: Deployment, plan: InfrastructurePlan, name: str
