@@ -14,6 +14,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.cluster,
     only_where_asked("many minutes", "tests/e2e/test_kubeedge.py"),
+    pytest.mark.timeout(1800),
 ]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "kubeedge-edge" / "experiment.toml"
