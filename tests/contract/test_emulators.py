@@ -8,14 +8,12 @@ from continuum.infrastructure.links.netem import Netem
 from continuum.infrastructure.links.nfqueue import Nfqueue
 from continuum.testing.emulator import EmulatorContract
 
+pytestmark = [pytest.mark.e2e, pytest.mark.measures, pytest.mark.quiet]
 
-@pytest.mark.e2e
-@pytest.mark.quiet
+
 class TestNetem(EmulatorContract):
     emulator_type = Netem
 
 
-@pytest.mark.e2e
-@pytest.mark.quiet
 class TestNfqueue(EmulatorContract):
     emulator_type = Nfqueue

@@ -16,11 +16,9 @@ from continuum.images import containers, oci
 from continuum.images.recipe import Recipe, Tree
 from continuum.software.serverless.names import FUNCTIONS, NAMESPACE, PASSWORD_KEY, SECRET
 from doc_files import write_files_of
-from side_by_side import alone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CORPUS = Path(
     os.environ.get("CONTINUUM_CORPUS", Path(__file__).parents[3] / "shared/continuum-1.x")
 )
@@ -72,31 +70,6 @@ runpy.run_path("/function.py")
 def samples(folder: Path) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = pq.read_table(folder / "samples.parquet").to_pydict()
     return found
-
-
-def test_the_example_ends_in_a_report_with_figures_as_expected(
-    continuum: Any, results: Any, tmp_path: Path
-) -> None:
-    example = EXAMPLES / "functions" / "experiment.toml"
-    short = ("--set", "benchmark.warmup=2s", "--set", "benchmark.duration=6s")
-    once = ("--set", "software.serverless.starts=1")
-    continuum("up", example, *short, *once)
-    with alone():
-        said = continuum("run", example, "--results", "out", "--down", *short, *once)
-    run = results()
-    assert run["status"] == "done", run["reasons"]
-    everything = run["table"][0]
-    assert everything["samples"] == everything["ok"] == 60
-    assert everything["agreed"] == everything["judged"] > 30
-    assert [each for each in run["expectation"] if not each["within"]] == []
-    starts = {each["kind"]: each["seconds"] for each in run["starts"]}
-    assert set(starts) == {"cold", "zero", "out"}
-    assert starts["zero"] <= 3.0
-    assert run["functions"]["distribution"] == "builtin"
-    report = (tmp_path / "out" / "report.html").read_text()
-    for text in (report, said.out):
-        assert "It is not OpenFaaS" in " ".join(text.split())
-    assert "start from zero" in report
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the files of Continuum 1.x are not here")

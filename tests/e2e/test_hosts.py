@@ -13,7 +13,7 @@ from continuum.machine import Command, run_on_host
 from continuum.testing.stand_ins import FOLDER, StandIns
 from side_by_side import alone, nothing_left
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.measures]
 
 EXPERIMENT = """
 name = "across"

@@ -23,11 +23,9 @@ from continuum.software.execution_models.container import Container
 from continuum.software.execution_models.pod import OURS
 from continuum.software.serverless.names import FUNCTIONS
 from continuum.testing.software import ExecutionModelContract
-from side_by_side import alone
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NAME = "kube"
 NODES = ("cloud-1", "cloud-2", "edge-1")
 DELAY_MS = 20.0
@@ -76,25 +74,6 @@ def pods(cluster: Cluster) -> Cluster:
     image = cluster.image()
     cluster.apply(*(server(each, each, image) for each in NODES), service("hello", "edge-1"))
     return cluster
-
-
-def test_the_example_ends_in_a_report_with_figures_as_expected(
-    continuum: Any, results: Any
-) -> None:
-    example = EXAMPLES / "kubernetes-cloud" / "experiment.toml"
-    short = ("--set", "benchmark.warmup=2s", "--set", "benchmark.duration=6s")
-    continuum("up", example, *short)
-    with alone():
-        continuum("run", example, "--results", "out", "--down", *short)
-    run = results()
-    assert run["status"] == "done", run["reasons"]
-    everything = run["table"][0]
-    assert everything["samples"] == everything["ok"] == 60
-    assert everything["agreed"] == everything["judged"] > 30
-    assert [each for each in run["expectation"] if not each["within"]] == []
-    # The cluster is gone by now.
-    assert {"logs/machines/cloud-1.log", "logs/machines/endpoint-1.log"} < set(run["logs"])
-    assert any(name.startswith("logs/pods/kube-system_coredns") for name in run["logs"])
 
 
 # -- what a cluster is ---------------------------------------------------------------------------

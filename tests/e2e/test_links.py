@@ -23,7 +23,7 @@ from continuum.machine import Command
 from continuum.parallel import for_each
 from continuum.testing.link_lab import Lab, lab, make_plan
 
-pytestmark = [pytest.mark.e2e, pytest.mark.quiet]
+pytestmark = [pytest.mark.e2e, pytest.mark.measures, pytest.mark.quiet]
 
 LINKS = {
     ("edge", "endpoint"): LinkSettings(10, 0, 0, 7.21),

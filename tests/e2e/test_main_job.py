@@ -7,15 +7,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
-
-from side_by_side import alone
 
 pytestmark = pytest.mark.e2e
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-SHORT = ("--set", "benchmark.warmup=1s", "--set", "benchmark.duration=8s")
 
 
 def check_run(run: dict[str, Any], requests: int) -> None:
@@ -25,28 +21,6 @@ def check_run(run: dict[str, Any], requests: int) -> None:
     assert everything["ok"] == requests
     assert everything["judged"] > requests / 2
     assert everything["agreed"] == everything["judged"]
-
-
-@pytest.mark.parametrize(
-    "name", ["edge-offload", "cloud-offload", "endpoint-only", "observed-offload"]
-)
-def test_an_example_ends_in_a_report_with_figures_as_expected(
-    continuum: Any, results: Any, tmp_path: Path, name: str
-) -> None:
-    file = EXAMPLES / name / "experiment.toml"
-    continuum("up", file, *SHORT)
-    with alone():
-        ended = continuum("run", file, "--results", "out", "--down", *SHORT)
-    run = results()
-    check_run(run, 40 * len(run["endpoints"]))
-    assert [each for each in run["expectation"] if not each["within"]] == []
-    assert "report.html" in ended.out
-    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
-    links = tmp_path / "out" / "links.parquet"
-    if name != "endpoint-only":
-        table = pq.read_table(links).to_pydict()
-        assert all(table["ok"])
-        assert set(table["quantity"]) >= {"delay_ms", "jitter_ms", "rate_mbit"}
 
 
 def test_a_file_of_the_first_continuum_runs_on_containers(continuum: Any, results: Any) -> None:

@@ -1,0 +1,72 @@
+"""The examples on real machines: a report whose figures are as expected, on a host that is quiet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from side_by_side import alone
+
+pytestmark = [pytest.mark.e2e, pytest.mark.measures]
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run_of(continuum: Any, results: Any, name: str, *settings: str) -> tuple[dict[str, Any], str]:
+    """A short run of an example, its machines gone afterwards; what is in `run.json`, and was said."""
+    words = [word for setting in settings for word in ("--set", setting)]
+    file = EXAMPLES / name / "experiment.toml"
+    continuum("up", file, *words)
+    with alone():
+        ended = continuum("run", file, "--results", "out", "--down", *words)
+    run = results()
+    assert run["status"] == "done", run["reasons"]
+    everything = run["table"][0]
+    assert everything["samples"] == everything["ok"]
+    assert everything["judged"] > everything["ok"] / 2
+    assert everything["agreed"] == everything["judged"]
+    assert [each for each in run["expectation"] if not each["within"]] == []
+    return run, ended.out
+
+
+@pytest.mark.parametrize(
+    "name", ["edge-offload", "cloud-offload", "endpoint-only", "observed-offload"]
+)
+def test_plain_machines(continuum: Any, results: Any, tmp_path: Path, name: str) -> None:
+    short = ("benchmark.warmup=1s", "benchmark.duration=8s")
+    run, said = run_of(continuum, results, name, *short)
+    assert run["table"][0]["samples"] == 40 * len(run["endpoints"])
+    assert "report.html" in said
+    assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
+    if name != "endpoint-only":
+        table = pq.read_table(tmp_path / "out" / "links.parquet").to_pydict()
+        assert all(table["ok"])
+        assert set(table["quantity"]) >= {"delay_ms", "jitter_ms", "rate_mbit"}
+
+
+@pytest.mark.cluster
+def test_a_cluster(continuum: Any, results: Any) -> None:
+    short = ("benchmark.warmup=2s", "benchmark.duration=6s")
+    run, _ = run_of(continuum, results, "kubernetes-cloud", *short)
+    assert run["table"][0]["samples"] == 60
+    # The cluster is gone by now.
+    assert {"logs/machines/cloud-1.log", "logs/machines/endpoint-1.log"} < set(run["logs"])
+    assert any(name.startswith("logs/pods/kube-system_coredns") for name in run["logs"])
+
+
+@pytest.mark.cluster
+def test_functions(continuum: Any, results: Any, tmp_path: Path) -> None:
+    short = ("benchmark.warmup=2s", "benchmark.duration=6s", "software.serverless.starts=1")
+    run, said = run_of(continuum, results, "functions", *short)
+    assert run["table"][0]["samples"] == 60
+    starts = {each["kind"]: each["seconds"] for each in run["starts"]}
+    assert set(starts) == {"cold", "zero", "out"}
+    assert starts["zero"] <= 3.0
+    assert run["functions"]["distribution"] == "builtin"
+    report = (tmp_path / "out" / "report.html").read_text()
+    for text in (report, said):
+        assert "It is not OpenFaaS" in " ".join(text.split())
+    assert "start from zero" in report
