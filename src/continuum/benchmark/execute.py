@@ -154,11 +154,12 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
         collected.interrupted = True
         collected.because("interrupted")
     finally:
-        try:
-            _keep_logs_of_workers(run, workers, collected)
-            _take_series_home(run, collected)
-        finally:
-            _forget_everything(run)
+        with run.events.step(PHASE, "end", waits_for="workers and endpoints to stop"):
+            try:
+                _keep_logs_of_workers(run, workers, collected)
+                _take_series_home(run, collected)
+            finally:
+                _forget_everything(run)
     return collected
 
 

@@ -161,15 +161,16 @@ class Function(ExecutionModel):
 
     def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:
         """What it wrote, as the gateway tells it; what an earlier life wrote, and its end."""
-        del machine
         selector = f"{names.FUNCTION_LABEL}={process.name}"
-        earlier = self._kubectl.run(
-            *("logs", f"--namespace={names.FUNCTIONS}", f"--selector={selector}"),
-            *(f"--tail={lines or -1}", "--previous"),
-        )
-        found = [earlier.text] if earlier.exit_code == 0 else []
+        found = []
         try:
-            found.append(self._api.log(process.name, lines))
+            if pod.answers(machine):
+                earlier = self._kubectl.run(
+                    *("logs", f"--namespace={names.FUNCTIONS}", f"--selector={selector}"),
+                    *(f"--tail={lines or -1}", "--previous"),
+                )
+                found += [earlier.text] if earlier.exit_code == 0 else []
+                found.append(self._api.log(process.name, lines))
             pods = self._kubectl.get("pods", namespace=names.FUNCTIONS, selector=selector)
         except ContinuumError as error:
             return "\n".join([*found, f"{error.message}: {error.output}"])

@@ -120,11 +120,11 @@ class Pod(ExecutionModel):
 
     def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:
         """What it wrote, in all its lives, and what its pod waits for."""
-        del machine
         selector = f"{_NAME}={process.name}"
         last = f"--tail={lines or -1}"
         found = []
-        for earlier in ("--previous", "--previous=false"):
+        # The API server would try for half a minute to reach a machine that is gone.
+        for earlier in ("--previous", "--previous=false") if answers(machine) else ():
             told = self._kubectl.run("logs", f"--selector={selector}", last, earlier)
             if told.exit_code == 0 and told.text:
                 found.append(told.text)
@@ -151,7 +151,7 @@ class Pod(ExecutionModel):
 
     def _delete(self, machine: Machine, selector: str) -> None:
         # In the foreground: what makes pods must be gone before they go, or it makes others.
-        seconds = STOP_LIMIT if _answers(machine) else 1
+        seconds = STOP_LIMIT if answers(machine) else 1
         done = self._kubectl.run(
             *("delete", "deployments", f"--selector={selector}", "--ignore-not-found"),
             *("--cascade=foreground", "--wait=true", f"--timeout={seconds:.0f}s"),
@@ -165,7 +165,8 @@ class Pod(ExecutionModel):
             ).check(f"pods on {machine.name} could not be deleted")
 
 
-def _answers(machine: Machine) -> bool:
+def answers(machine: Machine) -> bool:
+    """Whether a machine does anything at all."""
     try:
         return machine.run(Command(("true",), timeout=10)).exit_code == 0
     except ContinuumError:
