@@ -309,3 +309,10 @@ def test_kubectl_is_bounded_and_takes_objects_by_its_input() -> None:
         Kubectl(Scripted("cloud-1", b"", 1)).apply([])
     with pytest.raises(StepFailed, match="the control plane does not answer"):
         Kubectl(Scripted("cloud-1", b"", 1)).get("nodes")
+
+
+def test_slow_machines_have_longer_than_kubeadm_gives_by_itself() -> None:
+    made = kubeadm.join_document(
+        version="v1.34.4", machine="edge-1", address="10.20.1.2", discovery={}, slow=True
+    )
+    assert set(made["timeouts"].values()) == {"10m0s"}

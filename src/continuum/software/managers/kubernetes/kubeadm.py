@@ -65,7 +65,7 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
         name_server: the address of the cluster's name server.
         alone: there is no other machine, so that pods run beside the control plane.
         internet: pods ask for names of other networks where their machine does.
-        slow: whether machines may be: kubeadm then waits as long as it does by itself.
+        slow: whether machines may be: kubeadm then waits longer than it does by itself.
         audit: keep a log of requests at `AUDIT_LOG`, by the policy at `AUDIT_POLICY`.
     """
     api_server: dict[str, Any] = {"certSANs": list(names)}
@@ -128,7 +128,7 @@ def join_document(
 ) -> dict[str, Any]:
     """For `kubeadm join`; `discovery` is filled in when the control plane is there.
 
-    On `slow` machines kubeadm waits as long as it does by itself.
+    On `slow` machines kubeadm waits longer than it does by itself.
     """
     return {
         "apiVersion": _api(version),
@@ -206,16 +206,17 @@ def _registration(version: str, machine: str, address: str) -> dict[str, Any]:
 def _timeouts(version: str, *, slow: bool) -> dict[str, Any]:
     """Shorter than kubeadm's 4 to 5 minutes: what is not there by then does not come.
 
-    Except on `slow` machines.
+    On `slow` machines longer: an emulated control plane has taken more than 4 minutes.
     """
-    if slow or is_old(version):
+    if is_old(version):
         return {}
+    short, long = ("10m0s", "10m0s") if slow else ("1m0s", "1m30s")
     return {
         "timeouts": {
-            "controlPlaneComponentHealthCheck": "1m30s",
-            "discovery": "1m0s",
-            "kubeletHealthCheck": "1m0s",
-            "tlsBootstrap": "1m0s",
+            "controlPlaneComponentHealthCheck": long,
+            "discovery": short,
+            "kubeletHealthCheck": short,
+            "tlsBootstrap": short,
         }
     }
 
