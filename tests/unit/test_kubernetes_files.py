@@ -52,7 +52,9 @@ def plays(asked: Experiment) -> dict[str, RolePlay]:
     return {play.role: play for play in found}
 
 
-def documents(version: str, *, audited: bool = False, internet: bool = False) -> str:
+def documents(
+    version: str, *, audited: bool = False, internet: bool = False, slow: bool = False
+) -> str:
     return kubeadm.as_text(
         kubeadm.init_documents(
             version=version,
@@ -65,6 +67,7 @@ def documents(version: str, *, audited: bool = False, internet: bool = False) ->
             alone=audited,
             audit=audited,
             internet=internet,
+            slow=slow,
         )
     )
 
@@ -316,3 +319,14 @@ def test_slow_machines_have_longer_than_kubeadm_gives_by_itself() -> None:
         version="v1.34.4", machine="edge-1", address="10.20.1.2", discovery={}, slow=True
     )
     assert set(made["timeouts"].values()) == {"10m0s"}
+
+
+def test_a_slow_control_plane_is_not_ended_for_being_slow() -> None:
+    folder = documents("v1.34.4", slow=True)
+    assert '"directory": "/etc/kubernetes/patience"' in folder
+    assert "patience" not in documents("v1.34.4")
+    patches = {path: text for path, text in install._units().items() if "patience" in path}
+    assert len(patches) == 4
+    for path, text in patches.items():
+        (container,) = json.loads(text)["spec"]["containers"]
+        assert Path(path).name == f"{container['name']}+strategic.json"

@@ -27,7 +27,7 @@ from continuum.images.recipe import (
     fingerprint,
 )
 from continuum.software.managers.kubernetes.audit import audit_policy
-from continuum.software.managers.kubernetes.kubeadm import AUDIT_POLICY, proxy_document
+from continuum.software.managers.kubernetes.kubeadm import AUDIT_POLICY, patience, proxy_document
 
 PROGRAMS = ("kubelet", "kubeadm", "kubectl", "kube-proxy")
 STATIC_PODS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -202,6 +202,7 @@ def _units() -> dict[str, str]:
         "/etc/kubernetes/sysctl.conf": _SYSCTL,
         _PROXY_FILE: json.dumps(proxy_document(), indent=1) + "\n",
         AUDIT_POLICY: json.dumps(audit_policy(), indent=1) + "\n",
+        **patience(),
     }
 
 

@@ -38,6 +38,9 @@ _OLD_FORMAT = (1, 31)
 AUDIT_LOG = "/var/log/kubernetes/audit.log"
 AUDIT_POLICY = "/etc/kubernetes/audit-policy.json"
 
+_PATIENCE = "/etc/kubernetes/patience"
+"""Folder of patches by which the control plane's pods have time to answer, on slow machines."""
+
 
 def init_documents(  # noqa: PLR0913  one parameter for each thing that an experiment decides
     *,
@@ -95,6 +98,7 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
             "nodeRegistration": registration,
             "skipPhases": ["addon", "show-join-command"],
             **_timeouts(version, slow=slow),
+            **({"patches": {"directory": _PATIENCE}} if slow else {}),
         },
         {
             "apiVersion": _api(version),
@@ -121,6 +125,21 @@ def init_documents(  # noqa: PLR0913  one parameter for each thing that an exper
 def as_text(documents: Sequence[Mapping[str, Any]]) -> str:
     """Documents in one text, as kubeadm reads them: JSON is YAML."""
     return "---\n".join(json.dumps(each, indent=1) + "\n" for each in documents)
+
+
+def patience() -> dict[str, str]:
+    """Patches for kubeadm, by path: the kubelet ends a pod that did not answer for ten minutes.
+
+    By itself it does so after 80 s; what is only slow would then begin again, and be slower.
+    """
+    parts = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+    return {
+        f"{_PATIENCE}/{part}+strategic.json": json.dumps(
+            {"spec": {"containers": [{"name": part, "livenessProbe": {"failureThreshold": 60}}]}}
+        )
+        + "\n"
+        for part in parts
+    }
 
 
 def join_document(
