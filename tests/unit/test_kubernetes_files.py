@@ -290,6 +290,10 @@ def test_a_control_plane_that_does_not_answer_is_what_is_missing() -> None:
     machines = {name: DeadMachine(name) for name in ("cloud-1", "cloud-2", "cloud-3")}
     (missing,) = Kubernetes().missing(experiment(), machines)
     assert missing == "the control plane: no"
+    # kubectl answers with an empty list, over many lines, before it says why.
+    machines["cloud-1"] = Scripted("cloud-1", b'{\n "items": []\n}\n', code=1)
+    (missing,) = Kubernetes().missing(experiment(), machines)
+    assert missing == "the control plane: refused"
 
 
 def test_the_log_tells_of_the_machines_that_are_asked_for() -> None:

@@ -241,7 +241,8 @@ class Kubernetes(ResourceManager):
         try:
             items = Kubectl(machines[control]).get("nodes,deployments", namespace="kube-system")
         except ContinuumError as error:
-            return [f"the control plane: {error.output or error.message}".strip()[:300]]
+            why = error.output.strip() or error.message
+            return [f"the control plane: {why.splitlines()[-1][:200]}"]
         found = missing_of(items, experiment.node_machines)
         return found or distribution.missing(experiment, machines)
 
