@@ -80,6 +80,8 @@ class Cluster:
 
     line: Any
     name: str
+    limit: int = LIMIT
+    """Seconds until pods are ready."""
 
     def kubectl(self, *arguments: str, code: int | None = 0) -> str:
         """One call; what it says."""
@@ -100,7 +102,7 @@ class Cluster:
         self.kubectl("apply", "--validate=false", f"--filename={path}")
         pods = [f"pod/{each['metadata']['name']}" for each in objects if each["kind"] == "Pod"]
         if pods:
-            self.kubectl("wait", "--for=condition=Ready", f"--timeout={LIMIT}s", *pods)
+            self.kubectl("wait", "--for=condition=Ready", f"--timeout={self.limit}s", *pods)
 
     def image(self) -> str:
         """The application's container image, which the nodes have."""

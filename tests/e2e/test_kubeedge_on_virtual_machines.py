@@ -24,7 +24,7 @@ NAME = "virtual-edge"
 def test_a_pod_runs_on_an_edge_with_a_kernel_of_its_own(shared: Any) -> None:
     smaller = ("--set", f"name={NAME}", "--set", "tiers.edge.machines=1")
     shared("up", EXAMPLE, "--provider", "libvirt", *smaller, "--set", "tiers.endpoint.machines=1")
-    cluster = Cluster(shared, NAME)
+    cluster = Cluster(shared, NAME, limit=900)
     assert cluster.nodes() == dict.fromkeys(("cloud-1", "edge-1"), True)
     pod = server("at-the-edge", "edge-1", cluster.image())
     pod["spec"]["automountServiceAccountToken"] = False
