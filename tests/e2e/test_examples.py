@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,22 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def run_of(continuum: Any, results: Any, name: str, *settings: str) -> tuple[dict[str, Any], str]:
-    """A short run of an example, its machines gone afterwards; what is in `run.json`, and was said."""
+    """A short run of an example, its machines gone afterwards; what is in `run.json`, and was said.
+
+    What else the computer below this host does may disturb one run: what is out of tolerance is
+    measured once more.
+    """
     words = [word for setting in settings for word in ("--set", setting)]
     file = EXAMPLES / name / "experiment.toml"
-    continuum("up", file, *words)
-    with alone():
-        ended = continuum("run", file, "--results", "out", "--down", *words)
-    run = results()
-    assert run["status"] == "done", run["reasons"]
+    for _ in range(2):
+        shutil.rmtree(continuum.folder / "out", ignore_errors=True)
+        continuum("up", file, *words)
+        with alone():
+            ended = continuum("run", file, "--results", "out", "--down", *words)
+        run = results()
+        assert run["status"] == "done", run["reasons"]
+        if all(each["within"] for each in run["expectation"]):
+            break
     everything = run["table"][0]
     assert everything["samples"] == everything["ok"]
     assert everything["judged"] > everything["ok"] / 2
