@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import left_behind
 import side_by_side
 
 _FOREIGN = ("SUDO_UID", "SUDO_GID", "SUDO_USER", "NO_COLOR", "COLUMNS", "PYTHONPYCACHEPREFIX")
@@ -36,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # Jobs in the background of a script ignore it, and with them all that tests start and interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput") and not config.option.collectonly and os.geteuid() == 0:
+        left_behind.take_down()
     side_by_side.begin(config)
 
 
