@@ -14,33 +14,6 @@ pytestmark = pytest.mark.e2e
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
-def check_run(run: dict[str, Any], requests: int) -> None:
-    assert run["status"] == "done", run["reasons"]
-    everything = run["table"][0]
-    assert everything["samples"] == requests
-    assert everything["ok"] == requests
-    assert everything["judged"] > requests / 2
-    assert everything["agreed"] == everything["judged"]
-
-
-def test_a_file_of_the_first_continuum_runs_on_containers(continuum: Any, results: Any) -> None:
-    continuum(
-        "run",
-        EXAMPLES / "legacy-mist" / "mist.cfg",
-        "--provider",
-        "lxc",
-        "--results",
-        "out",
-        "--down",
-        "--set",
-        "benchmark.duration=5s",
-        "--accept-links",
-    )
-    run = results()
-    check_run(run, 50)
-    assert {endpoint["worker"] for endpoint in run["endpoints"]} == {"worker-1", "worker-2"}
-
-
 def test_infrastructure_alone_lives_changes_and_goes(continuum: Any) -> None:
     file = EXAMPLES / "infrastructure-only" / "experiment.toml"
     continuum("up", file)
