@@ -56,7 +56,7 @@ def run_of(
 )
 def test_plain_machines(continuum: Any, results: Any, tmp_path: Path, name: str) -> None:
     short = ("benchmark.warmup=1s", "benchmark.duration=8s")
-    run, said = run_of(continuum, results, name, 40, *short)
+    _, said = run_of(continuum, results, name, 40, *short)
     assert "report.html" in said
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
     if name != "endpoint-only":
