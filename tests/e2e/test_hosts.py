@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from continuum.testing.stand_ins import FOLDER, StandIns
 from side_by_side import alone, nothing_left
 
 pytestmark = [pytest.mark.e2e, pytest.mark.measures]
+
+BRIDGE = "br-users"
 
 EXPERIMENT = """
 name = "across"
@@ -39,6 +43,17 @@ delay = "10 ms"
 
 def ip(*arguments: str) -> str:
     return run_on_host(Command(("ip", *arguments))).check().text
+
+
+@contextmanager
+def users_bridge(folder: Path) -> Iterator[None]:
+    """A bridge that no deployment made; its label tells other lanes whose it is."""
+    ip("link", "add", BRIDGE, "type", "bridge")
+    try:
+        ip("link", "set", BRIDGE, "alias", str(folder))
+        yield
+    finally:
+        ip("link", "delete", BRIDGE)
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +149,9 @@ def test_a_host_that_is_gone_is_named_and_removed_later(
 def test_what_cannot_be_is_said_of_its_host(stand_ins: StandIns, shared: Any, file: Any) -> None:
     on_bridge = ("plan", file, "--set", "infrastructure.bridge=br-users")
     assert "there is no bridge br-users on this host" in shared(*on_bridge, code=3).err
-    ip("link", "add", "br-users", "type", "bridge")
-    try:
+    with users_bridge(shared.folder):
         told = shared(*on_bridge, code=3).err
         assert re.search(r"host (left|right): there is no bridge br-users", told)
-    finally:
-        ip("link", "delete", "br-users")
     pinned = ("--set", "infrastructure.cpu_pin=true", "--set", "tiers.cloud.cores=2")
     assert "host left has 2" in shared("plan", file, *pinned, code=3).err
     stand_ins.machines[0].put(b"#!/bin/sh\nexit 127\n", "/usr/local/bin/python3", mode=0o755)
@@ -155,15 +167,12 @@ def test_machines_on_a_bridge_of_the_users(continuum: Any, write: Any) -> None:
         '[tiers.edge]\nmachines = 2\nmemory = "128 MiB"\n'
     )
     continuum("up", file, code=3)
-    ip("link", "add", "br-users", "type", "bridge")
-    try:
-        ip("link", "set", "br-users", "up")
-        before = ip("-oneline", "-4", "address", "show", "dev", "br-users")
+    with users_bridge(continuum.folder):
+        ip("link", "set", BRIDGE, "up")
+        before = ip("-oneline", "-4", "address", "show", "dev", BRIDGE)
         continuum("up", file)
         assert "nothing was changed" in continuum("up", file).err
         continuum("exec", "joined", "edge-1", "--", "ping", "-c1", "-W2", "edge-2")
         continuum("down", "joined")
-        assert ip("-oneline", "-4", "address", "show", "dev", "br-users") == before
-        assert ip("-oneline", "link", "show", "master", "br-users") == ""
-    finally:
-        ip("link", "delete", "br-users")
+        assert ip("-oneline", "-4", "address", "show", "dev", BRIDGE) == before
+        assert ip("-oneline", "link", "show", "master", BRIDGE) == ""

@@ -53,6 +53,9 @@ SHORTEST_TRAIN = 40
 WAVE_RATE = 400.0
 """Mbit/s of all trains that run at the same time, unless one alone has more."""
 
+MOST_TIMES = 4
+"""How often a pair is measured while a quantity of it is out of tolerance."""
+
 DEVIATIONS = 4.0
 """Standard errors that chance may add: it exceeds them in one of 16 000 measurements."""
 
@@ -139,9 +142,9 @@ def check(
 ) -> list[LinkMeasurement]:
     """Measure every link of the plan, on one pair of machines each, or on all pairs.
 
-    Pairs with a quantity out of tolerance are measured a second time, and the second measurement
-    counts: a host that was busy for a moment must not stop an experiment. It goes gently, few
-    pairs at the same time, since the measuring itself may be what keeps a slow host busy.
+    Pairs with a quantity out of tolerance are measured again, and the last measurement counts: a
+    host that was busy for some seconds must not stop an experiment. It goes gently, few pairs at
+    the same time, since the measuring itself may be what keeps a slow host busy.
 
     Args:
         machines: handles of the plan's machines; those that a pair needs must run.
@@ -158,11 +161,13 @@ def check(
     pairs = choose_pairs(plan, all_pairs=all_pairs)
     found: dict[Pair, list[LinkMeasurement]] = {}
     todo = pairs
-    for again, gently in (("", False), (" again, few at a time", True)):
+    for time_number in range(1, MOST_TIMES + 1):
         if not todo:
             break
-        progress(f"measuring {len(todo)} pairs of machines{again}")
-        found.update(_measure(todo, by_name, plan, clocks, gently=gently))
+        again = time_number > 1
+        how = f" again, few at a time ({time_number} of at most {MOST_TIMES})" if again else ""
+        progress(f"measuring {len(todo)} pairs of machines{how}")
+        found.update(_measure(todo, by_name, plan, clocks, gently=again))
         todo = [pair for pair in pairs if outside(found[pair])]
     return [measurement for pair in pairs for measurement in found[pair]]
 
