@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +16,32 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "kubeedge-edge" / "experiment.toml"
 NAME = "virtual-edge"
+EXPERIMENT = f"""
+name = "{NAME}"
+
+[infrastructure]
+provider = "libvirt"
+
+[tiers.cloud]
+machines = 1
+cores = 2
+memory = "3 GiB"
+
+[tiers.edge]
+machines = 1
+cores = 1
+memory = "2 GiB"
+
+[software]
+manager = "kubeedge"
+"""
 
 
 def test_a_pod_runs_on_an_edge_with_a_kernel_of_its_own(shared: Any) -> None:
-    smaller = ("--set", f"name={NAME}", "--set", "tiers.edge.machines=1")
-    shared("up", EXAMPLE, "--provider", "libvirt", *smaller, "--set", "tiers.endpoint.machines=1")
+    file = shared.folder / "experiment.toml"
+    file.write_text(EXPERIMENT)
+    shared("up", file)
     cluster = Cluster(shared, NAME, limit=900)
     assert cluster.nodes() == dict.fromkeys(("cloud-1", "edge-1"), True)
     pod = server("at-the-edge", "edge-1", cluster.image())

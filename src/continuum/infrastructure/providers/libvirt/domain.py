@@ -169,7 +169,7 @@ def domain_xml(  # noqa: PLR0913  each is a different thing
     _text(root, "on_poweroff", "destroy")
     _text(root, "on_reboot", "restart")
     _text(root, "on_crash", "destroy")
-    root.append(_devices(plan, spec, domain, boot))
+    root.append(_devices(plan, spec, domain, boot, host))
     # Images and deployments are private to whom they belong: QEMU reads them as root.
     owner = ET.SubElement(root, "seclabel", type="static", model="dac", relabel="no")
     _text(owner, "label", "+0:+0")
@@ -203,10 +203,15 @@ def _cores(spec: MachineSpec) -> ET.Element:
     return tuning
 
 
-def _devices(plan: InfrastructurePlan, spec: MachineSpec, domain: Domain, boot: Boot) -> ET.Element:
+def _devices(
+    plan: InfrastructurePlan, spec: MachineSpec, domain: Domain, boot: Boot, host: Host
+) -> ET.Element:
     devices = ET.Element("devices")
     disk = ET.SubElement(devices, "disk", type="file", device="disk")
-    ET.SubElement(disk, "driver", name="qemu", type="qcow2", cache="writeback", discard="unmap")
+    # Emulated, a machine's wait for this host's disk is added to one that is long already: etcd
+    # gives up. What a crash of this host would lose is lost with the deployment.
+    cache = "writeback" if host.accelerated else "unsafe"
+    ET.SubElement(disk, "driver", name="qemu", type="qcow2", cache=cache, discard="unmap")
     ET.SubElement(disk, "source", file=str(domain.disk))
     below = ET.SubElement(disk, "backingStore", type="file")
     ET.SubElement(below, "format", type="qcow2")
