@@ -104,11 +104,11 @@ class Cluster:
         if pods:
             self.kubectl("wait", "--for=condition=Ready", f"--timeout={self.limit}s", *pods)
 
-    def image(self) -> str:
-        """The application's container image, which the nodes have."""
+    def image(self, name: str = "image-classification") -> str:
+        """A container image that the nodes have; else the application's."""
         (node, *_) = self.get("nodes")
-        names = [name for image in node["status"]["images"] for name in image["names"]]
-        found: str = next(name for name in names if "/image-classification:" in name)
+        names = [each for image in node["status"]["images"] for each in image["names"]]
+        found: str = next(each for each in names if f"/{name}:" in each)
         return found
 
     def in_pod(self, pod: str, program: str, *arguments: str) -> str:
