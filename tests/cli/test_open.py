@@ -7,6 +7,7 @@ the tests on machines use the real one.
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import re
 import signal
@@ -22,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Cli, Process, Write, started
+from continuum import live
 from continuum.cli import tunnel
 from continuum.cli.commands.open import laptop_command
 from continuum.deployment import Deployment
@@ -87,6 +89,8 @@ class Far:
     port: int
     status: int = 200
     asked: list[str] = field(default_factory=list)
+    targets: list[str] = field(default_factory=list)
+    """Jobs of which Prometheus has a target, at one question after the other."""
 
     def arguments(self) -> list[list[str]]:
         """What ssh was called with, each time."""
@@ -107,9 +111,13 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Far]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             found.asked.append(self.path)
+            job = found.targets.pop(0) if "/targets" in self.path else "machines"
+            told = {"data": {"activeTargets": [{"labels": {"job": job}}]}}
+            content = json.dumps(told).encode()
             self.send_response(found.status)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
+            self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             """Nothing."""
@@ -216,6 +224,26 @@ def test_another_port_is_taken_and_told_where_one_is_not_free(
     assert ended.code == 0
     assert f"port {port} of this host is not free" in ended.stderr
     assert far.asked
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"),
+    [("done", ["application", "application", "machines"]), (live.RUNNING, [])],
+)
+def test_what_is_left_of_a_run_that_is_over_is_waited_for(
+    up: Deployment, far: Far, tmp_path: Path, status: str, asked: list[str]
+) -> None:
+    run = live.LiveRun("paper-1", "out", os.getpid(), time.time(), status)
+    live.Teller(up.folder, run)
+    far.targets = list(asked)
+    with started(tmp_path / "call", "open", "prometheus", "--port", free_port()) as call:
+        line(call)
+        call.signal(signal.SIGINT)
+        ended = call.ends()
+    assert ended.code == 0
+    assert ("knows that the last run is over" in ended.stderr) is bool(asked)
+    assert far.targets == []
+    assert len([path for path in far.asked if "/targets" in path]) == len(asked)
 
 
 def test_json_holds_the_same(up: Deployment, far: Far, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,15 +82,20 @@ class Tunnel:
         """Where a program on this host finds the service."""
         return f"http://localhost:{self.port}"
 
-    def answers(self) -> bool:
-        """Whether the service can be used now."""
+    def get(self, path: str) -> bytes | None:
+        """What the service answers; None when it does not, or not with status 200."""
         # Proxies of the environment have no part in what goes to this host itself.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"{self.url}{self.far.probe}", timeout=_ANSWER_LIMIT) as answer:
-                return bool(answer.status == http.client.OK)
+            with opener.open(f"{self.url}{path}", timeout=_ANSWER_LIMIT) as answer:
+                content: bytes = answer.read()
+                return content if answer.status == http.client.OK else None
         except (OSError, http.client.HTTPException):
-            return False
+            return None
+
+    def answers(self) -> bool:
+        """Whether the service can be used now."""
+        return self.get(self.far.probe) is not None
 
     def wait_for_answer(self, limit: float) -> None:
         """Return as soon as the service can be used.
@@ -99,17 +104,27 @@ class Tunnel:
             TimedOut: it could not within `limit` seconds.
             MachineUnreachable: the connection has gone.
         """
+        if not self.wait_until(self.answers, limit):
+            raise TimedOut(
+                f"no answer within {limit:g} s",
+                where=f"{self.far.machine}: http://{self.far.address}:{self.far.port}"
+                f"{self.far.probe}",
+            )
+
+    def wait_until(self, condition: Callable[[], bool], limit: float) -> bool:
+        """Return as soon as it holds, or, with False, after `limit` seconds.
+
+        Raises:
+            MachineUnreachable: the connection has gone.
+        """
         deadline = time.monotonic() + limit
-        while not self.answers():
+        while not condition():
             if time.monotonic() >= deadline:
-                raise TimedOut(
-                    f"no answer within {limit:g} s",
-                    where=f"{self.far.machine}: http://{self.far.address}:{self.far.port}"
-                    f"{self.far.probe}",
-                )
+                return False
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(_POLL)
                 self._gone()
+        return True
 
     def hold(self) -> NoReturn:
         """Stay until the connection goes, or the person has enough.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import socket
 import sys
@@ -20,7 +21,7 @@ from continuum.deployment import Deployment
 from continuum.errors import NotFound, NotPossibleHere, TimedOut
 from continuum.machine import Command, run_on_host
 from continuum.software.serverless import names
-from continuum.software.services.scraping import PROMETHEUS_PORT
+from continuum.software.services.scraping import APPLICATION, PROMETHEUS_PORT
 
 if TYPE_CHECKING:
     from continuum.cli.session import Session
@@ -70,6 +71,8 @@ class Target:
         return ""
 
 
+_ASKED_FOR = "/api/v1/targets?state=active"
+_FORGET_LIMIT = 15.0
 _OBSERVABILITY = "software.observability = true"
 _NO_METRICS = "collects no metrics"
 
@@ -151,6 +154,8 @@ def command(  # noqa: PLR0913  one argument for each option
     asked = port or wanted.local_port
     with tunnel.opened(far, asked) as way:
         _wait(deployment, wanted, way, wait)
+        if target == "prometheus":
+            _wait_for_end_of_last_run(session, deployment, way)
         try:
             _tell(session, deployment, wanted, way, asked, as_json=as_json)
             if browser or (browser is None and _is_a_desktop()):
@@ -222,6 +227,29 @@ def _wait(deployment: Deployment, target: Target, way: tunnel.Tunnel, limit: flo
             output=_status(far, target.unit) if target.unit else "",
             hint=hint,
         ) from error
+
+
+def _wait_for_end_of_last_run(session: Session, deployment: Deployment, way: tunnel.Tunnel) -> None:
+    """Return once Prometheus no longer asks for processes of a run that is over, or in time.
+
+    It learns within 10 s of it that they are gone, and calls them down until then.
+    """
+    from continuum import live  # noqa: PLC0415  slow to import
+
+    last = live.read(deployment.folder)
+    # One that was killed told nobody of its end.
+    if last is None or last.status == live.RUNNING or not asks_for_a_run(way.get(_ASKED_FOR)):
+        return
+    session.say("waiting until Prometheus knows that the last run is over")
+    way.wait_until(lambda: not asks_for_a_run(way.get(_ASKED_FOR)), _FORGET_LIMIT)
+
+
+def asks_for_a_run(targets: bytes | None) -> bool:
+    """Whether Prometheus' answer about its targets has some that are there during a run only."""
+    if targets is None:
+        return False
+    active = json.loads(targets)["data"]["activeTargets"]
+    return any(each["labels"]["job"] == APPLICATION for each in active)
 
 
 def _status(far: tunnel.Far, unit: str) -> str:
