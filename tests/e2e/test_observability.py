@@ -155,7 +155,7 @@ def test_a_full_disk_on_the_control_machine_costs_series_and_no_sample(observed:
     )
     fill = f"dd if=/dev/zero of={DATA}/full bs=64k 2>&1; df {DATA}"
     try:
-        run = during(observed, "full", 14, "sh", "-c", fill)
+        run = during(observed, "full", 24, "sh", "-c", fill)
     finally:
         on(
             observed,
