@@ -61,11 +61,13 @@ class Bench:
         self.playbooks = 0
         self.changes = 1
         self.brokers_start = True
+        self.limit = 0.0
         self.told: list[object] = []
         monkeypatch.setattr(ansible, "run_playbook", self.run_playbook)
 
-    def run_playbook(self, *_: object, **__: object) -> PlaybookResult:
+    def run_playbook(self, *_: object, timeout: float, **__: object) -> PlaybookResult:
         self.playbooks += 1
+        self.limit = timeout
         for machine in self.machines:
             machine.broker = self.brokers_start
         return PlaybookResult({"edge-1": HostResult(2, self.changes)}, 0.1)
@@ -97,6 +99,15 @@ def test_the_second_time_changes_nothing(bench: Bench) -> None:
     assert bench.finished[2:] == [("configure machines", False)]
     journal = bench.deployment.journal
     assert journal.finished("software", "configure machines") == bench.plan.fingerprint
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_slow_machines_are_given_more_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, slow: bool
+) -> None:
+    monkeypatch.setattr(execute, "may_be_slow", lambda _: slow)
+    bench.execute()
+    assert bench.limit == ansible.TIMEOUT * (execute.SLOW if slow else 1)
 
 
 def test_machines_without_software_are_left_alone(bench: Bench) -> None:

@@ -63,6 +63,7 @@ def execute(  # noqa: PLR0913  what to do, with what, and whom to tell
     if not plan.plays and not plan.services:
         return False
     by_name = {machine.name: machine for machine in machines}
+    slower = SLOW if may_be_slow(experiment) else 1
     manager = manager_of(experiment)
     awaited: list[_Awaited] = _services(plan, by_name)
     if ssh:
@@ -82,6 +83,7 @@ def execute(  # noqa: PLR0913  what to do, with what, and whom to tell
             result = ansible.run_playbook(
                 deployment,
                 step.progress,
+                timeout=ansible.TIMEOUT * slower,
                 secrets=plan.secrets,
                 log_of=lambda name: "\n".join(each.log(name) for each in awaited),
             )
@@ -94,7 +96,7 @@ def execute(  # noqa: PLR0913  what to do, with what, and whom to tell
             events, PHASE, "start services", waits_for=f"{names} to answer"
         ) as step:
             step.changed = changed
-            seconds = READY_TIMEOUT * (SLOW if may_be_slow(experiment) else 1)
+            seconds = READY_TIMEOUT * slower
             missing = _missing(awaited, seconds, step.progress)
             if missing:
                 raise _timed_out(missing, seconds)
