@@ -47,7 +47,6 @@ def main() -> None:
         try:
             # The image and the host's caches: both sides find them warm.
             up(state, "warm", 1)
-            run(state, "down", "warm", limit=LIMIT)
             pairs = []
             for _ in range(PAIRS):
                 run(state, "down", "--all", limit=LIMIT)

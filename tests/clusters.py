@@ -46,8 +46,8 @@ print(min(found) * 1000)
 """
 
 
-def server(name: str, machine: str, image: str) -> dict[str, Any]:
-    """A pod on one machine that answers HTTP at port 8000."""
+def pod(name: str, machine: str, image: str) -> dict[str, Any]:
+    """A pod on one machine that does what its image does."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -57,11 +57,16 @@ def server(name: str, machine: str, image: str) -> dict[str, Any]:
             "nodeSelector": {"kubernetes.io/hostname": machine},
             "tolerations": [{"operator": "Exists"}],
             "terminationGracePeriodSeconds": 0,
-            "containers": [
-                {"name": "server", "image": image, "command": ["python3", "-c", _SERVER]}
-            ],
+            "containers": [{"name": "server", "image": image}],
         },
     }
+
+
+def server(name: str, machine: str, image: str) -> dict[str, Any]:
+    """A pod on one machine that answers HTTP at port 8000."""
+    made = pod(name, machine, image)
+    made["spec"]["containers"][0]["command"] = ["python3", "-c", _SERVER]
+    return made
 
 
 def service(name: str, pod: str) -> dict[str, Any]:
@@ -105,7 +110,7 @@ class Cluster:
             self.kubectl("wait", "--for=condition=Ready", f"--timeout={self.limit}s", *pods)
 
     def image(self, name: str = "image-classification") -> str:
-        """A container image that the nodes have; else the application's."""
+        """A container image that the nodes have, by its name; the application's unless told."""
         (node, *_) = self.get("nodes")
         names = [each for image in node["status"]["images"] for each in image["names"]]
         found: str = next(each for each in names if f"/{name}:" in each)

@@ -147,11 +147,11 @@ def test_a_host_that_is_gone_is_named_and_removed_later(
 
 
 def test_what_cannot_be_is_said_of_its_host(stand_ins: StandIns, shared: Any, file: Any) -> None:
-    on_bridge = ("plan", file, "--set", "infrastructure.bridge=br-users")
-    assert "there is no bridge br-users on this host" in shared(*on_bridge, code=3).err
+    on_bridge = ("plan", file, "--set", f"infrastructure.bridge={BRIDGE}")
+    assert f"there is no bridge {BRIDGE} on this host" in shared(*on_bridge, code=3).err
     with users_bridge(shared.folder):
         told = shared(*on_bridge, code=3).err
-        assert re.search(r"host (left|right): there is no bridge br-users", told)
+        assert re.search(rf"host (left|right): there is no bridge {BRIDGE}", told)
     pinned = ("--set", "infrastructure.cpu_pin=true", "--set", "tiers.cloud.cores=2")
     assert "host left has 2" in shared("plan", file, *pinned, code=3).err
     stand_ins.machines[0].put(b"#!/bin/sh\nexit 127\n", "/usr/local/bin/python3", mode=0o755)
@@ -163,7 +163,7 @@ def test_what_cannot_be_is_said_of_its_host(stand_ins: StandIns, shared: Any, fi
 
 def test_machines_on_a_bridge_of_the_users(continuum: Any, write: Any) -> None:
     file = write(
-        'name = "joined"\n[infrastructure]\nbridge = "br-users"\n'
+        f'name = "joined"\n[infrastructure]\nbridge = "{BRIDGE}"\n'
         '[tiers.edge]\nmachines = 2\nmemory = "128 MiB"\n'
     )
     continuum("up", file, code=3)

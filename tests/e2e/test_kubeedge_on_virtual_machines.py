@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from clusters import Cluster
+from clusters import Cluster, pod
 from virtual_machines import only_where_asked
 
 pytestmark = [
@@ -44,22 +44,9 @@ def test_a_pod_runs_on_an_edge_with_a_kernel_of_its_own(shared: Any) -> None:
     shared("up", file)
     cluster = Cluster(shared, NAME, limit=900)
     assert cluster.nodes() == dict.fromkeys(("cloud-1", "edge-1"), True)
-    cluster.apply(pod(cluster.image("pause")))
+    wanted = pod("at-the-edge", "edge-1", cluster.image("pause"))
+    wanted["spec"]["automountServiceAccountToken"] = False
+    cluster.apply(wanted)
     (found,) = cluster.get("pods")
     assert found["spec"]["nodeName"] == "edge-1"
     shared("exec", NAME, "edge-1", "--", "ping", "-c1", "-W10", found["status"]["podIP"])
-
-
-def pod(image: str) -> dict[str, Any]:
-    """Of what both machines have without an application."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "at-the-edge"},
-        "spec": {
-            "nodeSelector": {"kubernetes.io/hostname": "edge-1"},
-            "tolerations": [{"operator": "Exists"}],
-            "automountServiceAccountToken": False,
-            "containers": [{"name": "pause", "image": image}],
-        },
-    }

@@ -238,13 +238,13 @@ def _wait_for_end_of_last_run(session: Session, deployment: Deployment, way: tun
 
     last = live.read(deployment.folder)
     # One that was killed told nobody of its end.
-    if last is None or last.status == live.RUNNING or not asks_for_a_run(way.get(_ASKED_FOR)):
+    if last is None or last.status == live.RUNNING or not _asks_for_a_run(way.get(_ASKED_FOR)):
         return
     session.say("waiting until Prometheus knows that the last run is over")
-    way.wait_until(lambda: not asks_for_a_run(way.get(_ASKED_FOR)), _FORGET_LIMIT)
+    way.wait_until(lambda: not _asks_for_a_run(way.get(_ASKED_FOR)), _FORGET_LIMIT)
 
 
-def asks_for_a_run(targets: bytes | None) -> bool:
+def _asks_for_a_run(targets: bytes | None) -> bool:
     """Whether Prometheus' answer about its targets has some that are there during a run only."""
     if targets is None:
         return False

@@ -161,11 +161,11 @@ def check(
     pairs = choose_pairs(plan, all_pairs=all_pairs)
     found: dict[Pair, list[LinkMeasurement]] = {}
     todo = pairs
-    for time_number in range(1, MOST_TIMES + 1):
+    for attempt in range(1, MOST_TIMES + 1):
         if not todo:
             break
-        again = time_number > 1
-        how = f" again, few at a time ({time_number} of at most {MOST_TIMES})" if again else ""
+        again = attempt > 1
+        how = f" again, few at a time ({attempt} of at most {MOST_TIMES})" if again else ""
         progress(f"measuring {len(todo)} pairs of machines{how}")
         found.update(_measure(todo, by_name, plan, clocks, gently=again))
         todo = [pair for pair in pairs if outside(found[pair])]
