@@ -19,6 +19,10 @@ from urllib.parse import quote
 
 PAUSE_SECONDS = 0.02
 
+# A refused call has reached nobody: it may be made again. By iptables, whose rules are there for
+# nobody while they are replaced, that takes less than a millisecond at every change of a service.
+_REFUSALS_SECONDS = 1.0
+
 
 class NoAnswer(Exception):
     """The gateway does not answer."""
@@ -41,15 +45,23 @@ class Gateway:
         *,
         seconds: float,
     ) -> tuple[int, bytes]:
-        """Status and content of the answer to a call of the API.
+        """Status and content of the answer to a call of the API; one that is refused is made again.
 
         Raises:
-            NoAnswer: there was none within so many seconds.
+            NoAnswer: there was none within so many seconds, or calls are refused for a second.
         """
         known = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
         headers = {"Authorization": f"Basic {known}", "Content-Type": "application/json"}
         content = None if body is None else json.dumps(body).encode()
-        return self._exchange(method, path, content, headers, seconds)
+        refusals_end = time.monotonic() + _REFUSALS_SECONDS
+        while True:
+            try:
+                return self._exchange(method, path, content, headers, seconds)
+            except NoAnswer as error:
+                refused = isinstance(error.__cause__, ConnectionRefusedError)
+                if not refused or time.monotonic() > refusals_end:
+                    raise
+            time.sleep(PAUSE_SECONDS)
 
     def invoke(self, name: str, content: bytes, *, seconds: float) -> tuple[int, bytes]:
         """Status and content of a function's answer.

@@ -68,6 +68,8 @@ runpy.run_path("/function.py")
 
 
 def samples(folder: Path) -> dict[str, list[Any]]:
+    run = json.loads((folder / "run.json").read_text())
+    assert (folder / "samples.parquet").exists(), run["reasons"]
     found: dict[str, list[Any]] = pq.read_table(folder / "samples.parquet").to_pydict()
     return found
 

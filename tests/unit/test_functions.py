@@ -6,7 +6,9 @@ import base64
 import dataclasses
 import json
 import re
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +34,7 @@ from continuum.software.execution_models.function import Function, deployed, fun
 from continuum.software.execution_models.process import Process
 from continuum.software.serverless import openfaas
 from continuum.testing.openfaas import FakeGateway
+from continuum_runtime.openfaas import Gateway
 
 IMAGE = "continuum.local/image-classification-function:0"
 WORKER = ProcessSpec(
@@ -190,6 +193,26 @@ def test_a_wrong_password_is_told_as_one(gateway: FakeGateway) -> None:
     with pytest.raises(StepFailed, match="basic-auth is not the one") as found:
         model.start(Control(), WORKER)
     assert "wrong" not in f"{found.value.where}{found.value.output}"
+
+
+def test_a_call_that_is_refused_for_a_moment_is_made_again() -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))  # Not listening yet: whoever connects is refused.
+
+        def answer() -> None:
+            time.sleep(0.1)
+            listening.listen()
+            accepted, _ = listening.accept()
+            with accepted:
+                accepted.recv(1024)
+                accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]")
+
+        listening.settimeout(5)
+        answering = threading.Thread(target=answer)
+        answering.start()
+        gateway = Gateway("127.0.0.1", listening.getsockname()[1], "admin", "")
+        assert gateway.call("GET", "/system/functions", seconds=5) == (200, b"[]")
+        answering.join()
 
 
 def test_a_gateway_that_is_not_there_is_told(

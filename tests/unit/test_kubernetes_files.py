@@ -194,7 +194,8 @@ def test_files_are_those_in_the_golden_folder() -> None:
                 version="v1.34.4", machine="cloud-2", address="10.20.1.2", discovery={"token": "t"}
             )
         ),
-        "kube-proxy.json": shown(kubeadm.proxy_document()),
+        "kube-proxy.json": shown(kubeadm.proxy_document("v1.34.4")),
+        "kube-proxy-before-1.31.json": shown(kubeadm.proxy_document("v1.30.7")),
         "network.json": shown(network.cni_configuration(pods)),
         "audit-policy.json": shown(audit.audit_policy()),
         "name-server.json": shown(addons.manifests(**addon, machines=MACHINES, internet=False)),
@@ -203,7 +204,7 @@ def test_files_are_those_in_the_golden_folder() -> None:
         ),
         "units": "".join(
             f"# {path}\n{text}\n"
-            for path, text in sorted(install._units().items())
+            for path, text in sorted(install._units("v1.34.4").items())
             if path.startswith("/etc/systemd/") or path.endswith(".conf")
         ),
     }
@@ -329,7 +330,7 @@ def test_a_slow_control_plane_is_not_ended_for_being_slow() -> None:
     folder = documents("v1.34.4", slow=True)
     assert '"directory": "/etc/kubernetes/patience"' in folder
     assert "patience" not in documents("v1.34.4")
-    patches = {path: text for path, text in install._units().items() if "patience" in path}
+    patches = {path: text for path, text in install._units("v1.34.4").items() if "patience" in path}
     assert len(patches) == 4
     for path, text in patches.items():
         (container,) = json.loads(text)["spec"]["containers"]

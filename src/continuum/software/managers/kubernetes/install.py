@@ -52,6 +52,7 @@ _PACKAGES = (
     "iptables",
     "kmod",
     "mount",
+    "nftables",
     "procps",
     "python3",
     "socat",
@@ -155,7 +156,7 @@ def node_steps(versions: Versions) -> tuple[InstallStep, ...]:
         program_tree(
             "kubernetes",
             [versions.wanted(each) for each in PROGRAMS],
-            _units(),
+            _units(versions.kubernetes),
             images_too=[versions.wanted(each) for each in images],
         ),
         Units(enabled=("containerd.service",)),
@@ -194,13 +195,13 @@ def program_tree(
     return Tree(name, inputs, write, prepare)
 
 
-def _units() -> dict[str, str]:
+def _units(version: str) -> dict[str, str]:
     return {
         "/etc/systemd/system/kubelet.service": _KUBELET,
         "/etc/systemd/system/kube-proxy.service": _PROXY,
         "/etc/systemd/system/kube-proxy.path": _PROXY_PATH,
         "/etc/kubernetes/sysctl.conf": _SYSCTL,
-        _PROXY_FILE: json.dumps(proxy_document(), indent=1) + "\n",
+        _PROXY_FILE: json.dumps(proxy_document(version), indent=1) + "\n",
         AUDIT_POLICY: json.dumps(audit_policy(), indent=1) + "\n",
         **patience(),
     }

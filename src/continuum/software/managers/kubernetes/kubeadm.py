@@ -158,16 +158,21 @@ def join_document(
     }
 
 
-def proxy_document() -> dict[str, Any]:
-    """For kube-proxy, which leaves the host's tables of connections as they are."""
+def proxy_document(version: str) -> dict[str, Any]:
+    """For kube-proxy, which leaves the host's tables of connections as they are.
+
+    By nftables where it is on by default, from 1.31. By iptables, which is written into nftables on
+    today's systems, whatever connects at the moment of a change to any service may be refused.
+    """
+    old = is_old(version)
     return {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": "/etc/kubernetes/kubelet.conf"},
-        "mode": "iptables",
+        "mode": "iptables" if old else "nftables",
         "detectLocalMode": "BridgeInterface",
         "detectLocal": {"bridgeInterface": BRIDGE},
-        "iptables": {"localhostNodePorts": False},
+        **({"iptables": {"localhostNodePorts": False}} if old else {}),
         "conntrack": {
             "maxPerCore": 0,
             "min": 0,
