@@ -18,7 +18,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "src"))
 
-from continuum import workflow  # noqa: E402  path set above
+from continuum import existing  # noqa: E402  path set above
 from continuum.events import Events  # noqa: E402
 from continuum.infrastructure.clocks import ClockReading, measure  # noqa: E402
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 def watch(name: str) -> None:
     """Read the clocks of a deployment's machines again and again."""
-    machines = workflow.machines(name, (), Events())
+    machines = existing.machines(name, (), Events())
     began = time.monotonic()
     readings: list[ClockReading] = []
     print(f"{'s':>5}  {'machine':20} {'offset, ms':>12} {'bound, ms':>12}")

@@ -18,12 +18,15 @@ import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from continuum import folders
 from continuum.errors import NotFound
-from continuum.experiment.model import NAME, Experiment
-from continuum.experiment.units import trusted_numbers
+from continuum.experiment.names import NAME
 from continuum.journal import Journal
+
+if TYPE_CHECKING:
+    from continuum.experiment.model import Experiment
 
 KUBECONFIG = "kubeconfig"
 
@@ -123,6 +126,9 @@ class Deployment:
         Raises:
             NotFound: the deployment has none, or not as this version keeps it.
         """
+        from continuum.experiment.model import Experiment  # noqa: PLC0415  slow to import
+        from continuum.experiment.units import trusted_numbers  # noqa: PLC0415
+
         path = self.folder / "experiment.json"
         try:
             with trusted_numbers():

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from command_line import Cli, Write
-from continuum import errors, workflow
+from continuum import errors, existing, workflow
 from continuum.cli import created, main
 
 EXPECTED = [
@@ -31,7 +31,7 @@ def _raises(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def status(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(workflow, "status", status)
+    monkeypatch.setattr(existing, "status", status)
 
 
 @pytest.mark.parametrize(("kind", "code"), EXPECTED)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum import plugins, workflow
+from continuum import existing, plugins, workflow
 from continuum.benchmark.results import Run
 from continuum.events import Events
 from continuum.experiment.load import load
@@ -46,7 +46,7 @@ class Ran:
 
     @property
     def machines(self) -> list[Machine]:
-        return workflow.machines(self.deployment.name, (), Events())
+        return existing.machines(self.deployment.name, (), Events())
 
     @property
     def sources(self) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from clusters import REPLY, Cluster, server, service
-from continuum import workflow
+from continuum import existing
 from continuum.events import Events
 from continuum.experiment.load import load_text
 from continuum.machine import Machine
@@ -245,7 +245,7 @@ class TestPod(ExecutionModelContract):
     def _made(cls, cluster: Cluster) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("XDG_STATE_HOME", str(cluster.line.state))
-            machines = {each.name: each for each in workflow.machines(NAME, (), Events())}
+            machines = {each.name: each for each in existing.machines(NAME, (), Events())}
         loaded = load_text(EXPERIMENT, Path("experiment.toml"))
         cls.cluster = cluster
         cls.model = Container(loaded.experiment, machines)

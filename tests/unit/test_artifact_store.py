@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from continuum.artifacts import catalogue, go, release, store, web
+from continuum.artifacts import catalogue, go, outside, release, store, web
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.store import Artifact, ArtifactStore
@@ -70,7 +70,7 @@ def _pypi(monkeypatch: pytest.MonkeyPatch, content: bytes | None) -> list[str]:
         (work / wanted.name).write_bytes(content)
         return work / wanted.name, "tool-bin"
 
-    monkeypatch.setitem(store._FETCHERS, "pypi", fetch)
+    monkeypatch.setitem(outside.FETCHERS, "pypi", fetch)
     return asked
 
 

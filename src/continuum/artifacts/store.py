@@ -15,22 +15,23 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum import folders
-from continuum.artifacts import catalogue, go, packages, release
+from continuum.artifacts import catalogue
 from continuum.artifacts.attempt import NotToBeHad, Unavailable
 from continuum.artifacts.catalogue import Project, SourceName, Wanted, numbers, project_of
-from continuum.artifacts.web import Progress, Web
 from continuum.errors import NotPossibleHere, StepFailed, UsageError
 from continuum.images.sources import HOW_TO_BRING
 from continuum.images.store import DiskFull, locked, telling_disk_full
 from continuum.parallel import for_each
 
 if TYPE_CHECKING:
+    from continuum.artifacts.web import Progress, Web
     from continuum.events import Events
 
 LOCK_LIMIT = 3600.0
@@ -121,7 +122,13 @@ class ArtifactStore:
     ) -> None:
         self._events = events
         self.folder = folder or artifacts_folder()
-        self._web = web or Web()
+        self._given_web = web
+
+    @cached_property
+    def _web(self) -> Web:
+        from continuum.artifacts.web import Web  # noqa: PLC0415  slow to import
+
+        return self._given_web or Web()
 
     # -- versions --------------------------------------------------------------------------------
 
@@ -154,10 +161,12 @@ class ArtifactStore:
         kept = self.versions().get(f"{project.name}-{minor}")
         if kept is not None:
             return kept
+        from continuum.artifacts import outside  # noqa: PLC0415  slow to import
+
         tried = []
         step_name = f"{project.about} {minor}"
         with self._events.step("artifacts", step_name, "its newest version") as step:
-            for source, ask in _NEWEST.items():
+            for source, ask in outside.NEWEST.items():
                 if source not in project.sources:
                     continue
                 try:
@@ -319,11 +328,12 @@ class ArtifactStore:
     ) -> tuple[dict[Wanted, Artifact], list[_Failure]]:
         if source == "go":
             return self._build(group, work, progress)
+        from continuum.artifacts import outside  # noqa: PLC0415  slow to import
 
         def attempt(wanted: Wanted) -> Artifact | _Failure:
             began = time.monotonic()
             try:
-                file, detail = _FETCHERS[source](wanted, self._web, work, progress)
+                file, detail = outside.FETCHERS[source](wanted, self._web, work, progress)
             except Unavailable as error:
                 return _Failure(wanted, SOURCES[source], error.reason)
             return self.add(wanted, file, _described(source, detail), time.monotonic() - began)
@@ -338,6 +348,8 @@ class ArtifactStore:
         self, group: list[Wanted], work: Path, progress: Progress
     ) -> tuple[dict[Wanted, Artifact], list[_Failure]]:
         """One build at a time: each takes all cores and much memory."""
+        from continuum.artifacts import go  # noqa: PLC0415  slow to import
+
         with locked(self.folder / ".go.lock", progress, LOCK_LIMIT):
             began = time.monotonic()
             folder = work / f"{group[0].project.name}-{group[0].version}"
@@ -363,32 +375,6 @@ class ArtifactStore:
             }
             folders.remove_tree(folder)
             return done, []
-
-
-def _from_release(wanted: Wanted, web: Web, work: Path, progress: Progress) -> tuple[Path, str]:
-    return release.fetch(wanted, web, work, progress), ""
-
-
-def _from_debian(wanted: Wanted, web: Web, work: Path, progress: Progress) -> tuple[Path, str]:
-    del web
-    return packages.from_debian(wanted, work, progress)
-
-
-def _from_pypi(wanted: Wanted, web: Web, work: Path, progress: Progress) -> tuple[Path, str]:
-    del web
-    return packages.from_pypi(wanted, work, progress)
-
-
-def _newest_release(project: Project, minor: str, web: Web, progress: Progress) -> str:
-    del progress
-    return release.newest(project, minor, web)
-
-
-_NEWEST: dict[SourceName, Callable[[Project, str, Web, Progress], str]] = {
-    "release": _newest_release,
-    "go": go.newest,
-}
-_FETCHERS = {"release": _from_release, "debian": _from_debian, "pypi": _from_pypi}
 
 
 def _described(source: SourceName, detail: str) -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 from continuum.errors import InvalidExperiment, Problem
 from continuum.experiment import cfg, check, fields, overrides, toml
 from continuum.experiment.document import Document, KeyPath, Source, dotted, read_text
-from continuum.experiment.model import NAME, Experiment
+from continuum.experiment.model import Experiment
+from continuum.experiment.names import NAME
 
 READERS = {".toml": toml.read, ".cfg": cfg.read}
 """By the file's suffix."""

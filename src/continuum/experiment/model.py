@@ -7,11 +7,11 @@ application: their own settings are checked by the plug-ins through `continuum.p
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from continuum.experiment.names import NAME
 from continuum.experiment.units import (
     Bytes,
     BytesPerSecond,
@@ -23,7 +23,6 @@ from continuum.experiment.units import (
     Seconds,
 )
 
-NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 NAME_PATTERN = f"^{NAME.pattern}$"
 HOST_PATTERN = (
     r"^([A-Za-z_][A-Za-z0-9_.-]*@)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$"

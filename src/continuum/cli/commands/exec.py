@@ -46,10 +46,10 @@ def command(context: click.Context, words: tuple[str, ...], timeout: float, as_j
     deployment, selected = selector(session, words, "machines")
     for kind in provider_kinds([deployment.name]):
         ensure_root(session, kind)
-    from continuum import workflow  # noqa: PLC0415  slow to import
+    from continuum import existing  # noqa: PLC0415  slow to import
 
     names = [] if ALL in selected else selected
-    machines = workflow.machines(deployment.name, names, session.events)
+    machines = existing.machines(deployment.name, names, session.events)
     found: dict[str, Result] = {}
 
     def work(machine: Machine) -> None:

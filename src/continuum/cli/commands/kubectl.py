@@ -62,11 +62,12 @@ def _split(session: Session, words: tuple[str, ...]) -> tuple[Deployment, list[s
 
 
 def _program(session: Session, deployment: Deployment) -> Path:
-    from continuum.artifacts.store import ArtifactStore  # noqa: PLC0415  slow to import
-    from continuum.software.managers.kubernetes.install import Versions  # noqa: PLC0415
+    from continuum.artifacts.catalogue import Wanted  # noqa: PLC0415  slow to import
+    from continuum.artifacts.store import ArtifactStore  # noqa: PLC0415
 
-    versions = Versions.of(deployment.kubernetes_version())
-    (artifact,) = ArtifactStore(session.events).fetch_all([versions.wanted("kubectl")])
+    store = ArtifactStore(session.events)
+    version = store.version("kubernetes", deployment.kubernetes_version())
+    (artifact,) = store.fetch_all([Wanted("kubectl", version)])
     if not os.access(artifact.path, os.X_OK):
         artifact.path.chmod(0o755)
     return artifact.path

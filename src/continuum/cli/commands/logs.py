@@ -87,9 +87,9 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
 def _machines(session: Session, deployment: Deployment) -> list[Machine]:
     for kind in provider_kinds([deployment.name]):
         ensure_root(session, kind)
-    from continuum import workflow  # noqa: PLC0415  slow to import
+    from continuum import existing  # noqa: PLC0415  slow to import
 
-    return workflow.machines(deployment.name, [], session.events)
+    return existing.machines(deployment.name, [], session.events)
 
 
 def _find(session: Session, deployment: Deployment) -> Found:

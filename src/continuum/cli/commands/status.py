@@ -12,7 +12,7 @@ from continuum.cli.session import common, current, json_option
 from continuum.experiment.model import THIS_HOST
 
 if TYPE_CHECKING:
-    from continuum.workflow import DeploymentStatus
+    from continuum.existing import DeploymentStatus
 
 
 @click.command("status")
@@ -25,9 +25,9 @@ def command(name: str | None, as_json: bool) -> int:
     Exit codes: 0 shown; 5 no such deployment.
     """
     session = current()
-    from continuum import workflow  # noqa: PLC0415  slow to import
+    from continuum import existing  # noqa: PLC0415  slow to import
 
-    found = workflow.status(name, session.events)
+    found = existing.status(name, session.events)
     if as_json:
         output.write_json(found)
         return 0

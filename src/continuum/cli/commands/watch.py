@@ -80,10 +80,10 @@ def command(*, name: str | None, web: bool, port: int | None, once: bool, as_jso
 
 
 def _providers(session: Session) -> Callable[[Deployment], Provider]:
-    from continuum import workflow  # noqa: PLC0415  slow to import
+    from continuum import existing  # noqa: PLC0415  slow to import
 
     def of(deployment: Deployment) -> Provider:
-        return workflow.provider_of(deployment, session.events)
+        return existing.provider_of(deployment, session.events)
 
     return of
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from continuum import plugins
 from continuum.deployment import Deployment
 from continuum.errors import NotPossibleHere, TimedOut
-from continuum.experiment.model import NAME
+from continuum.experiment.names import NAME
 from continuum.images import store
 from continuum.infrastructure.host import (
     bridge,

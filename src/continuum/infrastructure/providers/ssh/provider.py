@@ -21,7 +21,8 @@ from continuum import folders
 from continuum.deployment import Deployment
 from continuum.errors import ContinuumError, MachineUnreachable, NotPossibleHere, UsageError
 from continuum.events import Events
-from continuum.experiment.model import NAME, Experiment
+from continuum.experiment.model import Experiment
+from continuum.experiment.names import NAME
 from continuum.experiment.units import show_bytes
 from continuum.images.recipe import Recipe
 from continuum.infrastructure.host import ssh_master

@@ -1,0 +1,170 @@
+"""Deployments that are there: who made them, their machines, and how they are now.
+
+What a command needs that looks at machines or speaks with them; the pipeline is in `workflow`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from continuum import folders, plugins
+from continuum.deployment import Deployment
+from continuum.errors import NotFound
+from continuum.infrastructure.execute import stored_plan
+
+if TYPE_CHECKING:
+    from continuum.events import Events
+    from continuum.infrastructure.plan import InfrastructurePlan
+    from continuum.infrastructure.providers.contract import Provider
+    from continuum.machine import Machine
+
+ON_THIS_HOST = ("lxc", "libvirt")
+"""Providers that leave things on this host which can be found without knowing who made them."""
+
+
+@dataclass(frozen=True)
+class MachineStatus:
+    """One machine: `state` is `running`, `stopped`, `missing`, or `unreachable` as its host is.
+
+    `ssh` is the command; `host` the name of its host, "" for this one.
+    """
+
+    name: str
+    tier: str
+    address: str
+    state: str
+    ssh: str
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class DeploymentStatus:
+    """A deployment as it is now.
+
+    `links_in_force` is None when only root can see them. `cluster` is the command that speaks with
+    its cluster, "" when it has none. `leftover`: found by its labels alone,
+    its folder is gone.
+    """
+
+    name: str
+    provider: str
+    machines: tuple[MachineStatus, ...]
+    links_asked: int
+    links_in_force: int | None
+    last_step: str
+    leftover: bool = False
+    cluster: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def status(name: str | None, events: Events) -> list[DeploymentStatus]:
+    """What is there now, of one deployment or of all; found by looking, not by remembering."""
+    deployments = Deployment.all() if name is None else [Deployment.existing(name)]
+    found = [_status(deployment, events) for deployment in deployments]
+    if name is None:
+        known = {deployment.name for deployment in deployments}
+        found += [
+            DeploymentStatus(each, maker, (), 0, 0, "", leftover=True)
+            for each, maker in leftovers(events).items()
+            if each not in known
+        ]
+    return found
+
+
+def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
+    plan_ = stored_plan(deployment)
+    entries = deployment.journal.entries()
+    last = f"{entries[-1].phase}: {entries[-1].step} {entries[-1].state}" if entries else ""
+    if plan_ is None:
+        return DeploymentStatus(deployment.name, "", (), 0, 0, last)
+    provider = providers_of(deployment, events)[0]
+    states = {state.name: state.state for state in provider.states(deployment)}
+    return DeploymentStatus(
+        name=deployment.name,
+        provider=plan_.provider,
+        machines=tuple(
+            MachineStatus(
+                name=spec.name,
+                tier=spec.tier,
+                address=spec.address,
+                state=states.get(spec.name, "missing"),
+                ssh=deployment.ssh_command(spec.name) if provider.capabilities.ssh else "",
+                host=spec.host,
+            )
+            for spec in plan_.machines
+        ),
+        links_asked=len(plan_.network.links),
+        links_in_force=_links_in_force(deployment, plan_, provider),
+        last_step=last,
+        cluster=deployment.cluster_command(),
+        remarks=tuple(provider.caveats(plan_)),
+    )
+
+
+def _links_in_force(
+    deployment: Deployment, plan_: InfrastructurePlan, provider: Provider
+) -> int | None:
+    if not plan_.network.links:
+        return 0
+    if not provider.may_act():
+        return None
+    return len(provider.links_in_force(deployment, plan_))
+
+
+def provider_of(deployment: Deployment, events: Events) -> Provider:
+    """The provider that made a deployment, ready to look at its machines."""
+    return providers_of(deployment, events)[0]
+
+
+def machines(name: str, selected: Sequence[str], events: Events) -> list[Machine]:
+    """Handles of a deployment's machines: all, or those of the named machines and tiers.
+
+    Raises:
+        NotFound: no such deployment, machine or tier.
+    """
+    deployment = Deployment.existing(name)
+    plan_ = stored_plan(deployment)
+    if plan_ is None:
+        raise NotFound(f'deployment "{name}" has no machines yet', hint=f"continuum down {name}")
+    handles = providers_of(deployment, events)[0].machines(deployment, plan_)
+    if not selected:
+        return handles
+    known = {machine.name for machine in handles} | {machine.tier for machine in handles}
+    unknown = [each for each in selected if each not in known]
+    if unknown:
+        raise NotFound(
+            f'no machine or tier "{unknown[0][:60]}" in deployment "{name}"',
+            hint=f"there are: {', '.join(machine.name for machine in handles)}",
+        )
+    return [each for each in handles if each.name in selected or each.tier in selected]
+
+
+def providers_of(deployment: Deployment, events: Events) -> list[Provider]:
+    """The provider that made it; all of ours when nothing says which."""
+    stored = stored_plan(deployment)
+    names = [stored.provider] if stored else [*ON_THIS_HOST, "fake"]
+    found = []
+    for name in names:
+        kind: type[Provider] = plugins.load("providers", name)
+        settings = kind.settings_type.model_validate(stored.settings if stored else {})
+        provider = kind(settings, events)
+        if stored and stored.hosts:
+            from continuum.infrastructure.hosts import several  # noqa: PLC0415
+
+            provider = several.over(provider, stored.hosts)
+        found.append(provider)
+    return found
+
+
+def leftovers(events: Events) -> dict[str, str]:
+    """Deployments of this state folder whose things are there, by labels alone: the provider, or
+    the first that it may be, by name.
+    """
+    found: dict[str, str] = {}
+    for name in ON_THIS_HOST:
+        kind: type[Provider] = plugins.load("providers", name)
+        for each in kind(kind.settings_type(), events).leftovers(folders.state_folder()):
+            found.setdefault(each, name)
+    return found
