@@ -185,6 +185,7 @@ class Recorder:
                         if self.removed or not self.capabilities.ssh
                         else self.deployment.ssh_command(spec.name)
                     ),
+                    host=spec.host,
                 )
                 for spec in self.plan.machines
             ),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from clusters import REPLY, Cluster, server, service
 from continuum.machine import Command, run_on_host
 from continuum.testing.stand_ins import FOLDER, StandIns
 from side_by_side import alone, nothing_left
@@ -38,6 +39,31 @@ rate = "20 Mbit/s"
 [[network.links]]
 between = ["edge", "edge"]
 delay = "10 ms"
+"""
+
+CLUSTER = """
+name = "cluster-across"
+[infrastructure]
+this_host = false
+{hosts}
+[tiers.cloud]
+machines = 2
+cores = 2
+memory = "1536 MiB"
+hosts = ["left", "right"]
+[tiers.endpoint]
+machines = 1
+memory = "256 MiB"
+hosts = ["left"]
+[software]
+manager = "kubernetes"
+execution_model = "container"
+[benchmark]
+application = "image_classification"
+workers = "cloud"
+frequency = "2 Hz"
+warmup = "1 s"
+duration = "3 s"
 """
 
 
@@ -159,6 +185,29 @@ def test_what_cannot_be_is_said_of_its_host(stand_ins: StandIns, shared: Any, fi
         assert "host left has no python3" in shared("plan", file, code=3).err
     finally:
         stand_ins.machines[0].run(Command(("rm", "/usr/local/bin/python3"))).check()
+
+
+@pytest.mark.cluster
+def test_a_cluster_over_two_hosts(stand_ins: StandIns, shared: Any) -> None:
+    file = shared.folder / "cluster.toml"
+    file.write_text(CLUSTER.format(hosts=stand_ins.entry(1, "left") + stand_ins.entry(2, "right")))
+    shared("run", file, "--results", "cluster")
+    cluster = Cluster(shared, "cluster-across")
+    assert cluster.nodes() == {"cloud-1": True, "cloud-2": True}
+    # The worker is on the other host than its endpoint: photos and answers have crossed.
+    run = cluster.results("cluster")
+    assert [each["machine"] for each in run["workers"]] == ["cloud-2"]
+    assert {each["name"]: each["host"] for each in run["machines"]} == {
+        "cloud-1": "left",
+        "cloud-2": "right",
+        "endpoint-1": "left",
+    }
+    assert run["table"][0]["samples"] == run["table"][0]["ok"] == 6
+    # And so have names: who knows them is beside the control plane.
+    cluster.apply(server("hello", "cloud-2", cluster.image()), service("hello", "hello"))
+    assert cluster.ask("hello", "http://hello.default.svc.cluster.local/") == REPLY
+    shared("down", "cluster-across")
+    assert stand_ins.traces(1) == stand_ins.traces(2) == []
 
 
 def test_machines_on_a_bridge_of_the_users(continuum: Any, write: Any) -> None:

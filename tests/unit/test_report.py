@@ -169,6 +169,18 @@ def test_thousands_of_links_are_cut_but_never_those_that_fail(tmp_path: Path) ->
     assert len((tmp_path / "report.html").read_text()) < 600_000
 
 
+def test_hosts_are_told_where_there_are_several(tmp_path: Path) -> None:
+    run = MadeUp().write(tmp_path)
+    assert "big-host" not in Page(write_report(tmp_path).read_text()).text
+    first, *others = run.machines
+    machines = (first.model_copy(update={"host": "big-host"}), *others)
+    write_run(tmp_path, run.model_copy(update={"machines": machines}))
+    text = Page(write_report(tmp_path).read_text()).text
+    assert "big-host" in text
+    # The others are on the host that the run was started on.
+    assert text.split("Machines", 1)[1].count("this") >= len(others)
+
+
 def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     made_up = MadeUp()

@@ -163,7 +163,9 @@ class Expectation(Record):
 
 
 class MachineRecord(Record):
-    """One machine. `memory` in bytes, `quota` a share of each core; `ssh` is a whole command."""
+    """One machine. `memory` in bytes, `quota` a share of each core; `ssh` is a whole command; `host`
+    the name of the host that carries it, "" for the one that the run was started on.
+    """
 
     name: str
     tier: str
@@ -172,6 +174,7 @@ class MachineRecord(Record):
     quota: float
     memory: int
     ssh: str = ""
+    host: str = ""
 
 
 class WorkerRecord(Record):

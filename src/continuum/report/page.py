@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from continuum import folders
 from continuum.benchmark.results import REPORT_FILE, Results, Run
+from continuum.experiment.model import THIS_HOST
 from continuum.experiment.units import show_bytes
 from continuum.report import format as show
 from continuum.report import functions, machines_over_time, plots, pods, table, topology
@@ -130,6 +131,7 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         links_left_out=len(links) - len(shown),
         asked_links=_asked_links(run),
         machines=_machines(run),
+        several_hosts=any(machine.host for machine in run.machines),
         resolved=json.dumps(run.experiment, indent=2, ensure_ascii=False),
         logs=run.logs[:_MOST_ROWS],
         host=_host(run),
@@ -266,6 +268,7 @@ def _machines(run: Run) -> list[dict[str, str]]:
             "memory": show_bytes(machine.memory),
             "carries": ", ".join(carried.get(machine.name, [])) or show.NOTHING,
             "ssh": machine.ssh,
+            "host": machine.host or THIS_HOST,
         }
         for machine in run.machines
     ]
