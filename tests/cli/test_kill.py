@@ -141,8 +141,13 @@ def test_every_journalled_step_is_one_at_which_it_is_stopped(
 def test_sigterm_and_a_closed_terminal_end_it_as_ctrl_c_does(
     cli: Cli, write: Write, tmp_path: Path
 ) -> None:
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        _stop("up", write, tmp_path, "links", number)
+    # Where the tests themselves run under `nohup`, what they start would not hear of it.
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            _stop("up", write, tmp_path, "links", number)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     assert cli("down", "paper").code == 0
 
 
