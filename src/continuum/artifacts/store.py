@@ -330,10 +330,12 @@ class ArtifactStore:
             return self._build(group, work, progress)
         from continuum.artifacts import outside  # noqa: PLC0415  slow to import
 
+        web = self._web  # One for all threads: it remembers who does not answer.
+
         def attempt(wanted: Wanted) -> Artifact | _Failure:
             began = time.monotonic()
             try:
-                file, detail = outside.FETCHERS[source](wanted, self._web, work, progress)
+                file, detail = outside.FETCHERS[source](wanted, web, work, progress)
             except Unavailable as error:
                 return _Failure(wanted, SOURCES[source], error.reason)
             return self.add(wanted, file, _described(source, detail), time.monotonic() - began)
