@@ -2,79 +2,43 @@
 
     benchmarks/run functions [--starts 5] [--calls 200]
 
-Needs root. A cluster of two cloud machines with the distribution `builtin`; images and programs are
-cached first. Starts are those that a run measures. For the gateway, the same photo is sent to a
-function by turns through the gateway and straight to its pod, from this host, on two connections that
-stay open: the figures differ by nothing but the way.
+Needs root. The cluster of `examples/functions`, whose run measures the starts. For the gateway, the
+same photo is sent to a function by turns through the gateway and straight to its pod, from this host,
+on two connections that stay open: the figures differ by nothing but the way.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import http.client
 import io
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "src"), str(REPOSITORY)]
 
-from benchmarks.shared.deployments import LAUNCHER, addresses, run  # noqa: E402
+from benchmarks.shared.deployments import run  # noqa: E402
 
-from continuum.software.serverless import names, openfaas  # noqa: E402  path set above
-from continuum_runtime.openfaas import Gateway  # noqa: E402
+from continuum import existing  # noqa: E402  path set above
+from continuum.events import Events  # noqa: E402
+from continuum.software.managers.kubernetes.kubectl import Kubectl  # noqa: E402
+from continuum.software.serverless import names, openfaas  # noqa: E402
 
 LIMIT = 900
-NAME = "functions-benchmark"
+EXAMPLE = str(REPOSITORY / "examples" / "functions" / "experiment.toml")
+NAME = "functions"
 FUNCTION = "called"
 FROM_ZERO_TARGET_SECONDS = 3.0
 GATEWAY_TARGET_MS = 3.0
 MEANINGS = {"cold": "deployed to first answer", "zero": "from zero replicas", "out": "scaled out"}
-
-EXPERIMENT = """
-name = "{name}"
-[tiers.cloud]
-machines = 2
-cores = 2
-memory = "2 GiB"
-[tiers.endpoint]
-machines = 1
-memory = "512 MiB"
-[software]
-manager = "kubernetes"
-execution_model = "function"
-[software.serverless]
-distribution = "builtin"
-starts = {starts}
-[benchmark]
-application = "image_classification"
-workers = "cloud"
-warmup = "1 s"
-duration = "2 s"
-"""
-
-
-def kubectl(state: Path, *arguments: str) -> dict[str, Any]:
-    """What `kubectl get` finds."""
-    said = subprocess.run(
-        [LAUNCHER, "kubectl", NAME, "get", "--output=json", *arguments],
-        env={**os.environ, "XDG_STATE_HOME": str(state)},
-        capture_output=True,
-        timeout=LIMIT,
-        check=True,
-    )
-    found: dict[str, Any] = json.loads(said.stdout)
-    return found
 
 
 def photo() -> bytes:
@@ -103,28 +67,23 @@ class Way:
             sys.exit(f"{self._path}: status {answer.status}: {said[:200]!r}")
 
 
-def deploy(state: Path) -> tuple[str, str]:
+def deploy() -> tuple[str, str]:
     """Deploy a function; the addresses of the gateway's machine and of the function's pod."""
-    (node, *_) = kubectl(state, "nodes")["items"]
+    (control,) = existing.machines(NAME, ["cloud-1"], Events())
+    kubectl = Kubectl(control)
+    (node, *_) = kubectl.get("nodes")
     images = [name for image in node["status"]["images"] for name in image["names"]]
     image = next(each for each in images if "/image-classification-function:" in each)
-    secret = kubectl(state, "secret", names.SECRET, f"--namespace={names.NAMESPACE}")
-    control = addresses(state, NAME)["cloud-1"]
-    password = base64.b64decode(secret["data"][names.PASSWORD_KEY]).decode()
-    gateway = Gateway(control, names.NODE_PORT, names.USER, password)
-    wanted = {"service": FUNCTION, "image": image, "envVars": {"CONTINUUM_THREADS": "1"}}
-    status, said = gateway.call("POST", "/system/functions", wanted, seconds=30)
-    if status >= http.HTTPStatus.BAD_REQUEST:
-        sys.exit(f"the function cannot be deployed: status {status}: {said!r}")
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        status, _ = gateway.invoke(FUNCTION, photo(), seconds=30)
-        if status == http.HTTPStatus.OK:
-            selector = f"--selector={names.FUNCTION_LABEL}={FUNCTION}"
-            (pod,) = kubectl(state, "pods", f"--namespace={names.FUNCTIONS}", selector)["items"]
-            return control, pod["status"]["podIP"]
-        time.sleep(0.2)
-    sys.exit(f"the function does not answer: status {status}")
+    api = openfaas.Api(control, openfaas.credentials(kubectl))
+    api.deploy({"service": FUNCTION, "image": image, "envVars": {"CONTINUUM_THREADS": "1"}})
+    kubectl.run(
+        *("wait", f"--namespace={names.FUNCTIONS}", "--for=condition=Available"),
+        *("--timeout=60s", f"deployment/{FUNCTION}"),
+        limit=LIMIT,
+    ).check("the function is not there")
+    selector = f"{names.FUNCTION_LABEL}={FUNCTION}"
+    (pod,) = kubectl.get("pods", namespace=names.FUNCTIONS, selector=selector)
+    return control.address, pod["status"]["podIP"]
 
 
 def show_starts(results: Path) -> None:
@@ -138,9 +97,9 @@ def show_starts(results: Path) -> None:
         print(f"  {meaning:28} {middle:7.2f}  ({target}{found[0]:.2f} to {found[-1]:.2f})")
 
 
-def measure_gateway(state: Path, calls: int) -> None:
+def measure_gateway(calls: int) -> None:
     """Print what the gateway adds."""
-    control, pod = deploy(state)
+    control, pod = deploy()
     through = Way(control, names.NODE_PORT, f"/function/{FUNCTION}")
     straight = Way(pod, openfaas.FUNCTION_PORT, "/")
     content = photo()
@@ -168,12 +127,18 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder)
-        file = state / "experiment.toml"
-        file.write_text(EXPERIMENT.format(name=NAME, starts=options.starts))
+        os.environ["XDG_STATE_HOME"] = folder
+        shorter = ("benchmark.warmup=1s", "benchmark.duration=2s")
+        settings = (*shorter, f"software.serverless.starts={options.starts}")
         try:
-            run(state, "run", str(file), "--results", str(state / "results"), limit=LIMIT)
+            run(
+                state,
+                *("run", EXAMPLE, "--accept-links", "--results", str(state / "results")),
+                *(word for each in settings for word in ("--set", each)),
+                limit=LIMIT,
+            )
             show_starts(state / "results")
-            measure_gateway(state, options.calls)
+            measure_gateway(options.calls)
         finally:
             run(state, "down", "--all", limit=LIMIT)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from continuum.infrastructure.providers.contract import Provider
     from continuum.machine import Machine
 
-ON_THIS_HOST = ("lxc", "libvirt")
+_ON_THIS_HOST = ("lxc", "libvirt")
 """Providers that leave things on this host which can be found without knowing who made them."""
 
 
@@ -79,7 +79,7 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
     last = f"{entries[-1].phase}: {entries[-1].step} {entries[-1].state}" if entries else ""
     if plan_ is None:
         return DeploymentStatus(deployment.name, "", (), 0, 0, last)
-    provider = providers_of(deployment, events)[0]
+    provider = provider_of(deployment, events)
     states = {state.name: state.state for state in provider.states(deployment)}
     return DeploymentStatus(
         name=deployment.name,
@@ -128,7 +128,7 @@ def machines(name: str, selected: Sequence[str], events: Events) -> list[Machine
     plan_ = stored_plan(deployment)
     if plan_ is None:
         raise NotFound(f'deployment "{name}" has no machines yet', hint=f"continuum down {name}")
-    handles = providers_of(deployment, events)[0].machines(deployment, plan_)
+    handles = provider_of(deployment, events).machines(deployment, plan_)
     if not selected:
         return handles
     known = {machine.name for machine in handles} | {machine.tier for machine in handles}
@@ -144,7 +144,7 @@ def machines(name: str, selected: Sequence[str], events: Events) -> list[Machine
 def providers_of(deployment: Deployment, events: Events) -> list[Provider]:
     """The provider that made it; all of ours when nothing says which."""
     stored = stored_plan(deployment)
-    names = [stored.provider] if stored else [*ON_THIS_HOST, "fake"]
+    names = [stored.provider] if stored else [*_ON_THIS_HOST, "fake"]
     found = []
     for name in names:
         kind: type[Provider] = plugins.load("providers", name)
@@ -163,7 +163,7 @@ def leftovers(events: Events) -> dict[str, str]:
     the first that it may be, by name.
     """
     found: dict[str, str] = {}
-    for name in ON_THIS_HOST:
+    for name in _ON_THIS_HOST:
         kind: type[Provider] = plugins.load("providers", name)
         for each in kind(kind.settings_type(), events).leftovers(folders.state_folder()):
             found.setdefault(each, name)

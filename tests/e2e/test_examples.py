@@ -82,7 +82,7 @@ def test_functions(continuum: Any, results: Any, tmp_path: Path) -> None:
     assert run["table"][0]["samples"] == 60
     starts = {each["kind"]: each["seconds"] for each in run["starts"]}
     assert set(starts) == {"cold", "zero", "out"}
-    assert min(starts.values()) > 0
+    assert starts["zero"] <= 3.0
     assert run["functions"]["distribution"] == "builtin"
     report = (tmp_path / "out" / "report.html").read_text()
     for text in (report, said):

@@ -228,8 +228,8 @@ def _needs(
     loaded = read(session, file, settings, provider)
     prepare_host(session, provider_of(loaded))
     from continuum import workflow  # noqa: PLC0415  slow to import
+    from continuum.artifacts import catalogue  # noqa: PLC0415
     from continuum.images import packed  # noqa: PLC0415
-    from continuum.software.managers.kubernetes.install import Versions  # noqa: PLC0415
 
     plan = workflow.plan(loaded, session.events)
     if plan.provider.capabilities.made_up:
@@ -243,7 +243,7 @@ def _needs(
     if software is None or not plan.experiment.in_a_cluster:
         return layers, []
     # Its programs are in the image; this one is the host's own.
-    kubectl = Versions.of(software.kubernetes.version).wanted("kubectl")
+    kubectl = catalogue.Wanted("kubectl", store.version("kubernetes", software.kubernetes.version))
     store.fetch_all([kubectl])
     return layers, [kubectl]
 
