@@ -10,9 +10,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 
 import left_behind
 import side_by_side
+from lane_order import LaneOrder
 
 _FOREIGN = ("SUDO_UID", "SUDO_GID", "SUDO_USER", "NO_COLOR", "COLUMNS", "PYTHONPYCACHEPREFIX")
 
@@ -40,6 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") and not config.option.collectonly and os.geteuid() == 0:
         left_behind.take_down()
     side_by_side.begin(config)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LaneOrder:
+    """The order of files in lanes."""
+    return LaneOrder(config, log)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

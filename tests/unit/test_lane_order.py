@@ -1,0 +1,88 @@
+"""Which lane gets which file of tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from xdist.remote import Producer
+
+from lane_order import LaneOrder
+from side_by_side import gives_way
+
+MACHINES = ("tests/e2e/test_first.py", "tests/e2e/test_second.py", "tests/e2e/test_third.py")
+SMALL = ("tests/unit/test_a.py", "tests/unit/test_b.py", "tests/unit/test_c.py")
+
+
+class Node:
+    """A worker of pytest: what it was told to run, and whether to end then."""
+
+    def __init__(self, name: str) -> None:
+        self.gateway = SimpleNamespace(id=name)
+        self.told: list[int] = []
+        self.shutting_down = False
+
+    def send_runtest_some(self, indices: list[int]) -> None:
+        self.told += indices
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+@pytest.fixture
+def tests(tmp_path: Path) -> list[str]:
+    for file in (*MACHINES, *SMALL):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("pytestmark = pytest.mark.e2e\n" if file in MACHINES else "")
+    return [f"{file}::test_{number}" for file in (*MACHINES, *SMALL) for number in range(3)]
+
+
+def run(tests: list[str], folder: Path) -> dict[str, list[str]]:
+    """Who runs which tests, each lane one after another."""
+    options = SimpleNamespace(tx=["3*popen"], loadscopereorder=False)
+    config: Any = SimpleNamespace(
+        rootpath=folder, option=options, getvalue=lambda name: getattr(options, name)
+    )
+    order = LaneOrder(config, Producer("order", enabled=False))
+    nodes = [Node(name) for name in ("gw0", "gw1", "gw2")]
+    for node in nodes:
+        order.add_node(node)
+    for node in nodes:
+        order.add_node_collection(node, tests)
+    order.schedule()
+    ended = dict.fromkeys(nodes, 0)
+    while not order.tests_finished:
+        for node in nodes:
+            # As a worker does: it begins a test when it knows the next one, or that there is none.
+            if len(node.told) - ended[node] > (0 if node.shutting_down else 1):
+                order.mark_test_complete(node, node.told[ended[node]])
+                ended[node] += 1
+    return {node.gateway.id: [tests[each] for each in node.told] for node in nodes}
+
+
+def test_every_test_is_run_once_and_files_stay_whole(tests: list[str], tmp_path: Path) -> None:
+    told = run(tests, tmp_path)
+    assert sorted(test for each in told.values() for test in each) == sorted(tests)
+    files = [list(dict.fromkeys(test.split("::")[0] for test in each)) for each in told.values()]
+    assert sum(map(len, files)) == len(MACHINES) + len(SMALL)
+
+
+def test_a_lane_that_gives_way_gets_no_machines_and_begins_at_the_end(
+    tests: list[str], tmp_path: Path
+) -> None:
+    told = run(tests, tmp_path)
+    assert [gives_way(name) for name in told] == [False, False, True]
+    assert told["gw2"][0].startswith(SMALL[-1])
+    assert not any(test.startswith(MACHINES) for test in told["gw2"])
+
+
+def test_machines_come_first_and_no_lane_has_two_files_of_them_ahead(
+    tests: list[str], tmp_path: Path
+) -> None:
+    told = run(tests, tmp_path)
+    assert told["gw0"][0].startswith(MACHINES[0])
+    assert told["gw1"][0].startswith(MACHINES[1])
+    assert sum(test.startswith(MACHINES[2]) for test in (*told["gw0"], *told["gw1"])) == 3
