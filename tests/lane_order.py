@@ -23,7 +23,7 @@ knowing the next, so it cannot be less."""
 
 
 class LaneOrder(LoadFileScheduling):  # type: ignore[misc]  # a class without types
-    """Files in their order; to a lane that gives way those without real machines, last ones first."""
+    """Files in their order; to a lane that gives way small ones, last ones first."""
 
     def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
         super().__init__(config, log)
@@ -42,7 +42,7 @@ class LaneOrder(LoadFileScheduling):  # type: ignore[misc]  # a class without ty
         if not gives_way(node.gateway.id):
             return next(iter(self.workqueue))
         files = reversed(self.workqueue)
-        return next((each for each in files if not has_machines(self._root / each)), None)
+        return next((each for each in files if is_small(self._root / each)), None)
 
     def _reschedule(self, node: WorkerController) -> None:
         """Files are long, so no lane has one ahead that another could begin."""
@@ -51,6 +51,7 @@ class LaneOrder(LoadFileScheduling):  # type: ignore[misc]  # a class without ty
 
 
 @cache
-def has_machines(file: Path) -> bool:
-    """Whether tests of a file make real machines."""
-    return "pytest.mark.e2e" in file.read_text()
+def is_small(file: Path) -> bool:
+    """Whether no test of a file makes real machines, or takes long: who is to be alone waits for it."""
+    text = file.read_text()
+    return "pytest.mark.e2e" not in text and "pytest.mark.slow" not in text

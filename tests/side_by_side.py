@@ -16,7 +16,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -28,11 +28,13 @@ from continuum.testing import host_state
 
 _WITH_MACHINES = ("gw0", "gw1")
 _NICE = 10
+_MACHINES, _SMALL = "machines", "small"
 _LOOK_AGAIN = 30.0
 _INTERFACES = Path("/sys/class/net")
 _LANE = re.compile(r"popen-(gw\d+)")
 _WORKER = re.compile(r" of (gw\d+)$")
 _PROCESS = re.compile(r"(\d+) ")
+_NAMESPACE_OF = re.compile(r"ctmtest-(\d+)-")
 _OURS = re.compile(r"ctm|continuum|lxc|popen-gw")
 
 Difference = dict[str, dict[str, list[str]]]
@@ -47,6 +49,7 @@ class Lane:
         self.name = os.environ[host_state.WORKER]
         self.process, self.parent = os.getpid(), os.getppid()
         self.foreign: set[str] = set()
+        self._queue = _SMALL if gives_way(self.name) else _MACHINES
         self._running: IO[str] | None = None
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -73,10 +76,11 @@ class Lane:
     def _turn(self, *, alone: bool) -> Iterator[None]:
         with ExitStack() as held:
             # Who waits to be alone holds the first lock, so that no other test begins meanwhile.
-            with _locked(self.folder / "next", fcntl.LOCK_EX):
-                lock = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-                self._running = held.enter_context(_locked(self.folder / "running", lock))
-            yield
+            with self._next(self._queue):
+                path = self.folder / self._queue
+                self._running = held.enter_context(_locked(path, fcntl.LOCK_SH))
+            with self.alone() if alone else nullcontext():
+                yield
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -84,10 +88,19 @@ class Lane:
         assert self._running is not None
         # Two that wait for each other to end would wait for ever.
         fcntl.flock(self._running, fcntl.LOCK_UN)
-        with _locked(self.folder / "next", fcntl.LOCK_EX):
-            fcntl.flock(self._running, fcntl.LOCK_EX)
-        yield
+        with ExitStack() as held:
+            # Small tests go on while this one waits for the long ones.
+            for queue in (_MACHINES, _SMALL):
+                with self._next(queue):
+                    if queue == self._queue:
+                        fcntl.flock(self._running, fcntl.LOCK_EX)
+                    else:
+                        held.enter_context(_locked(self.folder / queue, fcntl.LOCK_EX))
+            yield
         fcntl.flock(self._running, fcntl.LOCK_SH)
+
+    def _next(self, queue: str) -> AbstractContextManager[IO[str]]:
+        return _locked(self.folder / f"next-{queue}", fcntl.LOCK_EX)
 
     def own(self, difference: Difference) -> Difference:
         """The part of a difference that is not other lanes'."""
@@ -118,6 +131,9 @@ class Lane:
         lanes = {*_LANE.findall(entry), *_WORKER.findall(entry)}
         if lanes - {self.name} or any(each in entry for each in self.foreign):
             return True
+        owner = _NAMESPACE_OF.search(entry)
+        if owner is not None:
+            return int(owner[1]) != self.process
         # A fork of another worker has the variables which that worker began with: no name of it.
         process = _PROCESS.match(entry)
         line = set() if process is None else {*host_state.ancestors(int(process[1]))}

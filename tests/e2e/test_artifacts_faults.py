@@ -36,7 +36,7 @@ package = "./{program}"
 """
 PINS = {
     "go.mod": "module continuum/tool\n\ngo 1.21\n",
-    "saw/main.go": 'package main\n\nimport "encoding/json"\n\nfunc main() { _ = json.Valid(nil) }\n',
+    "saw/main.go": 'package main\n\nimport "errors"\n\nfunc main() { _ = errors.New("") }\n',
 }
 LIMIT = 60
 

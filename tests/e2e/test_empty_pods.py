@@ -19,27 +19,20 @@ pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "empty-pods"
 STEPS = ("intended_ns", "created_ns", "scheduled_ns", "sandbox_ns", "started_ns", "ready_ns")
-NAME = "pods"
-EXPERIMENT = f"""
-name = "{NAME}"
+NAME = "kubecontrol"
+FIRST = (EXAMPLE / "kubecontrol.cfg", "--provider", "lxc")
+"""A file of the first Continuum."""
+SMALL = (
+    *(*FIRST, "--set", "benchmark.workers_per_machine=3"),
+    *("--set", "benchmark.empty.sleep_time=120 s"),
+)
+"""Six pods of the same."""
 
-[tiers.cloud]
-machines = 3
-cores = 2
-memory = "2 GiB"
 
-[software]
-manager = "kubernetes"
-
-[benchmark]
-application = "empty"
-workers = "cloud"
-endpoints = ""
-workers_per_machine = 3
-
-[benchmark.empty]
-sleep_time = "120 s"
-"""
+@pytest.fixture(scope="module")
+def cluster(shared: Any) -> Cluster:
+    shared("up", *FIRST)
+    return Cluster(shared, NAME)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -78,11 +71,10 @@ def test_the_example_brings_up_100_pods(continuum: Any, tmp_path: Path) -> None:
     assert "100 of 100 pods ready" in ended.out
 
 
-def test_a_file_of_the_first_continuum_is_measured(continuum: Any, tmp_path: Path) -> None:
-    ended = continuum(
-        *("run", EXAMPLE / "kubecontrol.cfg", "--provider", "lxc", "--results", "out", "--down")
-    )
-    check(tmp_path / "out", 20, {"cloud-2", "cloud-3"})
+@pytest.mark.usefixtures("cluster")
+def test_a_file_of_the_first_continuum_is_measured(shared: Any) -> None:
+    ended = shared("run", *FIRST, "--results", "out-first")
+    check(shared.folder / "out-first", 20, {"cloud-2", "cloud-3"})
     assert "unmodified Kubernetes" in ended.out + ended.err
 
 
@@ -92,14 +84,12 @@ def pods(cluster: Cluster) -> list[str]:
 
 
 @pytest.mark.parametrize("deployment", ["pod", "container", "file", "call"])
-def test_each_way_to_ask_for_pods(
-    shared: Any, cluster: Cluster, file: Path, deployment: str
-) -> None:
+def test_each_way_to_ask_for_pods(shared: Any, cluster: Cluster, deployment: str) -> None:
     out = f"out-{deployment}"
     setting = f"benchmark.empty.deployment={deployment}"
     repetitions = 2 if deployment == "pod" else 1
     settings = ("--set", setting, "--set", f"benchmark.repetitions={repetitions}")
-    shared("run", file, "--results", out, *settings)
+    shared("run", *SMALL, "--results", out, *settings)
     check(shared.folder / out, 6 * repetitions, {"cloud-2", "cloud-3"})
     calls = {row["intended_ns"] for row in rows(shared.folder / out)}
     assert len(calls) == (6 if deployment == "call" else repetitions)
@@ -110,14 +100,14 @@ def test_each_way_to_ask_for_pods(
 
 
 def test_pods_without_a_node_are_samples_with_the_schedulers_reason(
-    shared: Any, cluster: Cluster, file: Path
+    shared: Any, cluster: Cluster
 ) -> None:
     for node in ("cloud-2", "cloud-3"):
         cluster.kubectl("cordon", node)
     try:
         began = time.monotonic()
         settings = ("--set", "benchmark.empty.timeout=5 s")
-        shared("run", file, "--results", "out-full", *settings, code=1)
+        shared("run", *SMALL, "--results", "out-full", *settings, code=1)
         assert time.monotonic() - began < 60
     finally:
         for node in ("cloud-2", "cloud-3"):
@@ -129,12 +119,12 @@ def test_pods_without_a_node_are_samples_with_the_schedulers_reason(
 
 
 def test_an_interrupted_run_keeps_what_is_known_and_takes_its_pods_away(
-    shared: Any, cluster: Cluster, file: Path
+    shared: Any, cluster: Cluster
 ) -> None:
     for node in ("cloud-2", "cloud-3"):
         cluster.kubectl("cordon", node)
     try:
-        process = shared.start("run", file, "--results", "out-stopped")
+        process = shared.start("run", *SMALL, "--results", "out-stopped")
         shared.until_step(process, NAME, "repetition 1")
         until = time.monotonic() + 60
         while len(pods(cluster)) < 6:
@@ -154,16 +144,16 @@ def test_an_interrupted_run_keeps_what_is_known_and_takes_its_pods_away(
 
 @pytest.mark.parametrize("machine", ["cloud-3", "cloud-1"])
 def test_a_machine_that_is_killed_ends_the_run_in_time(
-    shared: Any, cluster: Cluster, file: Path, machine: str
+    shared: Any, cluster: Cluster, machine: str
 ) -> None:
-    shared("up", file)  # what was killed before
+    shared("up", *SMALL)  # what was killed before
     until = time.monotonic() + 120
     while pods(cluster):  # what a run before this one could not take away
         assert time.monotonic() < until
         time.sleep(0.5)
     out = f"out-{machine}"
     settings = ("--set", "benchmark.empty.timeout=10 s", "--set", "benchmark.empty.pods=60")
-    process = shared.start("run", file, "--results", out, *settings)
+    process = shared.start("run", *SMALL, "--results", out, *settings)
     shared.until_step(process, NAME, "repetition 1")
     until = time.monotonic() + 60
     while len(pods(cluster)) < 10:

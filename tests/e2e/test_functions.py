@@ -1,11 +1,9 @@
-"""Workers as functions on machines of this host: the example, 1.x's file, an own one, and faults."""
+"""Workers as functions on machines of this host: 1.x's file, and an own one."""
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import pytest
 
 from continuum.images import containers, oci
 from continuum.images.recipe import Recipe, Tree
-from continuum.software.serverless.names import FUNCTIONS, NAMESPACE, PASSWORD_KEY, SECRET
 from doc_files import write_files_of
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
@@ -22,34 +19,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 CORPUS = Path(
     os.environ.get("CONTINUUM_CORPUS", Path(__file__).parents[3] / "shared/continuum-1.x")
 )
-NAME = "functions-faults"
-EXPERIMENT = f"""
-name = "{NAME}"
-
-[tiers.cloud]
-machines = 2
-cores = 2
-memory = "2 GiB"
-
-[tiers.endpoint]
-machines = 1
-memory = "512 MiB"
-
-[software]
-manager = "kubernetes"
-execution_model = "function"
-
-[software.serverless]
-distribution = "builtin"
-starts = 0
-
-[benchmark]
-application = "image_classification"
-workers = "cloud"
-warmup = "1 s"
-duration = "5 s"
-answer_timeout = "3 s"
-"""
 SHORT = ("--set", "benchmark.warmup=1s", "--set", "benchmark.duration=4s")
 
 FAULTS = """\
@@ -131,74 +100,3 @@ def test_an_own_function_as_its_page_shows_it_and_as_it_fails(
     assert all("500" in each for each in found["error"])
     sabotaged("late")
     assert "ok" not in set(samples(tmp_path / "late")["status"])
-
-
-@pytest.fixture(scope="module")
-def deployment(shared: Any) -> Any:
-    """A cluster with a gateway; returns the command line, which stands beside its file."""
-    path: Path = shared.folder / "experiment.toml"
-    path.write_text(EXPERIMENT)
-    said = shared("up", path)
-    assert ":31112 (user admin)" in said.err + said.out
-    return shared
-
-
-def test_scaled_to_zero_in_mid_run_the_next_call_starts_it(deployment: Any) -> None:
-    process = deployment.start("run", "experiment.toml", "--results", "zero")
-    kubectl = ("kubectl", NAME, "--namespace", FUNCTIONS)
-    deployment.until_step(process, NAME, "repetition 1 of 1")
-    time.sleep(3)  # In the middle of the load, which takes 6 s.
-    deployment(*kubectl, "scale", "deployment", "worker-1", "--replicas=0")
-    ended = deployment.end(process)
-    assert "Traceback" not in ended.err
-    found = samples(deployment.folder / "zero")
-    assert len(found["status"]) == 30
-    # What was being answered while it went may be lost; what came afterwards is answered.
-    assert found["status"][-1] == "ok"
-    assert found["status"].count("ok") >= 10
-    answered = [
-        (done - sent) / 1e9
-        for sent, done in zip(found["sent_ns"], found["answered_ns"], strict=True)
-        if done is not None
-    ]
-    assert max(answered) > 0.3
-
-
-def test_ten_times_the_load_is_in_the_samples_and_the_run_ends(deployment: Any) -> None:
-    small = ("--set", "benchmark.worker_cpu=0.25", "--set", "benchmark.frequency=150 Hz")
-    began = time.monotonic()
-    deployment("run", "experiment.toml", "--results", "overload", *small, code=1)
-    assert time.monotonic() - began < 90
-    found = samples(deployment.folder / "overload")
-    assert len(found["status"]) == 150 * 6
-    assert set(found["status"]) - {"ok"}
-    # Later ones are answered when nobody waits for them any more: first come, first served.
-    assert found["status"].count("ok") > 0
-    latencies = [
-        done - due
-        for due, done, status in zip(
-            found["intended_ns"], found["answered_ns"], found["status"], strict=True
-        )
-        if status == "ok"
-    ]
-    assert max(latencies) > 1e9, "a queue shows in the latencies"
-
-
-def test_a_wrong_password_is_told_and_a_right_one_works_again(deployment: Any) -> None:
-    kubectl = ("kubectl", NAME, "--namespace", NAMESPACE)
-    said = deployment(*kubectl, "get", "secret", SECRET, "--output", "json").out
-    secret = json.loads(said)
-    right = secret["data"][PASSWORD_KEY]
-
-    def patched(password: str) -> None:
-        change = json.dumps({"data": {PASSWORD_KEY: password}})
-        deployment(*kubectl, "patch", "secret", SECRET, "--patch", change)
-
-    patched(base64.b64encode(b"wrong").decode())
-    try:
-        failed = deployment("run", "experiment.toml", "--results", "password", *SHORT, code=1)
-    finally:
-        patched(right)
-    assert "is not the one that it was started with" in failed.err
-    assert base64.b64decode(right).decode() not in failed.err
-    deployment("run", "experiment.toml", "--results", "again", *SHORT)

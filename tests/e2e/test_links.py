@@ -23,7 +23,7 @@ from continuum.machine import Command
 from continuum.parallel import for_each
 from continuum.testing.link_lab import Lab, lab, make_plan
 
-pytestmark = [pytest.mark.e2e, pytest.mark.measures, pytest.mark.quiet]
+pytestmark = [pytest.mark.e2e, pytest.mark.measures]
 
 LINKS = {
     ("edge", "endpoint"): LinkSettings(10, 0, 0, 7.21),
@@ -188,6 +188,7 @@ def test_a_queue_that_another_has_is_an_error(running: Lab, deployment: Deployme
         Nfqueue().remove(other)
 
 
+@pytest.mark.quiet
 def test_tcp_gets_the_rate_and_no_more(running: Lab, deployment: Deployment) -> None:
     choose("auto").apply(deployment, PLAN, running.interfaces)
     edge, endpoint = running.machines

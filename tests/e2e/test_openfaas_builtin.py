@@ -1,4 +1,5 @@
-"""OpenFaaS' API in a real cluster: requests as its specification has them, and its command line."""
+"""Functions behind our gateway in a real cluster: the example, faults of a run, and OpenFaaS' API:
+requests as its specification has them, and its command line."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 import go_programs
@@ -24,27 +26,116 @@ from continuum.artifacts import toolchain
 from continuum.artifacts.attempt import Unavailable
 from continuum.images import oci
 from continuum.machine import run_on_host
+from continuum.software.serverless.names import FUNCTIONS, NAMESPACE, PASSWORD_KEY, SECRET
+from short_examples import run_example
 
-pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
+pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.measures]
 
-NAME = "gateway"
+NAME = "functions"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / NAME / "experiment.toml"
+SHORT = (
+    *("--set", "benchmark.warmup=1s", "--set", "benchmark.duration=5s"),
+    *("--set", "benchmark.answer_timeout=3s", "--set", "software.serverless.starts=0"),
+    "--accept-links",
+)
 IMAGE = "continuum.local/echo:1"
 ECHO = Path(__file__).parents[1] / "go" / "echo"
-EXPERIMENT = f"""
-name = "{NAME}"
 
-[tiers.cloud]
-machines = 2
-cores = 2
-memory = "2 GiB"
 
-[software]
-manager = "kubernetes"
-execution_model = "function"
+@pytest.fixture(scope="module")
+def cluster(shared: Any) -> Cluster:
+    said = shared("up", EXAMPLE)
+    assert ":31112 (user admin)" in said.err + said.out
+    return Cluster(shared, NAME)
 
-[software.serverless]
-distribution = "builtin"
-"""
+
+def samples(folder: Path) -> dict[str, list[Any]]:
+    run = json.loads((folder / "run.json").read_text())
+    assert (folder / "samples.parquet").exists(), run["reasons"]
+    found: dict[str, list[Any]] = pq.read_table(folder / "samples.parquet").to_pydict()
+    return found
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_example(shared: Any) -> None:
+    short = ("benchmark.warmup=2s", "benchmark.duration=6s", "software.serverless.starts=1")
+    run, said = run_example(shared, NAME, 30, *short)
+    assert run["table"][0]["samples"] == 60
+    starts = {each["kind"]: each["seconds"] for each in run["starts"]}
+    assert set(starts) == {"cold", "zero", "out"}
+    assert starts["zero"] <= 3.0
+    assert run["functions"]["distribution"] == "builtin"
+    report = (shared.folder / "out" / "report.html").read_text()
+    for text in (report, said):
+        assert "It is not OpenFaaS" in " ".join(text.split())
+    assert "start from zero" in report
+
+
+@pytest.mark.usefixtures("cluster")
+def test_scaled_to_zero_in_mid_run_the_next_call_starts_it(shared: Any) -> None:
+    process = shared.start("run", EXAMPLE, *SHORT, "--results", "zero")
+    kubectl = ("kubectl", NAME, "--namespace", FUNCTIONS)
+    shared.until_step(process, NAME, "repetition 1 of 1")
+    time.sleep(3)  # In the middle of the load, which takes 6 s.
+    shared(*kubectl, "scale", "deployment", "worker-1", "--replicas=0")
+    ended = shared.end(process)
+    assert "Traceback" not in ended.err
+    found = samples(shared.folder / "zero")
+    assert len(found["status"]) == 60
+    # What was being answered while it went may be lost; what came afterwards is answered.
+    assert found["status"][-1] == "ok"
+    assert found["status"].count("ok") >= 20
+    answered = [
+        (done - sent) / 1e9
+        for sent, done in zip(found["sent_ns"], found["answered_ns"], strict=True)
+        if done is not None
+    ]
+    assert max(answered) > 0.3
+
+
+@pytest.mark.usefixtures("cluster")
+def test_ten_times_the_load_is_in_the_samples_and_the_run_ends(shared: Any) -> None:
+    small = ("--set", "benchmark.worker_cpu=0.25", "--set", "benchmark.frequency=75 Hz")
+    began = time.monotonic()
+    shared("run", EXAMPLE, *SHORT, "--results", "overload", *small, code=1)
+    assert time.monotonic() - began < 90
+    found = samples(shared.folder / "overload")
+    assert len(found["status"]) == 2 * 75 * 6
+    assert set(found["status"]) - {"ok"}
+    # Later ones are answered when nobody waits for them any more: first come, first served.
+    assert found["status"].count("ok") > 0
+    latencies = [
+        done - due
+        for due, done, status in zip(
+            found["intended_ns"], found["answered_ns"], found["status"], strict=True
+        )
+        if status == "ok"
+    ]
+    assert max(latencies) > 1e9, "a queue shows in the latencies"
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_wrong_password_is_told_and_a_right_one_works_again(shared: Any) -> None:
+    kubectl = ("kubectl", NAME, "--namespace", NAMESPACE)
+    said = shared(*kubectl, "get", "secret", SECRET, "--output", "json").out
+    secret = json.loads(said)
+    right = secret["data"][PASSWORD_KEY]
+
+    def patched(password: str) -> None:
+        change = json.dumps({"data": {PASSWORD_KEY: password}})
+        shared(*kubectl, "patch", "secret", SECRET, "--patch", change)
+
+    patched(base64.b64encode(b"wrong").decode())
+    try:
+        failed = shared("run", EXAMPLE, *SHORT, "--results", "password", code=1)
+    finally:
+        patched(right)
+    assert "is not the one that it was started with" in failed.err
+    assert base64.b64decode(right).decode() not in failed.err
+    shared("run", EXAMPLE, *SHORT, "--results", "again")
+
+
+# -- the gateway's API -----------------------------------------------------------------------------
 
 
 @dataclass
@@ -242,11 +333,11 @@ def test_openfaas_own_command_line_works_with_it(gateway: Gateway, tmp_path: Pat
 
 
 def test_a_second_up_keeps_password_and_functions(
-    shared: Any, file: Path, cluster: Cluster, gateway: Gateway
+    shared: Any, cluster: Cluster, gateway: Gateway
 ) -> None:
     gateway.deploy("stays")
     wait_for(lambda: gateway.told("stays").get("availableReplicas") == 1)
-    ended = shared("up", file)
+    ended = shared("up", EXAMPLE)
     assert "nothing was changed" in ended.out + ended.err
     assert password(cluster) == gateway.password
     assert gateway.told("stays")["availableReplicas"] == 1

@@ -14,6 +14,9 @@ from side_by_side import gives_way
 
 MACHINES = ("tests/e2e/test_first.py", "tests/e2e/test_second.py", "tests/e2e/test_third.py")
 SMALL = ("tests/unit/test_a.py", "tests/unit/test_b.py", "tests/unit/test_c.py")
+SLOW = "tests/unit/test_slow.py"
+MARKS = {**dict.fromkeys(MACHINES, "e2e"), SLOW: "slow"}
+FILES = (*MACHINES, *SMALL, SLOW)
 
 
 class Node:
@@ -33,11 +36,11 @@ class Node:
 
 @pytest.fixture
 def tests(tmp_path: Path) -> list[str]:
-    for file in (*MACHINES, *SMALL):
+    for file in FILES:
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("pytestmark = pytest.mark.e2e\n" if file in MACHINES else "")
-    return [f"{file}::test_{number}" for file in (*MACHINES, *SMALL) for number in range(3)]
+        path.write_text(f"pytestmark = pytest.mark.{MARKS.get(file, 'others')}\n")
+    return [f"{file}::test_{number}" for file in FILES for number in range(3)]
 
 
 def run(tests: list[str], folder: Path) -> dict[str, list[str]]:
@@ -67,16 +70,16 @@ def test_every_test_is_run_once_and_files_stay_whole(tests: list[str], tmp_path:
     told = run(tests, tmp_path)
     assert sorted(test for each in told.values() for test in each) == sorted(tests)
     files = [list(dict.fromkeys(test.split("::")[0] for test in each)) for each in told.values()]
-    assert sum(map(len, files)) == len(MACHINES) + len(SMALL)
+    assert sum(map(len, files)) == len(FILES)
 
 
-def test_a_lane_that_gives_way_gets_no_machines_and_begins_at_the_end(
+def test_a_lane_that_gives_way_gets_small_files_and_begins_at_the_end(
     tests: list[str], tmp_path: Path
 ) -> None:
     told = run(tests, tmp_path)
     assert [gives_way(name) for name in told] == [False, False, True]
     assert told["gw2"][0].startswith(SMALL[-1])
-    assert not any(test.startswith(MACHINES) for test in told["gw2"])
+    assert all(test.startswith(SMALL) for test in told["gw2"])
 
 
 def test_machines_come_first_and_no_lane_has_two_files_of_them_ahead(

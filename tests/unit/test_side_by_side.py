@@ -42,6 +42,7 @@ def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lane:
         "99999999 python3 -m continuum_runtime.worker of continuum-feedbeef",
         "99999999 python -m continuum up of gw1",
         "/run/popen-gw1/state/machines overlay",
+        "/run/netns/ctmtest-99999999-edge-1 nsfs",
     ],
 )
 def test_what_belongs_to_another_lane_is_not_counted(lane: Lane, entry: str) -> None:
@@ -89,6 +90,11 @@ def test_nothing_of_others_may_go(lane: Lane) -> None:
     assert lane.own(left) == left
 
 
+def test_namespaces_of_this_process_count(lane: Lane) -> None:
+    left = {"namespaces": {"added": [f"ctmtest-{os.getpid()}-edge-1"], "gone": []}}
+    assert lane.own(left) == left
+
+
 def test_forwarding_is_taken_back_by_the_last_deployment(lane: Lane, tmp_path: Path) -> None:
     left = {"forwarding": {"added": ["1"], "gone": ["0"]}}
     assert lane.own(left) == left
@@ -113,3 +119,39 @@ def test_a_part_of_a_test_is_alone_and_others_go_on_afterwards(lane: Lane) -> No
         thread.join(10)
         seen.append("beside")
     assert seen == ["alone", "other", "beside"]
+
+
+def test_small_tests_go_on_while_one_waits_to_be_alone(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Lane(lane.folder)
+    monkeypatch.setenv(host_state.WORKER, "gw2")
+    small = Lane(lane.folder)
+    alone, may_end = threading.Event(), threading.Event()
+
+    def be_alone() -> None:
+        with lane._turn(alone=True):
+            alone.set()
+            may_end.wait(10)
+
+    waiting = threading.Thread(target=be_alone)
+    with other._turn(alone=False):
+        waiting.start()
+        for _ in range(2):
+            with small._turn(alone=False):
+                assert not alone.wait(0.1)
+    assert alone.wait(10)
+    began: list[str] = []
+
+    def be_small() -> None:
+        with small._turn(alone=False):
+            began.append("small")
+
+    after = threading.Thread(target=be_small)
+    after.start()
+    after.join(0.2)
+    assert began == []
+    may_end.set()
+    after.join(10)
+    waiting.join(10)
+    assert began == ["small"]
