@@ -27,7 +27,6 @@ from continuum.infrastructure.host import cgroups, ssh_config
 from continuum.infrastructure.plan import InfrastructurePlan
 from continuum.infrastructure.providers.contract import PluginSettings
 from continuum.infrastructure.providers.lxc import Lxc, config, containers
-from continuum.infrastructure.providers.lxc.checks import all_checks
 from continuum.infrastructure.providers.lxc.machine import LxcMachine
 from continuum.machine import Command, Machine
 from side_by_side import nothing_left
@@ -340,20 +339,6 @@ def test_two_deployments_do_not_see_each_other_nor_the_hosts_ports(
     assert two.ssh("edge-1", "true").returncode == 0
 
 
-@pytest.mark.quiet
-def test_a_way_out_is_made_and_taken_back(lab: Callable[..., Lab]) -> None:
-    here = lab()
-    plan = here.plan({"edge": SMALL}, internet=True)
-    here.up(plan)
-    (machine,) = here.machines(plan)
-    route = text(machine, "ip", "route", "show", "default")
-    assert f"via {plan.network.host_address}" in route
-    assert Path("/proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
-    rules = subprocess.run(["iptables-save", "-t", "nat"], capture_output=True, text=True,
-                           check=True).stdout  # fmt: skip
-    assert f"-s {plan.network.block}" in rules
-
-
 def test_a_foreign_bridge_is_never_touched(lab: Callable[..., Lab]) -> None:
     here = lab()
     plan = here.plan()
@@ -625,14 +610,7 @@ def test_package_sources_that_do_not_answer_are_named(
     assert "apt-get update" in caught.value.hint
 
 
-# -- doctor --------------------------------------------------------------------------------------
-
-
-@pytest.mark.quiet
-def test_every_check_passes_here_and_leaves_nothing() -> None:
-    with nothing_left():
-        failed = [each for each in all_checks() if each.needed and not each.ok]
-    assert failed == []
+# -- refusals -------------------------------------------------------------------------------------
 
 
 def test_a_path_that_overlay_cannot_take_is_refused(lab: Callable[..., Lab]) -> None:
