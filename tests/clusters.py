@@ -1,11 +1,20 @@
-"""What tests ask of a cluster, through `continuum kubectl` as a person would."""
+"""What tests ask of a cluster, by the program that `continuum kubectl` becomes."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import time
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
+
+from continuum.artifacts.catalogue import Wanted
+from continuum.artifacts.store import ArtifactStore
+from continuum.deployment import Deployment
+from continuum.events import Events
 
 REPLY = "it answers"
 LIMIT = 120
@@ -90,8 +99,30 @@ class Cluster:
 
     def kubectl(self, *arguments: str, code: int | None = 0) -> str:
         """One call; what it says."""
-        said: str = self.line("kubectl", self.name, *arguments, code=code).out
-        return said
+        ended = subprocess.run(
+            [self._program, *arguments],
+            env={**os.environ, "KUBECONFIG": str(self._deployment.kubeconfig)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT + self.limit,
+            check=False,
+        )
+        if code is not None:
+            assert ended.returncode == code, f"{arguments}\n{ended.stdout}\n{ended.stderr}"
+        return ended.stdout
+
+    @property
+    def _deployment(self) -> Deployment:
+        return Deployment(self.name, self.line.state / "continuum" / "deployments")
+
+    @cached_property
+    def _program(self) -> Path:
+        """Found once: tests ask often, and looking for it takes longer than a call."""
+        store = ArtifactStore(Events())
+        version = store.version("kubernetes", self._deployment.kubernetes_version())
+        (artifact,) = store.fetch_all([Wanted("kubectl", version)])
+        return artifact.path
 
     def get(self, kind: str, *more: str) -> list[dict[str, Any]]:
         """Objects of a kind."""
@@ -157,6 +188,6 @@ class Cluster:
     def await_nodes(self, *names: str) -> None:
         """Wait until exactly these nodes are there, and Ready."""
         until = time.monotonic() + LIMIT
-        while self.nodes() != dict.fromkeys(names, True):
-            assert time.monotonic() < until, self.nodes()
+        while (found := self.nodes()) != dict.fromkeys(names, True):
+            assert time.monotonic() < until, found
             time.sleep(0.5)

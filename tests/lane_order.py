@@ -50,8 +50,11 @@ class LaneOrder(LoadFileScheduling):  # type: ignore[misc]  # a class without ty
             super()._reschedule(node)
 
 
+_NOT_SMALL = ("e2e", "slow", "measures")
+
+
 @cache
 def is_small(file: Path) -> bool:
-    """Whether no test of a file makes real machines, or takes long: who is to be alone waits for it."""
+    """Whether no test of a file makes real machines, or takes long, or minds to be slow."""
     text = file.read_text()
-    return "pytest.mark.e2e" not in text and "pytest.mark.slow" not in text
+    return not any(f"pytest.mark.{name}" in text for name in _NOT_SMALL)

@@ -27,7 +27,7 @@ from continuum.infrastructure.host.network import FORWARDING
 from continuum.testing import host_state
 
 _WITH_MACHINES = ("gw0", "gw1")
-_NICE = 10
+_NICE = 5
 _MACHINES, _SMALL = "machines", "small"
 _LOOK_AGAIN = 30.0
 _INTERFACES = Path("/sys/class/net")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
@@ -14,3 +15,17 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.05)
     return True
+
+
+def await_load(state: Path, name: str, endpoints: int = 2, each: int = 10) -> None:
+    """Wait until endpoints are in the middle of their load.
+
+    `state` is the state folder of the tests' command line. A look at the files costs the run nothing.
+    """
+    machines = state / "continuum" / "deployments" / name / "machines"
+
+    def under_way() -> bool:
+        files = machines.glob("*-endpoint-*/upper/var/lib/continuum/run/*/samples.jsonl")
+        return sum(file.read_bytes().count(b"\n") > each for file in files) == endpoints
+
+    assert within(60, under_way), "no samples"

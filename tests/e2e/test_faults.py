@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import re
+import json
 import signal
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from waiting import await_load
+
 pytestmark = pytest.mark.e2e
 
-EXPERIMENT = """
-name = "{name}"
+NAME = "faults"
+EXPERIMENT = f"""
+name = "{NAME}"
 [tiers.edge]
 cores = 2
 memory = "1 GiB"
@@ -32,106 +35,46 @@ answer_timeout = "2 s"
 """
 
 
-def await_samples(continuum: Any, name: str) -> None:
-    """Wait until both endpoints are in the middle of their load."""
-    samples = "/var/lib/continuum/run/endpoint-{}-1/samples.jsonl"
-    deadline = time.monotonic() + 60
-    for number in (1, 2):
-        asked = ("exec", name, f"endpoint-{number}", "--", "wc", "-l", samples.format(number))
-        lines = 0
-        while lines < 12:
-            assert time.monotonic() < deadline, "no samples"
-            found = re.search(r"(\d+) /var/lib", continuum(*asked, code=None).out)
-            lines = int(found[1]) if found else 0
-
-
-def break_in_mid_run(continuum: Any, write: Any, name: str, breaking: Callable[[], object]) -> Any:
-    file = write(EXPERIMENT.format(name=name))
-    process = continuum.start("run", file, "--results", "out", "--accept-links")
-    continuum.until_step(process, name, "repetition 1")
-    await_samples(continuum, name)
-    breaking()
+def break_in_mid_run(shared: Any, file: Path, results: str, *breaking: str) -> dict[str, Any]:
+    """A run, and a command in the middle of its load; what `run.json` says."""
+    process = shared.start("run", file, "--results", results, "--accept-links")
+    shared.until_step(process, NAME, "repetition 1")
+    await_load(shared.state, NAME)
+    shared("exec", NAME, *breaking, code=None)
     began = time.monotonic()
-    ended = continuum.end(process)
+    ended = shared.end(process)
     assert time.monotonic() - began < 45
-    return ended
-
-
-def test_a_killed_broker_degrades_the_run(continuum: Any, write: Any, results: Any) -> None:
-    ended = break_in_mid_run(
-        continuum,
-        write,
-        "no-broker",
-        lambda: continuum(
-            "exec",
-            "no-broker",
-            "edge-1",
-            "--",
-            "systemctl",
-            "kill",
-            "-s",
-            "KILL",
-            "--kill-whom=main",
-            "mosquitto",
-        ),
-    )
-    run = results()
+    run: dict[str, Any] = json.loads((shared.folder / results / "run.json").read_text())
     assert (ended.code, run["status"]) == (1, "degraded"), ended.err
-    everything = run["table"][0]
-    assert everything["samples"] == 80
-    assert 0 < everything["ok"] < 80
+    assert run["table"][0]["samples"] == 80
+    return run
 
 
-def test_a_killed_worker_degrades_the_run(continuum: Any, write: Any, results: Any) -> None:
-    ended = break_in_mid_run(
-        continuum,
-        write,
-        "no-worker",
-        lambda: continuum(
-            "exec",
-            "no-worker",
-            "edge-1",
-            "--",
-            "systemctl",
-            "kill",
-            "-s",
-            "KILL",
-            "continuum-worker-1",
-        ),
-    )
-    run = results()
-    assert (ended.code, run["status"]) == (1, "degraded"), ended.err
+def kill(machine: str, unit: str) -> tuple[str, ...]:
+    return (machine, "--", "systemctl", "kill", "-s", "KILL", "--kill-whom=main", unit)
+
+
+def test_a_killed_broker_degrades_the_run(shared: Any, file: Path) -> None:
+    run = break_in_mid_run(shared, file, "no-broker", *kill("edge-1", "mosquitto"))
+    assert 0 < run["table"][0]["ok"] < 80
+
+
+def test_a_killed_worker_degrades_the_run(shared: Any, file: Path) -> None:
+    run = break_in_mid_run(shared, file, "no-worker", *kill("edge-1", "continuum-worker-1"))
     assert any("worker-1" in reason for reason in run["reasons"])
     assert run["table"][0]["lost"] > 0
 
 
 @pytest.mark.parametrize("machine", ["endpoint-2", "edge-1"])
 def test_a_killed_machine_degrades_the_run_and_up_heals_it(
-    continuum: Any, write: Any, results: Any, machine: str
+    shared: Any, file: Path, machine: str
 ) -> None:
-    ended = break_in_mid_run(
-        continuum,
-        write,
-        "no-machine",
-        lambda: continuum(
-            "exec",
-            "no-machine",
-            machine,
-            "--",
-            "systemctl",
-            "halt",
-            "--force",
-            "--force",
-            code=None,
-        ),
-    )
-    run = results()
-    assert (ended.code, run["status"]) == (1, "degraded"), ended.err
+    halt = (machine, "--", "systemctl", "halt", "--force", "--force")
+    run = break_in_mid_run(shared, file, f"no-{machine}", *halt)
     assert any(machine in reason for reason in run["reasons"])
-    assert run["table"][0]["samples"] == 80
-    healed = continuum("up", write(EXPERIMENT.format(name="no-machine")))
+    healed = shared("up", file)
     assert machine in healed.err
-    continuum("exec", "no-machine", machine, "--", "true")
+    shared("exec", NAME, machine, "--", "true")
 
 
 @pytest.mark.parametrize(
@@ -147,9 +90,9 @@ def test_a_killed_machine_degrades_the_run_and_up_heals_it(
 def test_killed_at_a_step_it_resumes_and_goes(
     continuum: Any, write: Any, results: Any, step: str, sent: signal.Signals
 ) -> None:
-    file = write(EXPERIMENT.format(name="killed"))
+    file = write(EXPERIMENT)
     process = continuum.start("run", file, "--results", "first", "--accept-links")
-    continuum.until_step(process, "killed", step)
+    continuum.until_step(process, NAME, step)
     process.send_signal(sent)
     ended = continuum.end(process)
     # Python ends by SIGINT itself where that came while a module made a class from text; shells say

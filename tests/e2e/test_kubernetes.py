@@ -6,7 +6,6 @@ import dataclasses
 import ipaddress
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +22,7 @@ from continuum.software.execution_models.container import Container
 from continuum.software.execution_models.pod import OURS
 from continuum.software.serverless.names import FUNCTIONS
 from continuum.testing.software import ExecutionModelContract
+from waiting import await_load
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
@@ -271,18 +271,6 @@ class TestPod(ExecutionModelContract):
 # -- faults --------------------------------------------------------------------------------------
 
 
-def _await_samples(cluster: Cluster) -> None:
-    """Wait until both endpoints are in the middle of their load; a look costs it nothing."""
-    machines = cluster.line.state / "continuum" / "deployments" / NAME / "machines"
-    until = time.monotonic() + 60
-    while True:
-        files = machines.glob("*-endpoint-*/upper/var/lib/continuum/run/*/samples.jsonl")
-        if sum(file.read_bytes().count(b"\n") > 10 for file in files) == 2:
-            return
-        assert time.monotonic() < until, "no samples"
-        time.sleep(0.1)
-
-
 def _break_in_mid_run(
     cluster: Cluster, file: Path, folder: str, breaking: Callable[[], object]
 ) -> dict[str, Any]:
@@ -290,7 +278,7 @@ def _break_in_mid_run(
     options = ("--accept-links", "--set", f"benchmark.duration={LONGER}s")
     process = cluster.line.start("run", file, "--results", folder, *options)
     cluster.line.until_step(process, NAME, "repetition 1")
-    _await_samples(cluster)
+    await_load(cluster.line.state, NAME)
     breaking()
     ended = cluster.line.end(process, limit=120)
     assert "Traceback" not in ended.err

@@ -50,7 +50,8 @@ while True:
     with urllib.request.urlopen(f"http://{address}/api/v1/targets", timeout=5) as answer:
         targets = json.load(answer)["data"]["activeTargets"]
     bad = [(each["labels"], each["lastError"]) for each in targets if each["health"] != "up"]
-    if not bad or time.monotonic() > until:
+    # Those of a run's own pages go when it is over.
+    if (not bad and len(targets) == 8) or time.monotonic() > until:
         break
     time.sleep(1)
 print(json.dumps({"targets": len(targets), "bad": bad}))

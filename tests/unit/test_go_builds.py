@@ -177,12 +177,18 @@ needs_go = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Packages that were compiled by the tests before."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @needs_go
 @pytest.mark.slow
 def test_a_program_is_built_for_real_and_from_then_on_kept(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiled: Path
 ) -> None:
-    monkeypatch.setenv("GOCACHE", str(tmp_path / "go-build"))
+    monkeypatch.setenv("GOCACHE", str(compiled))
     monkeypatch.setenv("GOPROXY", "off")
     _use(monkeypatch, PINS)
     heard: list[Event] = []
@@ -206,17 +212,11 @@ def test_a_program_is_built_for_real_and_from_then_on_kept(
 
     broken = {**PINS, "saw/main.go": "package main\n\nfunc main() { undefined() }\n"}
     monkeypatch.undo()
-    monkeypatch.setenv("GOCACHE", str(tmp_path / "go-build"))
+    monkeypatch.setenv("GOCACHE", str(compiled))
     _use(monkeypatch, broken)
     with pytest.raises(StepFailed, match="cannot be built") as caught:
         ArtifactStore(Events(), folder=tmp_path / "other").fetch("saw")
     assert "undefined: undefined" in caught.value.output
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packages that were compiled by the tests before."""
-    return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture

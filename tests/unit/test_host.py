@@ -4,6 +4,7 @@ import ipaddress
 import os
 import socket
 import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -266,3 +267,12 @@ def test_what_is_new_and_what_is_gone_is_told() -> None:
         "processes": {"added": ["2 new"], "gone": []},
     }
     assert host_state.difference(after, after) == {}
+
+
+def test_a_worker_of_pytest_is_told_whichever_variable_comes_first() -> None:
+    variables = {f"{host_state.WORKER}_COUNT": "3", host_state.WORKER: "gw7"}
+    words = (sys.executable, "-c", "import time; time.sleep(60)", "continuum")
+    with subprocess.Popen(words, env=variables) as child:
+        found = host_state.snapshot()["processes"]
+        child.kill()
+    assert next(each for each in found if each.startswith(f"{child.pid} ")).endswith(" of gw7")

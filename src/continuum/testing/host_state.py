@@ -122,7 +122,7 @@ def _owner(process: Path) -> str:
     except OSError:
         return ""
     return next(
-        (f" of {each.partition('=')[2]}" for each in variables if each.startswith(WORKER)), ""
+        (f" of {each.partition('=')[2]}" for each in variables if each.startswith(f"{WORKER}=")), ""
     )
 
 
