@@ -264,6 +264,7 @@ def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) 
     deadline = time.monotonic() + limit
     waiting = list(processes)
     while waiting:
+        began = time.monotonic()
         states = for_each(
             lambda process: model.state(run.machines[process.machine], process), waiting
         )
@@ -290,13 +291,18 @@ def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) 
                 hint=f"continuum logs {run.deployment.name} {first.machine}",
             )
         if waiting:
-            _pause(POLL_INTERVAL)
+            _pause_after_look(began)
 
 
 def _is_ready(model: ExecutionModel, process: ProcessSpec, state: str) -> bool:
     if process.ready_file or model.tells_ready:
         return state == "ready"
     return state in {"ready", "starting", "ended"}
+
+
+def _pause_after_look(began: float) -> None:
+    """For as long as the look took: one at a cluster needs the processor that its pods start with."""
+    _pause(max(POLL_INTERVAL, time.monotonic() - began))
 
 
 def _pause(seconds: float) -> None:
@@ -389,10 +395,11 @@ def _await_end(
             _pause(min(1.0, expected - now, next_look - now) + 0.001)
             continue
         next_look = time.time() + LOOK_INTERVAL
+        began = time.monotonic()
         alive = for_each(lambda each: _still_runs(run, each, collected), waiting)
         waiting = [each for each, runs in zip(waiting, alive, strict=True) if runs]
         if waiting and now >= expected:
-            _pause(POLL_INTERVAL)
+            _pause_after_look(began)
 
 
 def _tell(step: Step, into: float, warmup: float, duration: float) -> str:
