@@ -1,11 +1,13 @@
 """Which lane gets which file of tests: see `side_by_side` for what lanes are.
 
 Tests on real machines wait much and fill a core at other times, so two lanes take their files, and a
-third one, which gives way to them, takes small files all the while.
+third one, which gives way to them, takes small files, and when none is left of the others those that
+do not measure.
 """
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from functools import cache
 from pathlib import Path
@@ -23,7 +25,7 @@ knowing the next, so it cannot be less."""
 
 
 class LaneOrder(LoadFileScheduling):  # type: ignore[misc]  # a class without types
-    """Files in their order; to a lane that gives way small ones, last ones first."""
+    """Files in their order; to a lane that gives way small ones, last ones first, then long ones."""
 
     def __init__(self, config: pytest.Config, log: Producer | None = None) -> None:
         super().__init__(config, log)
@@ -41,8 +43,10 @@ class LaneOrder(LoadFileScheduling):  # type: ignore[misc]  # a class without ty
     def _next(self, node: WorkerController) -> str | None:
         if not gives_way(node.gateway.id):
             return next(iter(self.workqueue))
-        files = reversed(self.workqueue)
-        return next((each for each in files if is_small(self._root / each)), None)
+        files = [*reversed(self.workqueue)]
+        small = [each for each in files if is_small(self._root / each)]
+        others = [each for each in files if not measures(self._root / each)]
+        return next(iter(small or others), None)
 
     def _reschedule(self, node: WorkerController) -> None:
         """Files are long, so no lane has one ahead that another could begin."""
@@ -50,11 +54,17 @@ class LaneOrder(LoadFileScheduling):  # type: ignore[misc]  # a class without ty
             super()._reschedule(node)
 
 
-_NOT_SMALL = ("e2e", "slow", "measures")
+def is_small(file: Path) -> bool:
+    """Whether no test of a file makes real machines, or takes long, or minds to be slow."""
+    return not marks(file) & {"e2e", "slow", "measures"}
+
+
+def measures(file: Path) -> bool:
+    """Whether a test of a file measures."""
+    return "measures" in marks(file)
 
 
 @cache
-def is_small(file: Path) -> bool:
-    """Whether no test of a file makes real machines, or takes long, or minds to be slow."""
-    text = file.read_text()
-    return not any(f"pytest.mark.{name}" in text for name in _NOT_SMALL)
+def marks(file: Path) -> frozenset[str]:
+    """The names of all marks in a file."""
+    return frozenset(re.findall(r"pytest\.mark\.(\w+)", file.read_text()))

@@ -49,7 +49,7 @@ class Lane:
         self.name = os.environ[host_state.WORKER]
         self.process, self.parent = os.getpid(), os.getppid()
         self.foreign: set[str] = set()
-        self._queue = _SMALL if gives_way(self.name) else _MACHINES
+        self._queue = _MACHINES
         self._running: IO[str] | None = None
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -69,11 +69,13 @@ class Lane:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """One test, beside those of the other lanes or alone."""
-        with self._turn(alone=item.get_closest_marker("quiet") is not None):
+        alone, e2e = (item.get_closest_marker(name) is not None for name in ("quiet", "e2e"))
+        with self._turn(alone=alone, small=gives_way(self.name) and not e2e):
             return (yield)
 
     @contextmanager
-    def _turn(self, *, alone: bool) -> Iterator[None]:
+    def _turn(self, *, alone: bool, small: bool = False) -> Iterator[None]:
+        self._queue = _SMALL if small else _MACHINES
         with ExitStack() as held:
             # Who waits to be alone holds the first lock, so that no other test begins meanwhile.
             with self._next(self._queue):

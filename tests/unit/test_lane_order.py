@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,9 +15,10 @@ from side_by_side import gives_way
 
 MACHINES = ("tests/e2e/test_first.py", "tests/e2e/test_second.py", "tests/e2e/test_third.py")
 SMALL = ("tests/unit/test_a.py", "tests/unit/test_b.py", "tests/unit/test_c.py")
+MEASURING = "tests/e2e/test_measuring.py"
 SLOW = "tests/unit/test_slow.py"
-MARKS = {**dict.fromkeys(MACHINES, "e2e"), SLOW: "slow"}
-FILES = (*MACHINES, *SMALL, SLOW)
+MARKS = {**dict.fromkeys(MACHINES, "e2e"), SLOW: "slow", MEASURING: "measures"}
+FILES = (*MACHINES, MEASURING, *SMALL, SLOW)
 
 
 class Node:
@@ -43,8 +45,8 @@ def tests(tmp_path: Path) -> list[str]:
     return [f"{file}::test_{number}" for file in FILES for number in range(3)]
 
 
-def run(tests: list[str], folder: Path) -> dict[str, list[str]]:
-    """Who runs which tests, each lane one after another."""
+def run(tests: list[str], folder: Path, *, others: int = 1) -> dict[str, list[str]]:
+    """Who runs which tests; those of lanes that do not give way take so much longer."""
     options = SimpleNamespace(tx=["3*popen"], loadscopereorder=False)
     config: Any = SimpleNamespace(
         rootpath=folder, option=options, getvalue=lambda name: getattr(options, name)
@@ -57,8 +59,10 @@ def run(tests: list[str], folder: Path) -> dict[str, list[str]]:
         order.add_node_collection(node, tests)
     order.schedule()
     ended = dict.fromkeys(nodes, 0)
-    while not order.tests_finished:
-        for node in nodes:
+    for turn in itertools.count():
+        if order.tests_finished:
+            break
+        for node in nodes if turn % others == 0 else nodes[2:]:
             # As a worker does: it begins a test when it knows the next one, or that there is none.
             if len(node.told) - ended[node] > (0 if node.shutting_down else 1):
                 order.mark_test_complete(node, node.told[ended[node]])
@@ -79,7 +83,14 @@ def test_a_lane_that_gives_way_gets_small_files_and_begins_at_the_end(
     told = run(tests, tmp_path)
     assert [gives_way(name) for name in told] == [False, False, True]
     assert told["gw2"][0].startswith(SMALL[-1])
-    assert all(test.startswith(SMALL) for test in told["gw2"])
+    assert not any(test.startswith(MEASURING) for test in told["gw2"])
+
+
+def test_when_no_small_file_is_left_it_gets_others_that_do_not_measure(
+    tests: list[str], tmp_path: Path
+) -> None:
+    told = run(tests, tmp_path, others=50)
+    assert {test.split("::")[0] for test in told["gw2"]} == {*SMALL, SLOW, MACHINES[2]}
 
 
 def test_machines_come_first_and_no_lane_has_two_files_of_them_ahead(

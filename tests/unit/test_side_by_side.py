@@ -121,12 +121,8 @@ def test_a_part_of_a_test_is_alone_and_others_go_on_afterwards(lane: Lane) -> No
     assert seen == ["alone", "other", "beside"]
 
 
-def test_small_tests_go_on_while_one_waits_to_be_alone(
-    lane: Lane, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = Lane(lane.folder)
-    monkeypatch.setenv(host_state.WORKER, "gw2")
-    small = Lane(lane.folder)
+def test_small_tests_go_on_while_one_waits_to_be_alone(lane: Lane) -> None:
+    other, small = Lane(lane.folder), Lane(lane.folder)
     alone, may_end = threading.Event(), threading.Event()
 
     def be_alone() -> None:
@@ -138,13 +134,13 @@ def test_small_tests_go_on_while_one_waits_to_be_alone(
     with other._turn(alone=False):
         waiting.start()
         for _ in range(2):
-            with small._turn(alone=False):
+            with small._turn(alone=False, small=True):
                 assert not alone.wait(0.1)
     assert alone.wait(10)
     began: list[str] = []
 
     def be_small() -> None:
-        with small._turn(alone=False):
+        with small._turn(alone=False, small=True):
             began.append("small")
 
     after = threading.Thread(target=be_small)
