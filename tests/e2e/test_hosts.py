@@ -14,7 +14,8 @@ import pytest
 from clusters import REPLY, Cluster, server, service
 from continuum.machine import Command, run_on_host
 from continuum.testing.stand_ins import FOLDER, StandIns
-from side_by_side import alone, nothing_left
+from short_examples import run_alone
+from side_by_side import nothing_left
 
 pytestmark = [pytest.mark.e2e, pytest.mark.measures]
 
@@ -131,8 +132,7 @@ def test_one_network_over_two_hosts(stand_ins: StandIns, shared: Any, file: Any)
     assert {each["host"] for each in shown["machines"]} == {"left", "right"}
 
     # Exit 0: every link is within its tolerance, also those across, whose path takes 3 ms itself.
-    with alone():
-        shared("run", file, "--results", "out")
+    run_alone(shared, file)
     measured = json.loads((shared.folder / "out" / "run.json").read_text())
     assert measured["status"] == "done"
     delays = json.loads(
