@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     side_by_side.begin(config)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LaneOrder:
     """The order of files in lanes."""
     return LaneOrder(config, log)
