@@ -5,6 +5,7 @@
 - What a test on real machines leaves is found by comparing the host before and after. What belongs
   to another lane is told by its labels, and left out; what is between two labels for a moment, as a
   machine that is just going, is looked at again.
+- Who gets which file, `lane_order` says.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -26,9 +27,6 @@ from continuum.deployment import Deployment
 from continuum.infrastructure.host.network import FORWARDING
 from continuum.testing import host_state
 
-_WITH_MACHINES = ("gw0", "gw1")
-_NICE = 5
-_MACHINES, _SMALL = "machines", "small"
 _LOOK_AGAIN = 30.0
 _INTERFACES = Path("/sys/class/net")
 _LANE = re.compile(r"popen-(gw\d+)")
@@ -49,7 +47,6 @@ class Lane:
         self.name = os.environ[host_state.WORKER]
         self.process, self.parent = os.getpid(), os.getppid()
         self.foreign: set[str] = set()
-        self._queue = _MACHINES
         self._running: IO[str] | None = None
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
@@ -69,20 +66,17 @@ class Lane:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """One test, beside those of the other lanes or alone."""
-        alone, e2e = (item.get_closest_marker(name) is not None for name in ("quiet", "e2e"))
-        with self._turn(alone=alone, small=gives_way(self.name) and not e2e):
+        with self._turn(alone=item.get_closest_marker("quiet") is not None):
             return (yield)
 
     @contextmanager
-    def _turn(self, *, alone: bool, small: bool = False) -> Iterator[None]:
-        self._queue = _SMALL if small else _MACHINES
+    def _turn(self, *, alone: bool) -> Iterator[None]:
         with ExitStack() as held:
             # Who waits to be alone holds the first lock, so that no other test begins meanwhile.
-            with self._next(self._queue):
-                path = self.folder / self._queue
-                self._running = held.enter_context(_locked(path, fcntl.LOCK_SH))
-            with self.alone() if alone else nullcontext():
-                yield
+            with _locked(self.folder / "next", fcntl.LOCK_EX):
+                lock = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+                self._running = held.enter_context(_locked(self.folder / "running", lock))
+            yield
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -90,19 +84,10 @@ class Lane:
         assert self._running is not None
         # Two that wait for each other to end would wait for ever.
         fcntl.flock(self._running, fcntl.LOCK_UN)
-        with ExitStack() as held:
-            # Small tests go on while this one waits for the long ones.
-            for queue in (_MACHINES, _SMALL):
-                with self._next(queue):
-                    if queue == self._queue:
-                        fcntl.flock(self._running, fcntl.LOCK_EX)
-                    else:
-                        held.enter_context(_locked(self.folder / queue, fcntl.LOCK_EX))
-            yield
+        with _locked(self.folder / "next", fcntl.LOCK_EX):
+            fcntl.flock(self._running, fcntl.LOCK_EX)
+        yield
         fcntl.flock(self._running, fcntl.LOCK_SH)
-
-    def _next(self, queue: str) -> AbstractContextManager[IO[str]]:
-        return _locked(self.folder / f"next-{queue}", fcntl.LOCK_EX)
 
     def own(self, difference: Difference) -> Difference:
         """The part of a difference that is not other lanes'."""
@@ -158,11 +143,6 @@ def _locked(path: Path, how: int) -> Iterator[IO[str]]:
 _lane: Lane | None = None
 
 
-def gives_way(worker: str) -> bool:
-    """Whether a worker of pytest fills what the tests on real machines leave of the processor."""
-    return worker not in _WITH_MACHINES
-
-
 def begin(config: pytest.Config) -> None:
     """Make this worker of pytest a lane; nothing where pytest has no workers."""
     global _lane  # noqa: PLW0603  a process is one worker
@@ -173,8 +153,6 @@ def begin(config: pytest.Config) -> None:
     temporary.mkdir()
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     _lane = Lane(own.parent)
-    if gives_way(_lane.name):
-        os.nice(_NICE)
     config.pluginmanager.register(_lane)
 
 

@@ -27,6 +27,15 @@ def test_plain_machines(continuum: Any, tmp_path: Path, name: str) -> None:
         assert set(table["quantity"]) >= {"delay_ms", "jitter_ms", "rate_mbit"}
 
 
+@pytest.mark.cluster
+def test_a_cluster(continuum: Any) -> None:
+    short = ("benchmark.warmup=2s", "benchmark.duration=6s")
+    run, _ = run_example(continuum, "kubernetes-cloud", 30, *short)
+    assert run["table"][0]["samples"] == 60
+    assert {"logs/machines/cloud-1.log", "logs/machines/endpoint-1.log"} < set(run["logs"])
+    assert any(name.startswith("logs/pods/kube-system_coredns") for name in run["logs"])
+
+
 def test_a_file_of_the_first_continuum_runs_on_containers(continuum: Any, results: Any) -> None:
     continuum(
         "run",

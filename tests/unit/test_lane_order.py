@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,14 +9,9 @@ import pytest
 from xdist.remote import Producer
 
 from lane_order import LaneOrder
-from side_by_side import gives_way
 
-MACHINES = ("tests/e2e/test_first.py", "tests/e2e/test_second.py", "tests/e2e/test_third.py")
-SMALL = ("tests/unit/test_a.py", "tests/unit/test_b.py", "tests/unit/test_c.py")
-MEASURING = "tests/e2e/test_measuring.py"
-SLOW = "tests/unit/test_slow.py"
-MARKS = {**dict.fromkeys(MACHINES, "e2e"), SLOW: "slow", MEASURING: "measures"}
-FILES = (*MACHINES, MEASURING, *SMALL, SLOW)
+FILES = ("tests/test_first.py", "tests/test_second.py", "tests/test_third.py")
+TESTS = [f"{file}::test_{number}" for file in FILES for number in range(2)]
 
 
 class Node:
@@ -27,7 +20,17 @@ class Node:
     def __init__(self, name: str) -> None:
         self.gateway = SimpleNamespace(id=name)
         self.told: list[int] = []
+        self.ended = 0
         self.shutting_down = False
+
+    @property
+    def files(self) -> list[str]:
+        return list(dict.fromkeys(TESTS[each].split("::")[0] for each in self.told))
+
+    @property
+    def begins(self) -> bool:
+        """A worker begins a test when it knows the next one, or that there is none."""
+        return len(self.told) - self.ended > (0 if self.shutting_down else 1)
 
     def send_runtest_some(self, indices: list[int]) -> None:
         self.told += indices
@@ -37,66 +40,46 @@ class Node:
 
 
 @pytest.fixture
-def tests(tmp_path: Path) -> list[str]:
-    for file in FILES:
-        path = tmp_path / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"pytestmark = pytest.mark.{MARKS.get(file, 'others')}\n")
-    return [f"{file}::test_{number}" for file in FILES for number in range(3)]
+def nodes() -> list[Node]:
+    return [Node("gw0"), Node("gw1")]
 
 
-def run(tests: list[str], folder: Path, *, others: int = 1) -> dict[str, list[str]]:
-    """Who runs which tests; those of lanes that do not give way take so much longer."""
-    options = SimpleNamespace(tx=["3*popen"], loadscopereorder=False)
+@pytest.fixture
+def order(nodes: list[Node]) -> LaneOrder:
+    options = SimpleNamespace(tx=["2*popen"], loadscopereorder=False)
     config: Any = SimpleNamespace(
-        rootpath=folder, option=options, getvalue=lambda name: getattr(options, name)
+        option=options, getvalue=lambda name: getattr(options, name), rootpath=None
     )
-    order = LaneOrder(config, Producer("order", enabled=False))
-    nodes = [Node(name) for name in ("gw0", "gw1", "gw2")]
+    made = LaneOrder(config, Producer("order", enabled=False))
     for node in nodes:
-        order.add_node(node)
+        made.add_node(node)
     for node in nodes:
-        order.add_node_collection(node, tests)
-    order.schedule()
-    ended = dict.fromkeys(nodes, 0)
-    for turn in itertools.count():
-        if order.tests_finished:
-            break
-        for node in nodes if turn % others == 0 else nodes[2:]:
-            # As a worker does: it begins a test when it knows the next one, or that there is none.
-            if len(node.told) - ended[node] > (0 if node.shutting_down else 1):
-                order.mark_test_complete(node, node.told[ended[node]])
-                ended[node] += 1
-    return {node.gateway.id: [tests[each] for each in node.told] for node in nodes}
+        made.add_node_collection(node, TESTS)
+    made.schedule()
+    return made
 
 
-def test_every_test_is_run_once_and_files_stay_whole(tests: list[str], tmp_path: Path) -> None:
-    told = run(tests, tmp_path)
-    assert sorted(test for each in told.values() for test in each) == sorted(tests)
-    files = [list(dict.fromkeys(test.split("::")[0] for test in each)) for each in told.values()]
-    assert sum(map(len, files)) == len(FILES)
+def end_test(order: LaneOrder, node: Node) -> None:
+    assert node.begins
+    order.mark_test_complete(node, node.told[node.ended])
+    node.ended += 1
 
 
-def test_a_lane_that_gives_way_gets_small_files_and_begins_at_the_end(
-    tests: list[str], tmp_path: Path
+def test_no_lane_has_a_file_ahead_that_another_could_begin(
+    order: LaneOrder, nodes: list[Node]
 ) -> None:
-    told = run(tests, tmp_path)
-    assert [gives_way(name) for name in told] == [False, False, True]
-    assert told["gw2"][0].startswith(SMALL[-1])
-    assert not any(test.startswith(MEASURING) for test in told["gw2"])
+    first, second = nodes
+    assert (first.files, second.files) == ([FILES[0]], [FILES[1]])
+    # The first lane is still in its first test when the other is through with its own.
+    end_test(order, second)
+    assert second.files == [FILES[1], FILES[2]]
+    assert first.files == [FILES[0]]
 
 
-def test_when_no_small_file_is_left_it_gets_others_that_do_not_measure(
-    tests: list[str], tmp_path: Path
-) -> None:
-    told = run(tests, tmp_path, others=50)
-    assert {test.split("::")[0] for test in told["gw2"]} == {*SMALL, SLOW, MACHINES[2]}
-
-
-def test_machines_come_first_and_no_lane_has_two_files_of_them_ahead(
-    tests: list[str], tmp_path: Path
-) -> None:
-    told = run(tests, tmp_path)
-    assert told["gw0"][0].startswith(MACHINES[0])
-    assert told["gw1"][0].startswith(MACHINES[1])
-    assert sum(test.startswith(MACHINES[2]) for test in (*told["gw0"], *told["gw1"])) == 3
+def test_every_test_is_run_once(order: LaneOrder, nodes: list[Node]) -> None:
+    while not order.tests_finished:
+        for node in nodes:
+            if node.begins:
+                end_test(order, node)
+    told = [TESTS[each] for node in nodes for each in node.told]
+    assert sorted(told) == sorted(TESTS)

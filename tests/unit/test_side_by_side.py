@@ -119,35 +119,3 @@ def test_a_part_of_a_test_is_alone_and_others_go_on_afterwards(lane: Lane) -> No
         thread.join(10)
         seen.append("beside")
     assert seen == ["alone", "other", "beside"]
-
-
-def test_small_tests_go_on_while_one_waits_to_be_alone(lane: Lane) -> None:
-    other, small = Lane(lane.folder), Lane(lane.folder)
-    alone, may_end = threading.Event(), threading.Event()
-
-    def be_alone() -> None:
-        with lane._turn(alone=True):
-            alone.set()
-            may_end.wait(10)
-
-    waiting = threading.Thread(target=be_alone)
-    with other._turn(alone=False):
-        waiting.start()
-        for _ in range(2):
-            with small._turn(alone=False, small=True):
-                assert not alone.wait(0.1)
-    assert alone.wait(10)
-    began: list[str] = []
-
-    def be_small() -> None:
-        with small._turn(alone=False, small=True):
-            began.append("small")
-
-    after = threading.Thread(target=be_small)
-    after.start()
-    after.join(0.2)
-    assert began == []
-    may_end.set()
-    after.join(10)
-    waiting.join(10)
-    assert began == ["small"]
