@@ -11,8 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from continuum.artifacts.catalogue import Wanted
-from continuum.artifacts.store import ArtifactStore
+from continuum.cli.commands import kubectl
 from continuum.deployment import Deployment
 from continuum.events import Events
 
@@ -119,10 +118,7 @@ class Cluster:
     @cached_property
     def _program(self) -> Path:
         """Found once: tests ask often, and looking for it takes longer than a call."""
-        store = ArtifactStore(Events())
-        version = store.version("kubernetes", self._deployment.kubernetes_version())
-        (artifact,) = store.fetch_all([Wanted("kubectl", version)])
-        return artifact.path
+        return kubectl.program_of(Events(), self._deployment)
 
     def get(self, kind: str, *more: str) -> list[dict[str, Any]]:
         """Objects of a kind."""

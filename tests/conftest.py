@@ -45,9 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LaneOrder:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LaneOrder | None:
     """The order of files in lanes."""
-    return LaneOrder(config, log)
+    return LaneOrder(config, log) if config.option.dist == "loadfile" else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -17,8 +17,8 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
     return True
 
 
-def await_load(state: Path, name: str, endpoints: int = 2, each: int = 10) -> None:
-    """Wait until endpoints are in the middle of their load.
+def await_load(state: Path, name: str) -> None:
+    """Wait until both endpoints are in the middle of their load.
 
     `state` is the state folder of the tests' command line. A look at the files costs the run nothing.
     """
@@ -26,6 +26,6 @@ def await_load(state: Path, name: str, endpoints: int = 2, each: int = 10) -> No
 
     def under_way() -> bool:
         files = machines.glob("*-endpoint-*/upper/var/lib/continuum/run/*/samples.jsonl")
-        return sum(file.read_bytes().count(b"\n") > each for file in files) == endpoints
+        return sum(file.read_bytes().count(b"\n") > 12 for file in files) == 2
 
     assert within(60, under_way), "no samples"

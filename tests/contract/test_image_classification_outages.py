@@ -22,9 +22,6 @@ from continuum.benchmark.sample_lines import parse_lines
 from continuum.software.contract import ProcessSpec
 from continuum.testing.local import LocalHost
 
-# What is broken has its place among requests that leave every tenth of a second.
-pytestmark = pytest.mark.measures
-
 WORKER = Worker("worker-1", 1, "edge-1", "127.0.0.1", 1.0, 2**30)
 ENDPOINT = Endpoint("endpoint-1", 1, "endpoint-1", "127.0.0.1", 0.5, 2**29, WORKER)
 LOAD = Load(

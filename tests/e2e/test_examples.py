@@ -32,6 +32,7 @@ def test_a_cluster(continuum: Any) -> None:
     short = ("benchmark.warmup=2s", "benchmark.duration=6s")
     run, _ = run_example(continuum, "kubernetes-cloud", 30, *short)
     assert run["table"][0]["samples"] == 60
+    # The cluster is gone by now.
     assert {"logs/machines/cloud-1.log", "logs/machines/endpoint-1.log"} < set(run["logs"])
     assert any(name.startswith("logs/pods/kube-system_coredns") for name in run["logs"])
 

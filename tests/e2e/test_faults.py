@@ -35,12 +35,14 @@ answer_timeout = "2 s"
 """
 
 
-def break_in_mid_run(shared: Any, file: Path, results: str, *breaking: str) -> dict[str, Any]:
-    """A run, and a command in the middle of its load; what `run.json` says."""
+def break_in_mid_run(
+    shared: Any, file: Path, results: str, *breaking: str, code: int | None = 0
+) -> dict[str, Any]:
+    """A run, and a command in the middle of its load, which ends so; what `run.json` says."""
     process = shared.start("run", file, "--results", results, "--accept-links")
     shared.until_step(process, NAME, "repetition 1")
     await_load(shared.state, NAME)
-    shared("exec", NAME, *breaking, code=None)
+    shared("exec", NAME, *breaking, code=code)
     began = time.monotonic()
     ended = shared.end(process)
     assert time.monotonic() - began < 45
@@ -50,17 +52,16 @@ def break_in_mid_run(shared: Any, file: Path, results: str, *breaking: str) -> d
     return run
 
 
-def kill(machine: str, unit: str) -> tuple[str, ...]:
-    return (machine, "--", "systemctl", "kill", "-s", "KILL", "--kill-whom=main", unit)
+KILL = ("edge-1", "--", "systemctl", "kill", "-s", "KILL")
 
 
 def test_a_killed_broker_degrades_the_run(shared: Any, file: Path) -> None:
-    run = break_in_mid_run(shared, file, "no-broker", *kill("edge-1", "mosquitto"))
+    run = break_in_mid_run(shared, file, "no-broker", *KILL, "--kill-whom=main", "mosquitto")
     assert 0 < run["table"][0]["ok"] < 80
 
 
 def test_a_killed_worker_degrades_the_run(shared: Any, file: Path) -> None:
-    run = break_in_mid_run(shared, file, "no-worker", *kill("edge-1", "continuum-worker-1"))
+    run = break_in_mid_run(shared, file, "no-worker", *KILL, "continuum-worker-1")
     assert any("worker-1" in reason for reason in run["reasons"])
     assert run["table"][0]["lost"] > 0
 
@@ -70,7 +71,7 @@ def test_a_killed_machine_degrades_the_run_and_up_heals_it(
     shared: Any, file: Path, machine: str
 ) -> None:
     halt = (machine, "--", "systemctl", "halt", "--force", "--force")
-    run = break_in_mid_run(shared, file, f"no-{machine}", *halt)
+    run = break_in_mid_run(shared, file, f"no-{machine}", *halt, code=None)
     assert any(machine in reason for reason in run["reasons"])
     healed = shared("up", file)
     assert machine in healed.err

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from continuum.images import containers, oci
 from continuum.images.recipe import Recipe, Tree
 from doc_files import write_files_of
+from short_examples import samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster]
 
@@ -34,13 +34,6 @@ def sent(self, status, message=None):
 http.server.BaseHTTPRequestHandler.send_response = sent
 runpy.run_path("/function.py")
 """
-
-
-def samples(folder: Path) -> dict[str, list[Any]]:
-    run = json.loads((folder / "run.json").read_text())
-    assert (folder / "samples.parquet").exists(), run["reasons"]
-    found: dict[str, list[Any]] = pq.read_table(folder / "samples.parquet").to_pydict()
-    return found
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the files of Continuum 1.x are not here")

@@ -14,8 +14,7 @@ import pytest
 from clusters import REPLY, Cluster, server, service
 from continuum.machine import Command, run_on_host
 from continuum.testing.stand_ins import FOLDER, StandIns
-from short_examples import run_alone
-from side_by_side import nothing_left
+from side_by_side import alone, nothing_left
 
 pytestmark = [pytest.mark.e2e, pytest.mark.measures]
 
@@ -132,7 +131,8 @@ def test_one_network_over_two_hosts(stand_ins: StandIns, shared: Any, file: Any)
     assert {each["host"] for each in shown["machines"]} == {"left", "right"}
 
     # Exit 0: every link is within its tolerance, also those across, whose path takes 3 ms itself.
-    run_alone(shared, file)
+    with alone():
+        shared("run", file, "--results", "out")
     measured = json.loads((shared.folder / "out" / "run.json").read_text())
     assert measured["status"] == "done"
     delays = json.loads(

@@ -14,11 +14,7 @@ pytestmark = pytest.mark.e2e
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "virtual-machines" / "experiment.toml"
 NAME = "virtual-machines"
-SMALL = (
-    *("--set", "tiers.cloud.machines=0", "--set", "tiers.endpoint.quota=0.75"),
-    *("--set", "benchmark.duration=10s", "--set", "benchmark.frequency=0.1Hz"),
-)
-"""Without its third machine: a processor that runs no guests needs a minute of each."""
+QUICK = ("--set", "benchmark.duration=10s", "--set", "benchmark.frequency=0.1Hz")
 
 
 def _virsh(*arguments: str) -> str:
@@ -39,11 +35,11 @@ def _domain(shared: Any, machine: str) -> str:
     return str(next(folder.glob(f"ctm-*-{machine}")).name)
 
 
-def test_machines_run_a_benchmark_over_links_of_their_own_kernels(
+def test_three_machines_run_a_benchmark_over_links_of_their_own_kernels(
     shared: Any, tmp_path: Path
 ) -> None:
     # In software emulation a busy host delays packets by more than links are allowed to be off.
-    ended = shared("run", EXAMPLE, *SMALL, "--accept-links", "--results", tmp_path / "out")
+    ended = shared("run", EXAMPLE, *QUICK, "--accept-links", "--results", tmp_path / "out")
     run = json.loads((tmp_path / "out" / "run.json").read_text())
     assert run["status"] == "done", run["reasons"]
     assert (run["provider"], run["emulator"], run["quota_covers"]) == ("libvirt", "netem", "core")
@@ -55,37 +51,37 @@ def test_machines_run_a_benchmark_over_links_of_their_own_kernels(
     assert "link check" in ended.err
     measured = pq.read_table(tmp_path / "out" / "links.parquet").to_pylist()
     delays = [each for each in measured if each["quantity"] == "delay_ms"]
-    assert len(delays) == 2
+    assert len(delays) == 6
     assert all(each["asked"] * 0.9 < each["measured"] < each["asked"] + 200 for each in delays)
 
 
 def test_a_second_up_changes_nothing_and_machines_are_as_asked(shared: Any) -> None:
-    again = shared("up", EXAMPLE, *SMALL)
+    again = shared("up", EXAMPLE, *QUICK)
     assert "nothing to change" in (again.out + again.err).lower()
     status = json.loads(shared("status", NAME, "--json").out)[0]
-    assert [each["state"] for each in status["machines"]] == ["running"] * 2
-    assert status["links_in_force"] == status["links_asked"] == 2
+    assert [each["state"] for each in status["machines"]] == ["running"] * 3
+    assert status["links_in_force"] == status["links_asked"] == 6
     seen = shared("exec", NAME, "edge-1", "--", "nproc")
     assert seen.out.splitlines()[-1].endswith("2")
-    kernels = shared("exec", NAME, "endpoint-1", "--", "uname", "-r").out
+    kernels = shared("exec", NAME, "cloud-1", "--", "uname", "-r").out
     assert "cloud" in kernels or "virtual" in kernels or "generic" in kernels
-    definition = _virsh("dumpxml", _domain(shared, "endpoint-1"))
+    definition = _virsh("dumpxml", _domain(shared, "cloud-1"))
     assert "<quota>15000</quota>" in definition
     assert "urn:continuum:machine:1" in definition
-    disk = next(shared.state.glob(f"continuum/deployments/{NAME}/machines/*-endpoint-1/disk.qcow2"))
+    disk = next(shared.state.glob(f"continuum/deployments/{NAME}/machines/*-cloud-1/disk.qcow2"))
     assert disk.exists()
 
 
 def test_a_machine_that_cannot_boot_is_told_with_what_its_console_said(shared: Any) -> None:
-    domain = _domain(shared, "endpoint-1")
+    domain = _domain(shared, "cloud-1")
     _virsh("destroy", domain)
     machine = shared.state / "continuum" / "deployments" / NAME / "machines" / domain
     size = (machine / "disk.qcow2").stat().st_size
     with (machine / "disk.qcow2").open("r+b") as disk:
         disk.seek(2**16)
         disk.write(bytes(size - 2**16))
-    ended = shared("up", EXAMPLE, *SMALL, code=1)
-    assert "SSH does not answer on endpoint-1 (1 of 2 machines" in ended.err
+    ended = shared("up", EXAMPLE, *QUICK, code=1)
+    assert "SSH does not answer on cloud-1 (1 of 3 machines" in ended.err
     assert "the machine's disk cannot be mounted" in ended.err
     assert "it has switched itself off" in ended.err
 

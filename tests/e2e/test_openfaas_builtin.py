@@ -17,7 +17,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 import go_programs
@@ -27,12 +26,12 @@ from continuum.artifacts.attempt import Unavailable
 from continuum.images import oci
 from continuum.machine import run_on_host
 from continuum.software.serverless.names import FUNCTIONS, NAMESPACE, PASSWORD_KEY, SECRET
-from short_examples import run_example
+from short_examples import EXAMPLES, run_example, samples
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.measures]
 
 NAME = "functions"
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / NAME / "experiment.toml"
+EXAMPLE = EXAMPLES / NAME / "experiment.toml"
 SHORT = (
     *("--set", "benchmark.warmup=1s", "--set", "benchmark.duration=5s"),
     *("--set", "benchmark.answer_timeout=3s", "--set", "software.serverless.starts=0"),
@@ -49,17 +48,10 @@ def cluster(shared: Any) -> Cluster:
     return Cluster(shared, NAME)
 
 
-def samples(folder: Path) -> dict[str, list[Any]]:
-    run = json.loads((folder / "run.json").read_text())
-    assert (folder / "samples.parquet").exists(), run["reasons"]
-    found: dict[str, list[Any]] = pq.read_table(folder / "samples.parquet").to_pydict()
-    return found
-
-
 @pytest.mark.usefixtures("cluster")
 def test_the_example(shared: Any) -> None:
     short = ("benchmark.warmup=2s", "benchmark.duration=6s", "software.serverless.starts=1")
-    run, said = run_example(shared, NAME, 30, *short)
+    run, said = run_example(shared, NAME, 30, *short, down=False)
     assert run["table"][0]["samples"] == 60
     starts = {each["kind"]: each["seconds"] for each in run["starts"]}
     assert set(starts) == {"cold", "zero", "out"}

@@ -47,9 +47,7 @@ def nodes() -> list[Node]:
 @pytest.fixture
 def order(nodes: list[Node]) -> LaneOrder:
     options = SimpleNamespace(tx=["2*popen"], loadscopereorder=False)
-    config: Any = SimpleNamespace(
-        option=options, getvalue=lambda name: getattr(options, name), rootpath=None
-    )
+    config: Any = SimpleNamespace(option=options, getvalue=vars(options).get)
     made = LaneOrder(config, Producer("order", enabled=False))
     for node in nodes:
         made.add_node(node)

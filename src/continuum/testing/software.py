@@ -14,7 +14,7 @@ import ipaddress
 import re
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from continuum import plugins
@@ -233,23 +233,25 @@ class ExecutionModelContract(ABC):
 
     def await_state(self, process: ProcessSpec, *wanted: str) -> str:
         """Wait for one of the states; the last one seen is returned, whatever it is."""
-        end = time.monotonic() + self.limit
-        while True:
-            began = time.monotonic()
-            state = self.subject().state(self.machine(), process)
-            if state in wanted or began > end:
-                return state
-            # A look may need much of the processor, which what is awaited needs too.
-            time.sleep(max(0.05, time.monotonic() - began))
+        return self._await(
+            lambda: self.subject().state(self.machine(), process), lambda state: state in wanted
+        )
 
     def await_log(self, process: ProcessSpec, wanted: str) -> str:
         """Wait until a word is in the log, which may come after the end; returns the log."""
+        return self._await(
+            lambda: self.subject().log(self.machine(), process), lambda log: wanted in log
+        )
+
+    def _await(self, look: Callable[[], str], holds: Callable[[str], bool]) -> str:
         end = time.monotonic() + self.limit
-        log = self.subject().log(self.machine(), process)
-        while wanted not in log and time.monotonic() < end:
-            time.sleep(0.05)
-            log = self.subject().log(self.machine(), process)
-        return log
+        while True:
+            began = time.monotonic()
+            seen = look()
+            if holds(seen) or began > end:
+                return seen
+            # A look may need much of the processor, which what is awaited needs too.
+            time.sleep(max(0.05, time.monotonic() - began))
 
     def teardown_method(self) -> None:
         """Stop the process, also when a test failed."""

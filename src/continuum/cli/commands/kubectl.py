@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from continuum.cli.session import Session
     from continuum.deployment import Deployment
+    from continuum.events import Events
 
 
 @click.command(
@@ -41,7 +42,7 @@ def command(words: tuple[str, ...]) -> int:
             where=str(kubeconfig),
             hint='software.manager = "kubernetes" or "kubeedge" makes one; continuum up FILE',
         )
-    program = _program(session, deployment)
+    program = program_of(session.events, deployment)
     session.close()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -61,11 +62,16 @@ def _split(session: Session, words: tuple[str, ...]) -> tuple[Deployment, list[s
     return only_one(session), list(words)
 
 
-def _program(session: Session, deployment: Deployment) -> Path:
+def program_of(events: Events, deployment: Deployment) -> Path:
+    """Where kubectl of a cluster's own version is; it is fetched unless it is here.
+
+    Raises:
+        NotPossibleHere: it cannot be had.
+    """
     from continuum.artifacts.catalogue import Wanted  # noqa: PLC0415  slow to import
     from continuum.artifacts.store import ArtifactStore  # noqa: PLC0415
 
-    store = ArtifactStore(session.events)
+    store = ArtifactStore(events)
     version = store.version("kubernetes", deployment.kubernetes_version())
     (artifact,) = store.fetch_all([Wanted("kubectl", version)])
     if not os.access(artifact.path, os.X_OK):
