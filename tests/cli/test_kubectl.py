@@ -30,7 +30,7 @@ class Kubectl:
 def became(monkeypatch: pytest.MonkeyPatch) -> Kubectl:
     found = Kubectl()
     monkeypatch.setattr(os, "execve", found)
-    monkeypatch.setattr(kubectl, "_program", lambda *_: PROGRAM)
+    monkeypatch.setattr(kubectl, "program_of", lambda *_: PROGRAM)
     return found
 
 
