@@ -216,6 +216,15 @@ def test_the_same_seed_expects_the_same() -> None:
     assert expect(table, ways, MQTT, seed=3) != expect(table, ways, MQTT, seed=4)
 
 
+def test_what_is_expected_of_few_samples_does_not_depend_on_chance() -> None:
+    table = samples.table(made_up()[:30])
+    ways = {"endpoint-1": Way((CLOUD_4G,), (CLOUD_4G,))}
+    found = [by_quantity(expect(table, ways, MQTT, seed=seed))["return_ms"] for seed in range(20)]
+    assert {row.n for row in found} == {found[0].n}
+    for row in found:
+        assert row.expected_mean == pytest.approx(found[0].expected_mean, abs=0.4)
+
+
 def test_over_a_gateway_the_slowest_link_takes_the_message_and_others_their_last_frame() -> None:
     sizes = np.full(1, 10 * SEGMENT)
     slow, quick = LinkSettings(10, rate_mbit=8), LinkSettings(5, rate_mbit=80)

@@ -44,6 +44,8 @@ FLOOR_MS = 3.0
 
 _MOST_DRAWS = 20_000_000
 """Jitters that are drawn for one call; beyond them only the last frames of a message count."""
+_SIMULATED = 10_000
+"""Transfers that are simulated at least, so that what is expected does not vary by chance too."""
 _NO_LINK = LinkSettings()
 
 
@@ -165,6 +167,7 @@ def expect(
 
     Of the end-to-end latency only the two transfers are simulated: everything else (what the
     endpoint took, the worker's queue and its processing) is taken as measured, sample by sample.
+    Where samples are few, the transfers of each are simulated several times.
 
     Args:
         samples: of the whole run.
@@ -236,14 +239,18 @@ def _sizes(samples: pa.Table, column: str) -> Floats:
 
 @dataclass(frozen=True)
 class _Expected:
-    """Simulated transfers in ms beside `_Measured`; not-a-number where nothing can be said."""
+    """Simulated transfers in ms beside `_Measured`; not-a-number where nothing can be said.
+
+    Both are of shape (simulations, samples).
+    """
 
     forward: Floats
     back: Floats
 
     @classmethod
     def unknown(cls, size: int) -> _Expected:
-        return cls(np.full(size, np.nan), np.full(size, np.nan))
+        shape = (-(-_SIMULATED // max(1, size)), size)
+        return cls(np.full(shape, np.nan), np.full(shape, np.nan))
 
     def simulate(
         self,
@@ -265,8 +272,9 @@ class _Expected:
             ),
         ):
             known = here & ~np.isnan(sizes)
-            message_bytes = sizes[known].astype(np.int64)
-            times[known] = simulate_way(message_bytes, links, head, rng)
+            message_bytes = np.tile(sizes[known].astype(np.int64), len(times))
+            simulated = simulate_way(message_bytes, links, head, rng)
+            times[:, known] = simulated.reshape(len(times), -1)
 
 
 def _rows(
@@ -291,7 +299,7 @@ def _rows(
     for quantity, found, simulated in pairs:
         known = here & ~np.isnan(found)
         if known.any():
-            rows.append(_row(group, quantity, found[known], simulated[known], why_not))
+            rows.append(_row(group, quantity, found[known], simulated[:, known], why_not))
     return rows
 
 
