@@ -7,6 +7,7 @@ import pytest
 from command_line import Cli
 from continuum.artifacts.catalogue import Wanted, names
 from continuum.artifacts.store import ArtifactStore
+from continuum.cli.commands import artifacts
 from continuum.events import Events
 from releases import serving, tool_catalogue, use_catalogue
 
@@ -63,6 +64,14 @@ def test_an_archive_carries_the_cache_to_another_host(
     assert ending.code == 0
     assert "brought 1 artifact" in ending.stderr
     assert ArtifactStore(Events()).find(pause) is not None
+
+
+def test_what_is_named_twice_is_written_once(
+    cli: Cli, pause: Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "_needs", lambda *_: ([], [pause]))
+    written = cli("artifacts", "export", "out.tar", "pause", "pause", "--for", "x.toml", "--json")
+    assert [each["name"] for each in written.json["manifest"]["artifacts"]] == ["pause"]
 
 
 def test_an_experiment_on_made_up_machines_needs_no_archive(cli: Cli, tmp_path: Path) -> None:

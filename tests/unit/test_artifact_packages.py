@@ -73,9 +73,12 @@ def _apt(host: Path, *, known: str, file: str = "bin/saw") -> Path:
     return log
 
 
+@pytest.mark.parametrize("file", ["bin/saw", "usr/bin/saw"])
 @pytest.mark.parametrize(("known", "calls"), [("saw-static:amd64", 1), ("nothing", 3)])
-def test_a_program_of_a_debian_package(host: Path, tmp_path: Path, known: str, calls: int) -> None:
-    log = _apt(host, known=known)
+def test_a_program_of_a_debian_package(
+    host: Path, tmp_path: Path, known: str, calls: int, file: str
+) -> None:
+    log = _apt(host, known=known, file=file)
     work = tmp_path / "work"
     found, named = packages.from_debian(SAW, work, quiet)
     assert found.read_bytes() == b"saw"

@@ -226,6 +226,21 @@ def test_it_can_be_called_by_a_link_and_from_anywhere(
     assert ending.stdout.endswith("|status\n")
 
 
+def test_what_lies_in_the_callers_folder_is_not_imported(
+    clone: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = (
+        "import os, json, subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import csv'])\n"
+    )
+    (clone / "src/continuum/__main__.py").write_text(main)
+    for name in ("continuum", "json", "csv"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    ending = _run(clone, cache=made)
+    assert ending.returncode == 0, ending.stderr
+    assert not ending.stderr
+
+
 def test_the_folders_are_the_callers_after_sudo(clone: Path, tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can stand behind sudo")

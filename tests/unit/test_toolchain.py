@@ -81,7 +81,19 @@ def test_a_newer_release_is_asked_for_only_where_it_must_be(asked: list[str]) ->
 def test_a_go_that_loads_newer_ones_by_itself_is_taken(host: Path, asked: list[str]) -> None:
     _install(host, GOVERSION="go1.23.4", GOTOOLCHAIN="auto")
     assert toolchain.find("1.24.0", quiet).name == "go1.23.4"
-    _install(host, GOVERSION="go1.19.8", GOTOOLCHAIN="")
+    _install(host, GOVERSION="go1.23.4", GOTOOLCHAIN="go1.23.4+auto")
+    assert toolchain.find("1.24.0", quiet).name == "go1.23.4"
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("version", "setting"),
+    [("go1.19.8", ""), ("go1.23.4", "local"), ("go1.23.4", "go1.23.4"), ("go1.23.4", "path")],
+)
+def test_a_go_that_loads_none_by_itself_is_not(
+    host: Path, asked: list[str], version: str, setting: str
+) -> None:
+    _install(host, GOVERSION=version, GOTOOLCHAIN=setting)
     assert toolchain.find("1.24.0", quiet).name == "go1.26.6"
     assert asked
 

@@ -59,8 +59,10 @@ def from_debian(wanted: Wanted, folder: Path, progress: Progress) -> tuple[Path,
     if result.exit_code != 0 or not packages:
         raise Unavailable(f"{rules.package}: {_last(result.last_output)}")
     _run(work, ("dpkg-deb", "-x", packages[0].name, "files")).check()
-    found = work / "files" / rules.file
-    if not found.is_file():
+    # Where /bin is /usr/bin, newer packages say the latter.
+    places = [work / "files" / each for each in (rules.file, f"usr/{rules.file}")]
+    found = next((each for each in places if each.is_file()), None)
+    if found is None:
         raise Unavailable(f"{packages[0].name} has no {rules.file}")
     _, version, _ = packages[0].stem.rsplit("_", 2)
     named = f"{rules.package} {version.replace('%3a', ':')}"

@@ -65,8 +65,9 @@ class Toolchain:
 
     def suits(self, least: tuple[int, ...]) -> bool:
         """Whether it can build what asks for `least`, or loads a newer Go that can by itself."""
-        may_switch = self.version >= (1, 21) and self.settings["GOTOOLCHAIN"] != "local"
-        return self.version >= least or may_switch
+        setting = self.settings["GOTOOLCHAIN"]
+        may_load = setting in {"", "auto"} or setting.endswith("+auto")
+        return self.version >= least or (self.version >= (1, 21) and may_load)
 
     def command(
         self,

@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HANDED_ON = (
-    *("HOME", "PATH", "PYTHONPATH", "TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ"),
+    *(
+        "HOME",
+        "PATH",
+        "PYTHONPATH",
+        "PYTHONSAFEPATH",
+        "TERM",
+        "COLORTERM",
+        "NO_COLOR",
+        "LANG",
+        "TZ",
+    ),
     "SSH_AUTH_SOCK",
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),

@@ -168,7 +168,7 @@ def export(  # noqa: PLR0913  one parameter per option of the command line
     wanted = _wanted(store, names) if names else []
     if experiment is not None:
         layers, needed = _needs(session, store, experiment, settings, provider)
-        wanted += needed
+        wanted = list(dict.fromkeys([*wanted, *needed]))
     else:
         layers = packed.keys() if machine_images else []
         wanted = wanted or [each.wanted for each in store.all()]
