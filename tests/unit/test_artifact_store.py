@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -9,9 +10,9 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
-from http.client import IncompleteRead
+from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -149,11 +150,40 @@ def test_a_transfer_that_was_cut_goes_on_where_it_ended(
 )
 def test_a_connection_that_breaks_is_a_source_that_failed(error: Exception) -> None:
     class Broken(io.BytesIO):
-        def read(self, *_: object) -> bytes:
+        def read1(self, *_: object) -> bytes:
             raise error
 
     with pytest.raises(Unavailable, match="the transfer was cut"):
-        web._read(Broken(), 1)
+        list(web._pieces("http://x/saw", cast("HTTPResponse", Broken())))
+
+
+def test_a_transfer_that_trickles_ends_in_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(web, "DOWNLOAD_LIMIT", 0.3)
+    came = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def trickle() -> None:
+            connection, _ = listening.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
+                for _ in range(500):
+                    connection.sendall(b"x")
+                    if came.wait(0.02):
+                        return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{listening.getsockname()[1]}/saw"
+            with pytest.raises(Unavailable, match=r"no end within 0\.3 s"):
+                Web().download(address, tmp_path / "saw", lambda *_: None)
+        finally:
+            came.set()
+            thread.join()
+    assert (tmp_path / "saw").stat().st_size < 500
 
 
 @pytest.mark.parametrize("left", [b"x" * 10, b"x" * len(SAW), b"x" * (len(SAW) + 1)])

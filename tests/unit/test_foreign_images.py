@@ -145,6 +145,33 @@ def test_what_is_no_image_is_refused(content: bytes, said: str, tmp_path: Path) 
     assert "docker save" in caught.value.hint
 
 
+def _damaged(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("place", [12, -6])
+def test_a_damaged_layer_is_no_defect_of_ours(place: int, tmp_path: Path) -> None:
+    packed = gzip.compress(LOW)
+    path = layout(tmp_path / "own.tar", _damaged(packed, place % len(packed)))
+    with pytest.raises(StepFailed, match=r"own.tar is no archive"):
+        written(path)
+
+
+def test_a_layer_that_is_no_tar_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StepFailed, match=r"own.tar is no archive"):
+        written(docker(tmp_path / "own.tar", b"no tar file"))
+
+
+def test_a_layer_must_be_what_the_configuration_says(tmp_path: Path) -> None:
+    told = {"diff_ids": [f"sha256:{hashlib.sha256(LOW).hexdigest()}"]}
+    config = {**CONFIG, "rootfs": told}
+    assert written(docker(tmp_path / "own.tar", LOW, config=config))[1] == [_content(LOW)]
+    wrong = docker(tmp_path / "own.tar", _damaged(LOW, LOW.index(b"low")), config=config)
+    with pytest.raises(StepFailed) as caught:
+        written(wrong)
+    assert "damaged" in caught.value.output
+
+
 def test_layers_in_zstd_are_refused_with_what_helps(tmp_path: Path) -> None:
     path = layout(tmp_path / "own.tar", b"\x28\xb5\x2f\xfd compressed")
     with pytest.raises(StepFailed) as caught:
@@ -218,6 +245,11 @@ def test_a_registrys_image_is_fetched_by_skopeo(
     assert not (tmp_path / "said").exists()
     assert f"--override-arch={architecture()} " in said
     assert " copy docker://registry.example/me/worker:1 docker-archive:" in said
+    digest = f"sha256:{'0' * 64}"
+    pinned = foreign.of_registry(f"registry.example:5000/me/worker:1@{digest}")
+    containers.archive(pinned, tmp_path / "3", quiet)
+    wanted = f" copy docker://registry.example:5000/me/worker@{digest} docker-archive:"
+    assert wanted in (tmp_path / "said").read_text()
 
 
 def test_without_skopeo_the_error_says_what_helps(

@@ -135,9 +135,10 @@ def test_a_modules_server_that_does_not_answer_costs_seconds(
     fake_go: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _use(monkeypatch, PINS)
-    fake_go(GOPROXY="http://127.0.0.1:9,direct", failing="module lookup disabled")
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9 cannot be reached"):
-        _build(tmp_path)
+    for proxy in ("http://127.0.0.1:9,direct", "http://me:secret@127.0.0.1:9"):
+        fake_go(GOPROXY=proxy, failing="module lookup disabled")
+        with pytest.raises(Unavailable, match=r"^127\.0\.0\.1:9 cannot be reached"):
+            _build(tmp_path)
 
 
 def test_modules_that_cannot_be_had_are_unavailable(

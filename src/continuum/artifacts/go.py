@@ -278,8 +278,10 @@ def _reach(go: Toolchain, web: Web) -> None:
     first = re.split(r"[,|]", go.settings["GOPROXY"])[0]
     if first == "off":
         raise Unavailable("Go modules: the host's settings forbid downloads (GOPROXY=off)")
-    if urlsplit(first).scheme in ("http", "https"):
-        web.reach(first)
+    parts = urlsplit(first)
+    if parts.scheme in ("http", "https"):
+        # Go sends a login itself, and here it is neither needed nor to be shown.
+        web.reach(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
 
 
 def _go_line(module_file: str) -> str:

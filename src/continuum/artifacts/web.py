@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import queue
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from continuum.artifacts.attempt import Unavailable
@@ -82,7 +83,7 @@ class Web:
             Unavailable: it cannot be had.
         """
         with self._file(address, {}) as answer:
-            return _read(answer, _TEXT_LIMIT).decode("utf-8", "replace")
+            return b"".join(_pieces(address, answer, _TEXT_LIMIT)).decode("utf-8", "replace")
 
     def download(self, address: str, target: Path, progress: Progress) -> bool:
         """Load a file, or what is missing of it when a part is there already.
@@ -103,20 +104,16 @@ class Web:
     def _download(self, address: str, target: Path, there: int, progress: Progress) -> bool:
         name = urlsplit(address).path.rpartition("/")[2]
         headers = {"Range": f"bytes={there}-"} if there else {}
-        deadline = time.monotonic() + DOWNLOAD_LIMIT
         with self._file(address, headers) as answer:
             resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT and there > 0
             done = there if resumed else 0
             length = answer.headers.get("Content-Length")
             total = done + int(length) if length else None
             with target.open("ab" if resumed else "wb") as file:
-                while chunk := _read(answer, _CHUNK):
-                    refuse_when_stopped(address)
-                    file.write(chunk)
-                    done += len(chunk)
+                for piece in _pieces(address, answer):
+                    file.write(piece)
+                    done += len(piece)
                     progress(f"downloading {name}", done / total if total else None)
-                    if time.monotonic() > deadline:
-                        raise Unavailable(f"{address}: no end within {DOWNLOAD_LIMIT:g} s")
         if total is not None and done < total:
             raise Unavailable(f"{address}: cut after {done} of {total} bytes")
         return resumed
@@ -189,8 +186,25 @@ def _why(error: Exception) -> str:
     return str(getattr(reason, "strerror", None) or reason)
 
 
-def _read(answer: IO[bytes], size: int) -> bytes:
-    try:
-        return answer.read(size)
-    except (OSError, http.client.HTTPException) as error:
-        raise Unavailable(f"the transfer was cut: {error or type(error).__name__}") from error
+def _pieces(
+    address: str, answer: http.client.HTTPResponse, most: int = sys.maxsize
+) -> Iterator[bytes]:
+    """What comes, as it comes, `most` bytes at most: a slow transfer too is stopped, and ends in time.
+
+    Raises:
+        Unavailable: the transfer was cut, stopped, or took too long.
+    """
+    got = 0
+    deadline = time.monotonic() + DOWNLOAD_LIMIT
+    while got < most:
+        try:
+            piece = answer.read1(min(_CHUNK, most - got))
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"the transfer was cut: {error or type(error).__name__}") from error
+        if not piece:
+            return
+        refuse_when_stopped(address)
+        if time.monotonic() > deadline:
+            raise Unavailable(f"{address}: no end within {DOWNLOAD_LIMIT:g} s")
+        got += len(piece)
+        yield piece

@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
@@ -37,6 +38,10 @@ _LAYOUT = 1
 
 _FETCHED = "image.tar"
 _CHUNK = 2**20
+_DAMAGED = (
+    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
+    *(KeyError, ValueError, TypeError, IndexError, AttributeError),
+)
 _REMOVED = ".wh."
 _RENAMED = frozenset({"linkpath", "path", "size"})
 _OPAQUE = ".wh..wh..opq"
@@ -141,12 +146,15 @@ def _fetch(reference: str, archive: Path, work: Path, progress: Progress) -> Non
             f"`docker save --output worker.tar {reference}`, and name that file as the archive",
         )
     progress(f"fetching {reference}", None)
+    named, at, digest = reference.partition("@")
+    if at:  # skopeo takes no tag beside a digest, which says it all.
+        named = re.sub(r":[^:/]+$", "", named)
     arguments = (
         "skopeo",
         f"--override-arch={architecture()}",
         "--override-os=linux",
         "copy",
-        f"docker://{reference}",
+        f"docker://{named}{at}{digest}",
         f"docker-archive:{archive}",
     )
     try:
@@ -187,7 +195,11 @@ def _rewrite(
             layers = [
                 _layer(tar, blob, work / f"layer-{number}.tar") for number, blob in enumerate(blobs)
             ]
-    except (tarfile.TarError, KeyError, ValueError, TypeError, IndexError, EOFError) as error:
+        _verify(layers, config)
+        if any(_removes(layer.path) for layer in layers):
+            progress("merging layers", None)
+            layers = [_merged([layer.path for layer in layers], work / "merged.tar")]
+    except _DAMAGED as error:
         raise StepFailed(
             f"{source.name} is no archive of a container image",
             where=str(source),
@@ -202,10 +214,14 @@ def _rewrite(
             where=str(source),
             hint=f"build or save it for the platform linux/{architecture()}",
         )
-    if any(_removes(layer.path) for layer in layers):
-        progress("merging layers", None)
-        layers = [_merged([layer.path for layer in layers], work / "merged.tar")]
     return oci.write(target, name, layers, _config(config.get("config") or {}))
+
+
+def _verify(layers: Sequence[oci.Layer], config: Mapping[str, Any]) -> None:
+    """Compare the layers with what the image's configuration says of them, where it does."""
+    told = (config.get("rootfs") or {}).get("diff_ids")
+    if told is not None and told != [f"sha256:{layer.digest}" for layer in layers]:
+        raise ValueError("a layer is not what the image's configuration says: it is damaged")
 
 
 def _config(written: Mapping[str, Any]) -> oci.Config:
