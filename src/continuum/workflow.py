@@ -312,6 +312,7 @@ def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     for change in () if todo.first else todo.changes:
         events.note(str(change))
     _remove_of_another_provider(todo, events)
+    provider.leave_former(deployment)
     deployment.save_experiment(todo.experiment)
     if recreate:
         provider.destroy(deployment)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clusters import REPLY, Cluster, server, service
-from continuum.machine import Command, run_on_host
+from continuum.machine import Command
 from continuum.testing.stand_ins import FOLDER, StandIns
 from side_by_side import alone, nothing_left
+from users_bridge import BRIDGE, addresses, ip, users_bridge
 
 pytestmark = [pytest.mark.e2e, pytest.mark.measures]
-
-BRIDGE = "br-users"
 
 EXPERIMENT = """
 name = "across"
@@ -65,21 +62,6 @@ frequency = "2 Hz"
 warmup = "1 s"
 duration = "3 s"
 """
-
-
-def ip(*arguments: str) -> str:
-    return run_on_host(Command(("ip", *arguments))).check().text
-
-
-@contextmanager
-def users_bridge(folder: Path) -> Iterator[None]:
-    """A bridge that no deployment made; its label tells other lanes whose it is."""
-    ip("link", "add", BRIDGE, "type", "bridge")
-    try:
-        ip("link", "set", BRIDGE, "alias", str(folder))
-        yield
-    finally:
-        ip("link", "delete", BRIDGE)
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +136,11 @@ def test_a_host_that_is_gone_is_named_and_removed_later(
 ) -> None:
     stand_ins.stop(2)
     assert "host right cannot be reached" in shared("up", file, code=4).err
+    # Nor is it forgotten when it is taken out of the file.
+    without = shared.folder / "without.toml"
+    hosts = stand_ins.entry(1, "left")
+    without.write_text(EXPERIMENT.format(hosts=hosts).replace("this_host = false", ""))
+    assert "host right cannot be reached" in shared("up", without, code=4).err
     shown = json.loads(shared("status", "across", "--json").out)[0]
     assert {each["name"]: each["state"] for each in shown["machines"]} == {
         "cloud-1": "running",
@@ -217,11 +204,16 @@ def test_machines_on_a_bridge_of_the_users(continuum: Any, write: Any) -> None:
     )
     continuum("up", file, code=3)
     with users_bridge(continuum.folder):
-        ip("link", "set", BRIDGE, "up")
-        before = ip("-oneline", "-4", "address", "show", "dev", BRIDGE)
+        before = addresses()
         continuum("up", file)
         assert "nothing was changed" in continuum("up", file).err
         continuum("exec", "joined", "edge-1", "--", "ping", "-c1", "-W2", "edge-2")
+        # To a bridge of the deployment's own, and back.
+        own = write(file.read_text().replace(f'bridge = "{BRIDGE}"', ""), "own.toml")
+        continuum("up", own)
+        assert addresses() == before
+        continuum("up", file)
+        assert "nothing was changed" in continuum("up", file).err
         continuum("down", "joined")
-        assert ip("-oneline", "-4", "address", "show", "dev", BRIDGE) == before
+        assert addresses() == before
         assert ip("-oneline", "link", "show", "master", BRIDGE) == ""

@@ -59,6 +59,13 @@ def test_a_block_in_use_is_avoided() -> None:
     assert not first.overlaps(second)
 
 
+def test_a_wide_route_is_a_way_out_and_takes_no_block() -> None:
+    halves = ("0.0.0.0/1", "128.0.0.0/1")
+    assert plan(experiment(), used=halves) == plan(experiment())
+    asked = experiment(infrastructure={"address_block": "172.20.0.0"})
+    assert str(plan(asked, used=halves).network.block.network_address) == "172.20.0.0"
+
+
 def test_a_kept_block_stays_while_it_is_free() -> None:
     made = plan(experiment(), kept="10.9.8.0")
     assert str(made.network.tiers["cloud"]) == "10.9.8.0/24"
@@ -128,6 +135,18 @@ def test_an_entry_about_a_machine_can_take_off_what_its_tier_has() -> None:
     assert (first.source, first.settings) == ("edge-1", LinkSettings())
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_from_a_machine_is_more_specific_than_to_one(turned: bool) -> None:
+    to_machine = {"from": "endpoint", "to": "edge-1", "delay": "50 ms"}
+    from_machine = {"from": "endpoint-1", "to": "edge", "delay": "10 ms"}
+    links = [from_machine, to_machine] if turned else [to_machine, from_machine]
+    found = plan(experiment(network={"links": links})).network.links
+    assert [(link.source, link.destination) for link in found] == [
+        ("endpoint-1", "edge"),
+        ("endpoint", "edge-1"),
+    ]
+
+
 def test_pinning_gives_each_core_its_own_and_refuses_when_there_are_not_enough() -> None:
     asked = experiment(infrastructure={"cpu_pin": True})
     pinned = [machine.pinned_cores for machine in plan(asked, cores=5).machines]
@@ -175,3 +194,14 @@ def test_changes_name_what_differs_and_nothing_else() -> None:
     assert [(each.action, each.what) for each in changes(before, stopped, before)] == [
         ("update", "edge-1")
     ]
+
+
+def test_a_further_tier_in_the_same_block_replaces_no_machine() -> None:
+    tiers: dict[str, Any] = {"cloud": {}, "edge": {}, "endpoint": {}}
+    before = plan(experiment(tiers=tiers))
+    kept = str(before.network.tiers["cloud"].network_address)
+    after = plan(experiment(tiers={**tiers, "fog": {}}), kept=kept)
+    assert after.network.block == before.network.block
+    running = dict.fromkeys((machine.name for machine in before.machines), "running")
+    found = changes(before, running, after)
+    assert [(each.action, each.what) for each in found] == [("create", "fog-1")]

@@ -235,7 +235,9 @@ def _covering(blocks: Iterable[Block]) -> Block:
 
 
 def _first_clash(block: Block, used: Iterable[Block]) -> Block | None:
-    return next((other for other in used if other.overlaps(block) and other.prefixlen > 0), None)
+    # A wider route is a way out of the host, as the two halves of a VPN's default route are.
+    near = (other for other in used if other.prefixlen >= PRIVATE_SPACE.prefixlen)
+    return next((other for other in near if other.overlaps(block)), None)
 
 
 def _machines(
@@ -363,7 +365,10 @@ def resolve_links(
     return tuple(
         sorted(
             links,
-            key=lambda link: -((link.source in machines) + (link.destination in machines)),
+            key=lambda link: (
+                -((link.source in machines) + (link.destination in machines)),
+                link.source not in machines,
+            ),
         )
     )
 
@@ -454,14 +459,12 @@ def _reason_to_replace_all(before: InfrastructurePlan | None, after: Infrastruct
     old, new = before.network, after.network
     # Machines that exist have their addresses, and nothing else of them is in the settings.
     made = bool(new.tiers)
+    surroundings = [(each.block, each.host_address, each.internet) for each in (old, new)]
     differences = (
         (before.provider != after.provider, f"provider {before.provider} → {after.provider}"),
         (before.image != after.image, "the machine image differs"),
         (made and before.settings != after.settings, "the provider's settings differ"),
-        (
-            made and (old.block, old.tiers, old.internet) != (new.block, new.tiers, new.internet),
-            "the addresses differ",
-        ),
+        (made and surroundings[0] != surroundings[1], "the addresses differ"),
         ((old.bridge, old.mtu) != (new.bridge, new.mtu), "the network between the hosts differs"),
     )
     return next((reason for differs, reason in differences if differs), "")

@@ -78,7 +78,7 @@ def ensure(identity: str, network: NetworkPlan, peers: Sequence[str] = (), port:
     wanted = rules(network, peers, port)
     version = fingerprint([(rule.table, rule.chain, rule.text) for rule in wanted])
     comments = [f"continuum {identity} {version} {number}" for number in range(len(wanted))]
-    there = _ours(identity)
+    there = _marked(f"continuum {identity} ")
     if sorted(comment for _, _, comment in there) == sorted(comments):
         return False
     batch: dict[str, list[str]] = {table: [] for table in _TABLES}
@@ -93,7 +93,7 @@ def ensure(identity: str, network: NetworkPlan, peers: Sequence[str] = (), port:
 
 def remove(identity: str) -> bool:
     """Remove the rules of one deployment; True when there were any."""
-    there = _ours(identity)
+    there = _marked(f"continuum {identity} ")
     batch: dict[str, list[str]] = {table: [] for table in _TABLES}
     for table, line, _ in there:
         batch[table].append(line)
@@ -101,15 +101,20 @@ def remove(identity: str) -> bool:
     return bool(there)
 
 
-def _ours(identity: str) -> list[tuple[str, str, str]]:
-    """(table, the line that deletes the rule, its comment) of all rules of a deployment."""
+def let_anybody_out() -> bool:
+    """Whether any deployment, of whichever state folder, has a way out of this host."""
+    return bool(_marked("continuum ", ("nat",)))
+
+
+def _marked(begin: str, tables: Sequence[str] = _TABLES) -> list[tuple[str, str, str]]:
+    """(table, the line that deletes the rule, its comment) of rules whose comment begins so."""
     found = []
-    for table in _TABLES:
+    for table in tables:
         shown = run_on_host(Command(("iptables-save", "-t", table))).check(
             hint="apt-get install -y iptables"
         )
         for line in shown.text.splitlines():
-            if line.startswith("-A ") and f'"continuum {identity} ' in line:
+            if line.startswith("-A ") and f'--comment "{begin}' in line:
                 words = shlex.split(line)
                 comment = words[words.index("--comment") + 1]
                 found.append((table, f"-D {line[3:]}", comment))

@@ -47,9 +47,12 @@ def ensure(deployment: Deployment, plan: InfrastructurePlan) -> bool:
     # Closed before there is anything to close: a rule may name a bridge that is not there yet.
     port = overlay.port_of(plan.identity)
     changed = firewall.ensure(plan.identity, plan.network, plan.peers, port)
+    # An address that is left on the bridge of before would draw the packets for the new one.
     if plan.network.joined:
+        changed |= bridge.remove(deployment, names.bridge_name(deployment))
         changed |= joined.ensure(deployment, plan)
     else:
+        changed |= joined.remove(deployment)
         changed |= bridge.ensure(deployment, plan.network, addressed=not plan.host)
     changed |= overlay.ensure(deployment, plan)
     # Only now: who finds the addresses taken has no claim to them, and who goes down meanwhile
@@ -66,5 +69,5 @@ def remove(deployment: Deployment) -> None:
     overlay.remove(deployment)
     bridge.remove(deployment, names.bridge_name(deployment))
     firewall.remove(deployment.identity)
-    if not bridge.any_of_ours():
+    if not bridge.any_of_ours() and not firewall.let_anybody_out():
         routing.switch_off(FORWARDING)

@@ -102,6 +102,7 @@ class Agent:
         self.calls: dict[str, Callable[[dict[str, Any]], Any]] = {
             "facts": self.facts,
             "check": self.check,
+            "caveats": self.caveats,
             "blocks": self.blocks,
             "refuse": self.refuse,
             "emulators": self.emulators,
@@ -167,6 +168,10 @@ class Agent:
             vars(replace(each, needed=each.needed and each.name not in NOT_NEEDED))
             for each in self._provider(asked).check()
         ]
+
+    def caveats(self, asked: dict[str, Any]) -> list[str]:
+        """What a person should know of figures from machines here."""
+        return self._provider(asked).caveats(self._plan(asked))
 
     def blocks(self, asked: dict[str, Any]) -> list[str]:
         """Blocks of addresses that are used by others."""

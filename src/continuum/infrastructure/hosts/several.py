@@ -215,6 +215,27 @@ class SeveralHosts(Provider):
             for spec in plan.machines
         ]
 
+    def caveats(self, plan: InfrastructurePlan) -> list[str]:
+        """Those of every host that carries machines; of one that is gone nothing is known."""
+
+        def there(name: str) -> list[str]:
+            if not name:
+                return self.inner.caveats(plan.share(""))
+            asked = {**self._arguments(), "plan": configure.to_json(plan.share(name))}
+            try:
+                told = self.connections[name].call("caveats", asked)
+            except MachineUnreachable:
+                return []
+            return [f"host {name}: {each}" for each in told]
+
+        carrying = dict.fromkeys(spec.host for spec in plan.machines)
+        told = for_each(there, [each for each in carrying if not each or each in self.connections])
+        return [caveat for caveats in told for caveat in caveats]
+
+    def answer_delays(self, plan: InfrastructurePlan) -> dict[str, float]:
+        """Those of this host's machines; what is added to the others' links is measured as a path."""
+        return self.inner.answer_delays(plan)
+
     def states(self, deployment: Deployment) -> list[MachineState]:
         """Machines on all hosts; those of a host that is gone are `unreachable`."""
         found = self.inner.states(deployment)
@@ -280,9 +301,16 @@ class SeveralHosts(Provider):
         for_each(bring, self.connections.values())
         return fingerprint
 
-    def create_network(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
-        """The network on all hosts; what former hosts carry is removed."""
+    def leave_former(self, deployment: Deployment) -> None:
+        """Remove what the hosts carry that the experiment does not name any more.
+
+        Raises:
+            MachineUnreachable: some could not be reached; they are named.
+        """
         self._remove_from(self.gone, deployment)
+
+    def create_network(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
+        """The network on all hosts."""
         here = self.inner.create_network(deployment, plan.share(""))
         return any([here, *self._on_hosts("create_network", deployment, plan)])
 

@@ -220,6 +220,12 @@ class Provider(ABC):
         del plan
         return {}
 
+    def leave_former(self, deployment: Deployment) -> None:  # noqa: B027  most have one place only
+        """Remove what is where the deployment was and is not to be any more.
+
+        It is called while the deployment still has the plan that names those places.
+        """
+
     @abstractmethod
     def create_network(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
         """Make the bridge, its address, and the rules that close it. True when changed."""

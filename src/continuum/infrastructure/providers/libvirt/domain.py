@@ -116,6 +116,7 @@ def spec_fingerprint(plan: InfrastructurePlan, spec: MachineSpec, image_inode: i
         plan.image,
         image_inode,
         [network.bridge, str(network.block), network.host_address, network.internet],
+        *([] if network.mtu is None else [network.mtu]),
     )
 
 
