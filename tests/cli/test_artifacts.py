@@ -66,6 +66,15 @@ def test_an_archive_carries_the_cache_to_another_host(
     assert ArtifactStore(Events()).find(pause) is not None
 
 
+def test_what_a_newer_version_brought_is_listed_too(cli: Cli, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"later")
+    ArtifactStore(Events()).add(Wanted("later", "v9"), file, "an archive")
+    assert "later" in cli("artifacts", "list").stdout
+    found = {each["name"]: each for each in cli("artifacts", "list", "--json").json}
+    assert found["later"]["sources"] == []
+
+
 def test_what_is_named_twice_is_written_once(
     cli: Cli, pause: Wanted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

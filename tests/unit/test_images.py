@@ -42,7 +42,7 @@ Suites: bookworm
 Components: main
 Signed-By: /etc/apt/keyrings/other.gpg
 
-Enabled: no
+Enabled: False
 Types: deb
 URIs: http://mirror.example/debian
 Suites: bookworm-security
@@ -53,7 +53,7 @@ ONE_LINE = """\
 deb [arch=amd64 signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://m.example/debian bookworm main
 deb cdrom:[Debian]/ bookworm main
 deb-src http://m.example/debian bookworm main
-deb http://m.example/debian-security bookworm-security main # trailing words
+deb\thttp://m.example/debian-security bookworm-security\tmain # trailing words
 deb https://download.example/tool stable main
 """
 

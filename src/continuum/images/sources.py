@@ -35,6 +35,8 @@ _ARCHIVE_COMPONENTS = {
     "universe",
     "multiverse",
 }
+# What apt takes for a no.
+_NO = {"no", "false", "without", "off", "disable", "0"}
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "i686": "i386"}
 
 
@@ -125,12 +127,11 @@ def _all(apt: Path) -> Iterator[Source]:
 def _lines(text: str) -> Iterator[Source]:
     """Entries in the one-line style."""
     for raw in text.splitlines():
-        line = raw.partition("#")[0].strip()
-        kind, _, rest = line.partition(" ")
-        if kind != "deb":
+        words = raw.partition("#")[0].split(maxsplit=1)
+        if len(words) < 2 or words[0] != "deb":
             continue
         options: list[tuple[str, str]] = []
-        rest = rest.strip()
+        rest = words[1].strip()
         if rest.startswith("["):
             inside, _, rest = rest[1:].partition("]")
             for option in inside.split():
@@ -155,7 +156,8 @@ def _paragraphs(text: str) -> Iterator[Source]:
                 last, _, value = line.partition(":")
                 last = last.strip().lower()
                 fields[last] = value.strip()
-        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "yes") == "no":
+        enabled = fields.get("enabled", "yes").lower() not in _NO
+        if "deb" not in fields.get("types", "").split() or not enabled:
             continue
         options = tuple(
             (key, " ".join(fields[key].split()))

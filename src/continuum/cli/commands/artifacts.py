@@ -249,9 +249,12 @@ def _needs(
 
 
 def _sources(wanted: Wanted) -> list[str]:
+    from continuum.artifacts import catalogue  # noqa: PLC0415
     from continuum.artifacts.store import SOURCES  # noqa: PLC0415
 
-    return [SOURCES[source] for source in wanted.sources()]
+    # An archive of a newer version may have brought what the catalogue does not know.
+    known = wanted.name in catalogue.names()
+    return [SOURCES[source] for source in wanted.sources()] if known else []
 
 
 def _wanted(store: ArtifactStore, names: Sequence[str]) -> list[Wanted]:
