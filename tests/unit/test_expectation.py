@@ -203,6 +203,35 @@ def test_an_endpoint_that_answers_itself_crosses_nothing() -> None:
     assert latency.within
 
 
+@pytest.mark.parametrize("transport", [MQTT, None])
+def test_an_endpoint_that_answers_itself_is_known_by_the_workers_name(
+    transport: Transport | None,
+) -> None:
+    rows = made_up(LinkSettings(), sent_ns=None, received_ns=None, finished_ns=None)
+    for row in rows:
+        row["worker"] = row["endpoint"]
+    found = by_quantity(expect(samples.table(rows), {"endpoint-1": Way()}, transport))
+    assert list(found) == ["latency_ms"]
+    assert found["latency_ms"].expected_mean == found["latency_ms"].measured_mean
+
+
+@pytest.mark.parametrize(
+    ("transport", "words"), [(MQTT, "received_ns"), (None, "what crosses the network")]
+)
+@pytest.mark.parametrize("missing", [("received_ns", "finished_ns"), ("finished_ns",)])
+def test_of_a_worker_that_does_not_tell_its_times_no_latency_is_expected(
+    missing: tuple[str, ...], transport: Transport | None, words: str
+) -> None:
+    absent: dict[str, Any] = dict.fromkeys(missing)
+    table = samples.table(made_up(**absent))
+    link = LinkSettings(10)
+    found = by_quantity(expect(table, {"endpoint-1": Way((link,), (link,))}, transport))
+    latency = found["latency_ms"]
+    assert (latency.expected_mean, latency.within) == (None, None)
+    assert words in latency.why_not
+    assert "return_ms" not in found
+
+
 def test_nothing_answered_lets_nothing_expect() -> None:
     rows = made_up(status="lost")
     assert expect(samples.table(rows), {"endpoint-1": Way()}, MQTT) == ()

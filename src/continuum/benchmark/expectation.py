@@ -47,6 +47,8 @@ _MOST_DRAWS = 20_000_000
 _SIMULATED = 10_000
 """Transfers that are simulated at least, so that what is expected does not vary by chance too."""
 _NO_LINK = LinkSettings()
+_NO_SIZES = "the size of some messages is not known"
+_NO_TIMES = "some samples lack sent_ns, received_ns or finished_ns"
 
 
 @dataclass(frozen=True)
@@ -167,6 +169,7 @@ def expect(
 
     Of the end-to-end latency only the two transfers are simulated: everything else (what the
     endpoint took, the worker's queue and its processing) is taken as measured, sample by sample.
+    Where samples do not tell their transfers from the rest, of their latency nothing is expected.
     Where samples are few, the transfers of each are simulated several times.
 
     Args:
@@ -210,9 +213,13 @@ def _why_not(way: Way | None, transport: Transport | None) -> str:
 
 @dataclass(frozen=True)
 class _Measured:
-    """The `ok` samples after the warm-up: times in ms, sizes in bytes, not-a-number for null."""
+    """The `ok` samples after the warm-up: times in ms, sizes in bytes, not-a-number for null.
+
+    `itself` are those that their endpoint answered, without a worker beside it.
+    """
 
     endpoint: NDArray[Any]
+    itself: Mask
     request: Floats
     answer: Floats
     forward: Floats
@@ -222,14 +229,25 @@ class _Measured:
     @classmethod
     def of(cls, samples: pa.Table) -> _Measured:
         counted = (samples["status"].to_numpy() == "ok") & ~samples["warmup"].to_numpy()
+        endpoint = samples["endpoint"].to_numpy()[counted]
+        worker = samples["worker"].to_numpy()[counted]
         return cls(
-            endpoint=samples["endpoint"].to_numpy()[counted],
+            endpoint=endpoint,
+            itself=np.array(
+                [one is None or one == other for one, other in zip(worker, endpoint, strict=True)],
+                dtype=bool,
+            ),
             request=_sizes(samples, "request_bytes")[counted],
             answer=_sizes(samples, "answer_bytes")[counted],
             forward=values(samples, "forward_ms")[counted],
             back=values(samples, "return_ms")[counted],
             latency=values(samples, "latency_ms")[counted],
         )
+
+    @property
+    def whole(self) -> Mask:
+        """Samples whose transfers are all told apart from the rest of their latency."""
+        return self.itself | ~(np.isnan(self.forward) | np.isnan(self.back))
 
 
 def _sizes(samples: pa.Table, column: str) -> Floats:
@@ -291,24 +309,27 @@ def _rows(
             "latency_ms",
             measured.latency,
             measured.latency
-            + _exchange(measured.forward, expected.forward)
-            + _exchange(measured.back, expected.back),
+            + _exchange(measured.forward, expected.forward, measured.itself)
+            + _exchange(measured.back, expected.back, measured.itself),
         ),
     )
     rows = []
     for quantity, found, simulated in pairs:
         known = here & ~np.isnan(found)
         if known.any():
-            rows.append(_row(group, quantity, found[known], simulated[:, known], why_not))
+            missing = _NO_SIZES if measured.whole[known].all() else _NO_TIMES
+            reason = why_not or missing
+            rows.append(_row(group, quantity, found[known], simulated[:, known], reason))
     return rows
 
 
-def _exchange(measured: Floats, expected: Floats) -> Floats:
+def _exchange(measured: Floats, expected: Floats, itself: Mask) -> Floats:
     """What a latency gains when its measured transfer gives way to the expected one.
 
-    A request that an endpoint answers itself has no transfer: nothing is exchanged.
+    A request that an endpoint answers itself has no transfer: nothing is exchanged. Elsewhere a
+    transfer that was not measured leaves open what to exchange, and so the whole latency.
     """
-    return np.where(np.isnan(measured), 0.0, expected - measured)
+    return np.where(itself & np.isnan(measured), 0.0, expected - measured)
 
 
 def _row(
@@ -324,9 +345,7 @@ def _row(
         measured_p50=round(float(np.median(found)), 4),
     )
     if np.isnan(simulated).any():
-        return row.model_copy(
-            update={"why_not": why_not or "the size of some messages is not known"}
-        )
+        return row.model_copy(update={"why_not": why_not})
     mean = round(float(simulated.mean()), 4)
     tolerance = round(max(TOLERANCE * mean, FLOOR_MS), 4)
     return row.model_copy(
