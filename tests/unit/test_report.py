@@ -7,7 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -23,6 +23,9 @@ from continuum.report.page import write_report
 from continuum.report.table import MADE_UP, link_rows, summary_table
 from continuum.testing.synthetic import Behaviour, MadeUpLoad
 from made_up_runs import CLOUD_4G, EDGE_4G, MadeUp, Measurement
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "report"
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -259,6 +262,29 @@ def test_the_timeline_marks_what_was_not_answered() -> None:
         assert words in svg
 
 
+def with_column(table: pa.Table, name: str, column: list[Any]) -> pa.Table:
+    place = table.column_names.index(name)
+    return table.set_column(place, table.schema.field(place), [column])
+
+
+def test_the_timeline_counts_what_the_table_counts() -> None:
+    table = MadeUp(behaviour=Behaviour()).table()
+    assert table["warmup"].to_pylist()[:2] == [True, True]
+    kept = [index for index, warm in enumerate(table["warmup"].to_pylist()) if not warm]
+    status, intended = table["status"].to_pylist(), table["intended_ns"].to_pylist()
+    status[0] = status[1] = "error"
+    for index in kept[:5]:
+        status[index] = "lost"
+    for index in kept[2:8]:
+        intended[index] = None
+    status[kept[7]] = "timeout"
+    changed = with_column(with_column(table, "status", status), "intended_ns", intended)
+    svg = str(plots.timeline(changed))
+    assert "lost (5)" in svg
+    assert "too late (1)" in svg
+    assert "error (" not in svg
+
+
 def test_many_samples_become_bands() -> None:
     table = MadeUp(load=MadeUpLoad(frequency=400)).table()
     svg = str(plots.timeline(table))
@@ -271,8 +297,7 @@ def test_one_request_far_from_all_others_makes_the_axis_logarithmic() -> None:
     table = MadeUp(behaviour=Behaviour()).table()
     answered = table["answered_ns"].to_pylist()
     answered[30] += 60 * 10**9
-    place = table.column_names.index("answered_ns")
-    far = table.set_column(place, table.schema.field(place), [answered])
+    far = with_column(table, "answered_ns", answered)
     for draw in (plots.distribution, plots.timeline):
         assert ">10,000<" in str(draw(far))
         assert ">10,000<" not in str(draw(table))

@@ -142,7 +142,7 @@ def timeline(samples: pa.Table) -> Markup:
             axes.set_yticks([])
         if axes.get_yscale() == "linear":
             axes.set_ylim(bottom=0)
-        _unanswered(axes, at, status)
+        _unanswered(axes, at, status, warm)
         if axes.get_legend_handles_labels()[0]:
             figure.legend(loc="outside upper center", ncols=3, markerscale=1.4)
         axes.set_xlabel("time since the start, s")
@@ -326,29 +326,40 @@ def _bands(axes: Axes, at: Floats, latency: Floats) -> None:
     axes.plot(middles, mid, color=colour, linewidth=1.3, label="median")
 
 
-def _unanswered(axes: Axes, at: Floats, status: NDArray[Any]) -> None:
-    """A mark at the foot of the plot for every request that was not answered as it should be."""
+def _unanswered(axes: Axes, at: Floats, status: NDArray[Any], warm: NDArray[np.bool_]) -> None:
+    """A mark at the foot of the plot for every request that was not answered as it should be.
+
+    The legend counts as the report's table does: without the warm-up, whose marks are faint, and
+    with those whose time is not known, which have no mark.
+    """
     for name, word, marker, colour in (
         ("lost", "lost", "x", "bad"),
         ("timeout", "too late", "^", "warn"),
         ("error", "error", "D", "bad"),
     ):
-        here = (status == name) & ~np.isnan(at)
-        places = np.unique(np.round(at[here], 2))
-        if places.size > _MOST_POINTS:
-            places = places[:: places.size // _MOST_POINTS + 1]
-        if places.size:
-            axes.plot(
-                places,
-                np.full(places.size, 0.03),
-                transform=axes.get_xaxis_transform(),
-                linestyle="none",
-                marker=marker,
-                markersize=4.5,
-                markeredgewidth=1.2,
-                color=COLOURS[colour],
-                label=f"{word} ({int(np.count_nonzero(here))})",
-            )
+        count = int(np.count_nonzero((status == name) & ~warm))
+        for phase, alpha in ((~warm, 1.0), (warm, 0.3)):
+            places = _thinned(at[(status == name) & phase & ~np.isnan(at)])
+            label = f"{word} ({count})" if count and phase is not warm else None
+            if places.size or label:
+                axes.plot(
+                    places,
+                    np.full(places.size, 0.03),
+                    transform=axes.get_xaxis_transform(),
+                    linestyle="none",
+                    marker=marker,
+                    markersize=4.5,
+                    markeredgewidth=1.2,
+                    color=COLOURS[colour],
+                    alpha=alpha,
+                    label=label,
+                )
+
+
+def _thinned(at: Floats) -> Floats:
+    """Places of marks: one where several would lie on each other, and not too many."""
+    places: Floats = np.unique(np.round(at, 2))
+    return places[:: places.size // _MOST_POINTS + 1] if places.size > _MOST_POINTS else places
 
 
 def stack(
