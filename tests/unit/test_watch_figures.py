@@ -53,10 +53,28 @@ def test_what_was_due_and_has_no_sample_yet_waits() -> None:
 
 
 def test_who_waits_for_longer_than_an_answer_may_take_is_lost_already() -> None:
-    # None of the requests of the first two seconds was answered; the endpoint tells at its end.
+    # No request of the first two seconds was answered, half of them warm-up; the endpoint tells at
+    # its end.
     told = watched(lines(range(20, 80)), 8.0).requests(1)
     assert told is not None
-    assert (told.waiting, told.lost) == (0, 20)
+    assert (told.waiting, told.lost) == (0, 10)
+
+
+def test_overdue_requests_of_the_warm_up_are_neither_lost_nor_do_they_wait() -> None:
+    slow: dict[str, object] = {"warmup": 30, "frequency": 1.0, "answer_timeout": 2.0}
+    told = watched(b"", 20, **slow).requests(1)
+    assert told is not None
+    assert (told.waiting, told.lost) == (2, 0)
+    # Ten of the load are due 2 s before the end of the last whole bucket, none was answered.
+    told = watched(b"", 42, **slow).requests(1)
+    assert told is not None
+    assert (told.waiting, told.lost) == (2, 10)
+
+
+def test_an_answered_warm_up_hides_no_lost_request() -> None:
+    told = watched(lines(range(10)), 8.0).requests(1)
+    assert told is not None
+    assert (told.waiting, told.lost) == (40, 30)
 
 
 def test_a_second_look_adds_to_the_first() -> None:

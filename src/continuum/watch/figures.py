@@ -58,6 +58,7 @@ class Tally:
         offset: in its file: what lies before it has been read.
         at_ns: the machine's time at the last look; 0 before the first.
         closed: samples that were read, by the bucket in which they were due.
+        measured: those of them after the warm-up.
         counts: of those after the warm-up, by status; `warmup` counts the others.
     """
 
@@ -65,6 +66,7 @@ class Tally:
     offset: int = 0
     at_ns: int = 0
     closed: Counter[int] = field(default_factory=Counter)
+    measured: Counter[int] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     warmup: int = 0
 
@@ -88,17 +90,24 @@ class Tally:
         return self.stream.start_ns + int(seconds * _NS)
 
     def open(self) -> tuple[int, int] | None:
-        """Requests that wait for an answer, and those that do in vain; None when it is not known."""
+        """Requests that wait for an answer, and those that do in vain; None when it is not known.
+
+        The warm-up's do not count among the lost, so neither do those that are overdue of it; they
+        no longer wait either.
+        """
         if not self.stream.counted:
             return None
         left = self.due(self.at_ns) - self.closed.total()
         latest = self.at_ns - int(self.stream.answer_timeout * _NS)
         edge = latest // _BUCKET_NS
-        before = sum(count for bucket, count in self.closed.items() if bucket < edge)
-        overdue = self.due(edge * _BUCKET_NS) - before
-        # The warm-up's do not count among the lost, so neither do those that are overdue of it.
-        overdue = max(0, min(overdue, left))
-        return max(0, left - overdue), overdue
+        due = self.due(edge * _BUCKET_NS)
+        overdue = max(0, min(due - _before(edge, self.closed), left))
+        lost = max(0, due - self.stream.warmup) - _before(edge, self.measured)
+        return max(0, left - overdue), max(0, min(lost, overdue))
+
+
+def _before(edge: int, counted: Counter[int]) -> int:
+    return sum(count for bucket, count in counted.items() if bucket < edge)
 
 
 class Watched:
@@ -129,6 +138,7 @@ class Watched:
         if sample["warmup"]:
             tally.warmup += 1
         else:
+            tally.measured[due_ns // _BUCKET_NS] += 1
             tally.counts[sample["status"]] += 1
         bucket = self.buckets.setdefault(due_ns // _BUCKET_NS, Bucket())
         answered_ns = sample["answered_ns"]
