@@ -65,7 +65,7 @@ def test_overdue_requests_of_the_warm_up_are_neither_lost_nor_do_they_wait() -> 
     told = watched(b"", 20, **slow).requests(1)
     assert told is not None
     assert (told.waiting, told.lost) == (2, 0)
-    # Ten of the load are due 2 s before the end of the last whole bucket, none was answered.
+    # Ten of the load have been due for longer than an answer may take.
     told = watched(b"", 42, **slow).requests(1)
     assert told is not None
     assert (told.waiting, told.lost) == (2, 10)

@@ -5,24 +5,34 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from continuum.errors import NotPossibleHere
-from continuum.watch.web import Server, listen, page
+from continuum.errors import NotFound, NotPossibleHere
+from continuum.watch.web import Look, Server, listen, page
 
 SEEN = {"deployment": "paper"}
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server(lambda: SEEN, 0) as made:
+@contextmanager
+def serving(look: Look, said: list[str]) -> Iterator[Server]:
+    with Server(look, 0, said.append) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield made
         made.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    said: list[str] = []
+    with serving(lambda: SEEN, said) as made:
+        yield made
+    assert said == []
 
 
 def get(
@@ -70,6 +80,59 @@ def test_other_names_are_refused(server: Server, host: str) -> None:
         assert b"paper" not in content
 
 
+@pytest.mark.parametrize("error", [NotFound("it is gone"), PermissionError("it is gone")])
+def test_where_nothing_can_be_seen_the_browser_is_told(error: Exception) -> None:
+    def look() -> object:
+        raise error
+
+    said: list[str] = []
+    with serving(look, said) as server:
+        status, _, content = get(server, "/snapshot.json")
+        assert (status, content) == (503, b"it is gone\n")
+        assert get(server, "/")[0] == 200
+    assert said == []
+
+
+def test_a_browser_that_goes_away_in_the_middle_of_an_answer_is_not_told_of(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    begun, gone = threading.Event(), threading.Event()
+
+    def look() -> object:
+        begun.set()
+        gone.wait(10)
+        return {"much": "x" * 10_000_000}
+
+    said: list[str] = []
+    with serving(look, said) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+        connection.request("GET", "/snapshot.json")
+        assert begun.wait(10)
+        connection.close()
+        gone.set()
+        wait_for_the_answers_to_end()
+    assert said == []
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_wrong_in_an_answer_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    with serving(lambda: {1: object()}, said) as server:
+        with pytest.raises(http.client.RemoteDisconnected):
+            get(server, "/snapshot.json")
+        wait_for_the_answers_to_end()
+    assert len(said) == 1
+    assert "TypeError" in said[0]
+    assert capfd.readouterr().err == ""
+
+
+def wait_for_the_answers_to_end() -> None:
+    end = time.monotonic() + 10
+    while any("process_request_thread" in each.name for each in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_nothing_in_the_page_comes_from_elsewhere() -> None:
     content = page()[0].decode().replace("http://www.w3.org/2000/svg", "")
     for word in ("http://", "https://", "@import", "src=", "url("):
@@ -78,8 +141,8 @@ def test_nothing_in_the_page_comes_from_elsewhere() -> None:
 
 
 def test_where_the_usual_port_is_taken_another_is_had(server: Server) -> None:
-    with listen(lambda: SEEN, None, server.server_port) as other:
+    with listen(lambda: SEEN, None, server.server_port, print) as other:
         assert other.server_port not in {0, server.server_port}
     with pytest.raises(NotPossibleHere) as refused:
-        listen(lambda: SEEN, server.server_port, 0)
+        listen(lambda: SEEN, server.server_port, 0, print)
     assert str(server.server_port) in refused.value.message

@@ -6,13 +6,18 @@ import base64
 import errno
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
+from typing import TYPE_CHECKING
 
-from continuum.errors import NotPossibleHere
+from continuum.errors import ContinuumError, NotPossibleHere
+
+if TYPE_CHECKING:
+    import socket
 
 ADDRESS = "127.0.0.1"
 _HOSTS = frozenset({"127.0.0.1", "localhost", "[::1]"})
@@ -20,7 +25,13 @@ _CLIENT_SECONDS = 15
 """A client that says nothing for so long is left."""
 
 Look = Callable[[], object]
-"""Gives what JSON can hold: a snapshot."""
+"""Gives what JSON can hold: a snapshot.
+
+Raises:
+    ContinuumError, OSError: there is none now; the browser is told, and asks again.
+"""
+Say = Callable[[str], None]
+"""Tells a line to the person at the terminal."""
 
 
 class Server(ThreadingHTTPServer):
@@ -28,13 +39,14 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, look: Look, port: int) -> None:
+    def __init__(self, look: Look, port: int, say: Say) -> None:
         """Listen on a port, 0 for a free one.
 
         Raises:
             OSError: it cannot be had.
         """
         self.look = look
+        self._say = say
         super().__init__((ADDRESS, port), _Handler)
 
     @property
@@ -42,18 +54,31 @@ class Server(ThreadingHTTPServer):
         """Where a browser finds the page."""
         return f"http://{ADDRESS}:{self.server_port}/"
 
+    def handle_error(
+        self,
+        request: socket.socket | tuple[bytes, socket.socket],  # noqa: ARG002  the library's
+        client_address: object,  # noqa: ARG002
+    ) -> None:
+        """Tell of an answer that failed, in one line: a person reads this terminal.
 
-def listen(look: Look, port: int | None, usual: int) -> Server:
+        A browser that goes away in the middle of an answer is no failure.
+        """
+        error = sys.exc_info()[1]
+        if not isinstance(error, ConnectionError):
+            self._say(f"the page was not answered: {type(error).__name__}: {error}")
+
+
+def listen(look: Look, port: int | None, usual: int, say: Say) -> Server:
     """A server on the port that was asked for; else on the usual one, or any that is free.
 
     Raises:
         NotPossibleHere: the port that was asked for cannot be had.
     """
     try:
-        return Server(look, usual if port is None else port)
+        return Server(look, usual if port is None else port, say)
     except OSError as error:
         if port is None and error.errno == errno.EADDRINUSE:
-            return Server(look, 0)
+            return Server(look, 0, say)
         raise NotPossibleHere(
             f"port {port} cannot be had: {error.strerror}",
             where=f"{ADDRESS}:{port}",
@@ -101,10 +126,19 @@ class _Handler(BaseHTTPRequestHandler):
                 content, policy = page()
                 self._answer(HTTPStatus.OK, content, "text/html; charset=utf-8", policy)
             case "/snapshot.json":
-                content = json.dumps(self.server.look(), allow_nan=False).encode()
-                self._answer(HTTPStatus.OK, content, "application/json")
+                self._answer_snapshot()
             case _:
                 self._answer(HTTPStatus.NOT_FOUND, b"there is only one page here\n", "text/plain")
+
+    def _answer_snapshot(self) -> None:
+        try:
+            seen = self.server.look()
+        except (ContinuumError, OSError) as error:
+            content = f"{error}\n".encode("utf-8", "backslashreplace")
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, content, "text/plain; charset=utf-8")
+            return
+        content = json.dumps(seen, allow_nan=False).encode()
+        self._answer(HTTPStatus.OK, content, "application/json")
 
     def _answer(self, status: HTTPStatus, content: bytes, kind: str, policy: str = "") -> None:
         self.send_response(status)

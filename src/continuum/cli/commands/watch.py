@@ -108,7 +108,7 @@ def _serve(session: Session, watcher: Watcher, port: int | None) -> None:
     """Serve the page until interrupted."""
     from continuum.watch.web import listen  # noqa: PLC0415  not for the terminal
 
-    with listen(lambda: output.plain(watcher.look()), port, PORT) as server:
+    with listen(lambda: output.plain(watcher.look()), port, PORT, session.say) as server:
         output.write(server.address)
         sys.stdout.flush()
         session.say("open it in a browser on this host; Ctrl-C ends watching, and nothing else")
