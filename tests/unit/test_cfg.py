@@ -288,6 +288,74 @@ def test_software_only_ignores_an_application() -> None:
     assert "application: ignored, resource_manager_only is set" in loaded.notes
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (changed(MIST, kube_version="v1.27.0"), ["kube_version: not used with mist"]),
+        (changed(ENDPOINT, runtime="runc"), ["runtime: not used with none"]),
+        (
+            changed(EDGE, kube_version="v1.27.0", runtime_filesystem="overlayfs"),
+            ["runtime_filesystem: not used with kubeedge"],
+        ),
+        (
+            changed(CONTROL, application_endpoint_cpu=1, application_endpoint_memory=1),
+            [
+                "application_endpoint_cpu: not used without endpoints",
+                "application_endpoint_memory: not used without endpoints",
+            ],
+        ),
+        (
+            changed(MIST, sleep_time=9, stress_app_timeout=9, kube_deployment="pod"),
+            [
+                "sleep_time: not used with image_classification",
+                "stress_app_timeout: not used with image_classification",
+                "kube_deployment: not used with image_classification",
+            ],
+        ),
+        (changed(CONTROL, stress_app_timeout=9), ["stress_app_timeout: not used with empty"]),
+        (
+            changed(CONTROL, application="stress", stress_app_timeout=9),
+            ["sleep_time: not used with stress"],
+        ),
+        (
+            changed(
+                without(MIST, "application"),
+                resource_manager_only=True,
+                applications_per_worker=2,
+                application_worker_cpu=1,
+                application_endpoint_cpu=1,
+                duration=9,
+                sleep_time=9,
+                stress_app_timeout=9,
+                kube_deployment="pod",
+            ),
+            [
+                f"{name}: not used with resource_manager_only"
+                for name in (
+                    "application_worker_cpu",
+                    "application_endpoint_cpu",
+                    "applications_per_worker",
+                    "frequency",
+                    "duration",
+                    "sleep_time",
+                    "stress_app_timeout",
+                    "kube_deployment",
+                )
+            ],
+        ),
+    ],
+)
+def test_what_means_nothing_beside_other_options_is_noted(text: str, expected: list[str]) -> None:
+    notes = read(text).notes
+    assert [note for note in notes if ": not used with" in note] == expected
+
+
+def test_an_option_of_another_application_does_not_become_one_of_this() -> None:
+    benchmark = read(changed(CONTROL, stress_app_timeout=9)).experiment.benchmark
+    assert benchmark is not None
+    assert benchmark.settings == {"sleep_time": "60 s", "deployment": "pod"}
+
+
 def test_machines_alone_may_be_of_any_kind() -> None:
     text = without(
         changed(EDGE, resource_manager="none", resource_manager_only=True), "application"

@@ -751,9 +751,9 @@ class _Translation:
                 self._set(("benchmark", key), f"{options[name]} {unit}", name)
         self._set(("benchmark", "warmup"), "0 s")
         own = ("benchmark", application)
-        if "sleep_time" in options:
+        if "sleep_time" in options and application in _SLEEPING:
             self._set((*own, "sleep_time"), f"{options['sleep_time']} s", "sleep_time")
-        if "stress_app_timeout" in options:
+        if "stress_app_timeout" in options and application == "stress":
             timeout = "stress_app_timeout"
             self._set((*own, "timeout"), f"{options[timeout]} s", timeout)
         if application != "image_classification":
@@ -795,10 +795,48 @@ class _Translation:
                 self._note(f"{', '.join(written)}: not used with provider {provider}")
             elif _SECRETS & set(written):
                 self._note("aws_access_keys, aws_secret_access_keys: not kept")
-        if "kube_deployment" in options and options.application in {None, "image_classification"}:
-            self._note("kube_deployment: not used with this application")
+        if options.with_software:
+            for name, beside in _beside(options).items():
+                self._note(f"{name}: not used {beside}")
 
 
+def _beside(options: _Options) -> dict[str, str]:
+    """Written options that mean nothing beside others, and beside what."""
+    manager, application = options.manager, options.application
+    reasons: dict[str, str] = {}
+    if manager in {"none", "mist"}:
+        reasons["kube_version"] = f"with {manager}"
+        # Any other than runc is told of as one that cannot be had.
+        if options["runtime"] == "runc":
+            reasons["runtime"] = f"with {manager}"
+    if manager != "kube_kata":
+        reasons["runtime_filesystem"] = f"with {manager}"
+    if not options["endpoint_nodes"]:
+        reasons |= dict.fromkeys(_OF_ENDPOINTS, "without endpoints")
+    if application not in _SLEEPING:
+        reasons["sleep_time"] = f"with {application}"
+    if application != "stress":
+        reasons["stress_app_timeout"] = f"with {application}"
+    if application == "image_classification":
+        reasons["kube_deployment"] = f"with {application}"
+    if application is None:
+        reasons |= dict.fromkeys((*_OF_APPLICATIONS, *_OF_ENDPOINTS), "with resource_manager_only")
+    return {name: reasons[name] for name in BENCHMARK if name in reasons and name in options}
+
+
+_SLEEPING = frozenset({"empty", "empty_kata"})
+_OF_ENDPOINTS = ("application_endpoint_cpu", "application_endpoint_memory")
+_OF_APPLICATIONS = (
+    "runtime_filesystem",
+    "application_worker_cpu",
+    "application_worker_memory",
+    "applications_per_worker",
+    "frequency",
+    "duration",
+    "sleep_time",
+    "stress_app_timeout",
+    "kube_deployment",
+)
 _UNUSED = {
     "base_path": "not used; deployments are in the user's state folder",
     "middleIP_base": "not used; images are built without machines of their own",
