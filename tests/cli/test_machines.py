@@ -413,3 +413,10 @@ def test_results_that_cannot_be_written_are_told_before_anything_is_done(
     assert ending.code == 2
     assert "results cannot be written to" in ending.stderr
     assert "infrastructure" not in ending.stderr
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300", "604801", "0", "-1", "soon"])
+def test_a_time_out_that_is_no_time_is_refused(cli: Cli, seconds: str) -> None:
+    ending = cli("exec", "edge-1", "--timeout", seconds, "--", "true")
+    assert ending.code == 2
+    assert "--timeout" in ending.stderr

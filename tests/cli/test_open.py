@@ -336,3 +336,10 @@ def test_a_port_is_free_only_on_both_addresses() -> None:
     if socket.has_dualstack_ipv6():
         with socket.create_server(("::1", port), family=socket.AF_INET6):
             assert not tunnel.is_free(port)
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "601", "-1"])
+def test_a_wait_that_is_no_time_is_refused(cli: Cli, seconds: str) -> None:
+    ending = cli("open", "grafana", "--wait", seconds)
+    assert ending.code == 2
+    assert "--wait" in ending.stderr

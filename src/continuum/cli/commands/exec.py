@@ -9,22 +9,25 @@ import click
 from continuum.cli import output
 from continuum.cli.deployments import WithCommand, provider_kinds, selector
 from continuum.cli.privileges import ensure_root
+from continuum.cli.seconds import Seconds
 from continuum.cli.session import common, current, json_option
 from continuum.errors import StepFailed, UsageError
 from continuum.machine import Command, Machine, Result
 from continuum.parallel import for_each
 
 ALL = "all"
+LONGEST = 7 * 24 * 3600
+"""Seconds; clocks of the system do not reach as far as numbers do."""
 
 
 @click.command("exec", cls=WithCommand)
 @click.argument("words", metavar="[NAME] MACHINE… -- COMMAND…", nargs=-1)
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(0, LONGEST, min_open=True),
     default=600.0,
     show_default=True,
-    help="Seconds until the command is killed.",
+    help="Seconds until the command is killed, 7 days at most.",
 )
 @json_option
 @common

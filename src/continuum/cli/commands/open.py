@@ -16,6 +16,7 @@ import click
 from continuum.cli import bootstrap, output, tunnel
 from continuum.cli.commands.ssh import check
 from continuum.cli.deployments import names_complete, only_one
+from continuum.cli.seconds import Seconds
 from continuum.cli.session import common, current, json_option
 from continuum.deployment import Deployment
 from continuum.errors import NotFound, NotPossibleHere, TimedOut
@@ -117,7 +118,7 @@ TARGETS: Mapping[str, Target] = {
 )
 @click.option(
     "--wait",
-    type=click.FloatRange(0, 600),
+    type=Seconds(0, 600),
     default=15.0,
     show_default=True,
     metavar="SECONDS",
