@@ -110,6 +110,24 @@ def test_plan_shows_where_values_are_from(cli: Cli, write: Write) -> None:
     assert "tiers.edge.quota" in cli("plan", write(), "--all").stdout
 
 
+def test_plan_shows_values_of_any_key(cli: Cli, write: Write) -> None:
+    rest = """
+[benchmark]
+application = "command"
+workers = "endpoint"
+[benchmark.command]
+endpoint = ["true"]
+environment = { "a.b" = "dots" }
+"""
+    ending = cli("plan", write(rest=rest), "--set", "benchmark.command.environment.²=squared")
+    assert ending.code == 0
+    found = [line.split() for line in ending.stdout.splitlines() if "environment" in line]
+    assert [each[:2] for each in found] == [
+        ["benchmark.command.environment.a.b", "dots"],
+        ["benchmark.command.environment.²", "squared"],
+    ]
+
+
 @pytest.mark.usefixtures("up")
 def test_status_shows_what_is_up(cli: Cli) -> None:
     shown = cli("status").stdout

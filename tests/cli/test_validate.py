@@ -99,7 +99,9 @@ def test_a_file_of_50_mb_is_refused_before_it_is_read(cli: Cli, tmp_path: Path) 
     assert "large.toml" in ending.stdout
 
 
-@pytest.mark.parametrize("name", ["absent.toml", ".", "folder.toml", "experiment.yaml"])
+@pytest.mark.parametrize(
+    "name", ["absent.toml", ".", "folder.toml", "experiment.yaml", "n" * 300, f"{'n' * 300}.toml"]
+)
 def test_what_is_no_experiment_file_is_refused(cli: Cli, tmp_path: Path, name: str) -> None:
     (tmp_path / "folder.toml").mkdir()
     (tmp_path / "experiment.yaml").write_text("name: x\n")

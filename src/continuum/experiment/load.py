@@ -5,6 +5,7 @@ text ─(toml | cfg)─▶ document ─(overrides)─▶ document ─(check)─�
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ def load(
     Raises:
         InvalidExperiment: with all problems that were found.
     """
-    if path.suffix.lower() not in READERS and not path.is_dir():
+    # A name that no file system takes is an error for `Path.is_dir`.
+    if path.suffix.lower() not in READERS and not os.path.isdir(path):  # noqa: PTH112
         suffixes = " or ".join(READERS)
         hint = "TOML, or a Continuum 1.x file"
         message = f"the name of an experiment file ends in {suffixes}"
@@ -112,12 +114,8 @@ def name_from(path: Path) -> str:
 def origins(document: Document, experiment: Experiment) -> dict[str, str]:
     """For every value of an experiment, by its dotted path in a TOML file, where it is from."""
     preset = experiment.network.preset if experiment.network else None
-    values = experiment.model_dump(by_alias=True)
-    for table, (chooser, _) in fields.PLUGIN_TABLES.items():
-        if values[table] is not None:
-            values[table][values[table][chooser]] = values[table].pop("settings")
     found: dict[str, str] = {}
-    for path, value in _leaves(values):
+    for path, value in leaves(experiment):
         if document.get(path) is not None:
             found[dotted(path)] = str(document.source(path))
         elif value is None and preset is not None and path[-1] in _FROM_PRESET:
@@ -128,6 +126,15 @@ def origins(document: Document, experiment: Experiment) -> dict[str, str]:
 
 
 _FROM_PRESET = frozenset({"delay", "jitter", "loss", "rate"})
+
+
+def leaves(experiment: Experiment) -> Iterator[tuple[KeyPath, object]]:
+    """Every value of an experiment with its path in a TOML file."""
+    values = experiment.model_dump(by_alias=True)
+    for table, (chooser, _) in fields.PLUGIN_TABLES.items():
+        if values[table] is not None:
+            values[table][values[table][chooser]] = values[table].pop("settings")
+    return _leaves(values)
 
 
 def _leaves(value: object, path: KeyPath = ()) -> Iterator[tuple[KeyPath, object]]:

@@ -12,10 +12,13 @@ from continuum.cli import output
 from continuum.cli.experiments import experiment_arguments, read
 from continuum.cli.session import common, current, json_option
 from continuum.experiment import fields
+from continuum.experiment.document import dotted
+from continuum.experiment.load import leaves
 from continuum.experiment.model import THIS_HOST
 from continuum.experiment.units import show_bytes
 
 if TYPE_CHECKING:
+    from continuum.experiment.document import KeyPath
     from continuum.infrastructure.plan import LinkSettings
     from continuum.workflow import Plan
 
@@ -194,31 +197,20 @@ def _benchmark(plan: Plan) -> Iterator[str]:
 
 def _values(plan: Plan, *, whole: bool) -> Iterator[str]:
     origins = plan.loaded.origins
-    values = output.plain(plan.experiment)
+    values = {dotted(path): (path, value) for path, value in leaves(plan.experiment)}
     rows = [
-        (key, _text(_quantity(key, _at(values, key))), origin)
-        for key, origin in origins.items()
-        if whole or origin != "default"
+        (key, _text(_quantity(path, output.plain(value))), origin)
+        for key, (path, value) in values.items()
+        if (origin := origins.get(key, "default")) != "default" or whole
     ]
     if rows:
         table = output.table(("key", "value", "from"), rows)
         yield from (f"  {line}" for line in table.splitlines())
 
 
-def _at(values: object, key: str) -> object:
-    """The value at a dotted key; a plug-in's own table is kept under `settings`."""
-    for part in key.replace("[", ".").replace("]", "").split("."):
-        if isinstance(values, list):
-            values = values[int(part)] if part.isdigit() and int(part) < len(values) else None
-        elif isinstance(values, dict):
-            values = values[part] if part in values else values.get("settings")
-    return values
-
-
-def _quantity(key: str, value: object) -> object:
+def _quantity(path: KeyPath, value: object) -> object:
     """The value as a person writes it: with its unit, where it has one."""
-    path = key.replace("[", ".").replace("]", "").split(".")
-    spot = fields.spot(tuple(int(part) if part.isdigit() else part for part in path))
+    spot = fields.spot(path)
     if spot is None or spot.quantity is None or not isinstance(value, (int, float)):
         return value
     return spot.quantity.write(value)
