@@ -168,6 +168,12 @@ threads = 2
     assert loaded.origins["benchmark.image_classification.threads"] == "small.toml:17"
 
 
+def test_a_wrong_name_is_told_where_it_stands() -> None:
+    text = 'name = "x"\n[tiers.edge]\nmachines = 1\n[tiers."²"]\nmachines = 1\n'
+    (found,) = problems(text)
+    assert found.startswith('4: tiers: "²" cannot be a name')
+
+
 def test_a_relative_path_of_a_plugin_is_relative_to_the_file(tmp_path: Path) -> None:
     text = f"""\
 {SMALL}

@@ -108,10 +108,13 @@ class _Checker:
         self.values: dict[str, Any] = copy.deepcopy(document.values)
         self.settings: list[tuple[KeyPath, Any]] = []
 
-    def blame(self, path: KeyPath, message: str, hint: str = "") -> None:
-        """A problem at a key, which the message names."""
+    def blame(
+        self, path: KeyPath, message: str, hint: str = "", *, at: KeyPath | None = None
+    ) -> None:
+        """A problem at a key, which the message names; `at` another one if that is told."""
         message = f"{shown_path(path)}: {message}" if path else message
-        self.problems.append(self.document.source(path).problem(message, hint))
+        source = self.document.source(path if at is None else at)
+        self.problems.append(source.problem(message, hint))
 
     def run(self) -> Experiment | None:
         self._names()
@@ -245,7 +248,9 @@ class _Checker:
                 table = parent.table if parent else None
                 self._unknown_key(path, fields.keys(table) if table else {})
             elif each["loc"][-1] == "[key]":
-                self.blame(path[:-1], f'"{shown(path[-1])}" cannot be a name; {_NAME_RULE}')
+                # The message names the table around it, but stands where the name does.
+                message = f'"{shown(path[-1])}" cannot be a name; {_NAME_RULE}'
+                self.blame(path[:-1], message, at=path)
             else:
                 spot = fields.spot(path)
                 hint = nearest(str(each["input"]), spot.choices) if spot else ""
