@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -169,6 +170,26 @@ def test_who_reads_only_the_beginning_gets_no_complaint(write: Write) -> None:
     os.close(written)
     assert ending.stderr == b""
     assert ending.returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp437"])
+def test_an_output_that_is_not_utf_8_spells_out_what_it_lacks(
+    encoding: str, write: Write, tmp_path: Path
+) -> None:
+    def output(*arguments: object) -> str:
+        ending = subprocess.run(
+            [sys.executable, "-m", "continuum", *map(str, arguments)],
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            timeout=60,
+            check=True,
+        )
+        return ending.stdout.decode(encoding)
+
+    assert "MACHINE\\u2026" in output("exec", "--help")
+    path = write().rename(tmp_path / "µ🙂.toml")
+    (found,) = json.loads(output("validate", path, "--json"))
+    assert found["file"] == str(path)
 
 
 def test_a_file_name_of_any_bytes_is_no_defect(cli: Cli) -> None:

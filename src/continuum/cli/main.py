@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import os
 import signal
 import sys
@@ -152,6 +153,9 @@ def main() -> NoReturn:
     """Run the command line of this process."""
     # A command imports much, which stays, and is short: collections took a tenth of its start.
     gc.set_threshold(_OBJECTS_PER_COLLECTION)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the encoding of this terminal or file lacks is spelt out, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     os.environ["PATH"] = _with_system_programs(os.environ.get("PATH", os.defpath))
     if COMPLETION in os.environ:
         continuum.main(prog_name=PROGRAM, complete_var=COMPLETION)

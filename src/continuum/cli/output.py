@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -94,7 +95,9 @@ def plain(value: object) -> Any:  # noqa: ANN401  what JSON can hold
 
 def write_json(value: object) -> None:
     """One JSON document on standard output."""
-    write(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    # What another encoding lacks must be spelt as JSON spells it.
+    unicode = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    write(json.dumps(plain(value), indent=2, ensure_ascii=not unicode, allow_nan=False))
 
 
 def draw(thing: RenderableType) -> None:
