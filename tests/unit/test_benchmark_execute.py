@@ -16,6 +16,7 @@ from continuum import live
 from continuum.benchmark import execute as phase
 from continuum.benchmark.configure import BenchmarkPlan, configure, seed_of
 from continuum.benchmark.contract import Application, Endpoint, Load, Worker
+from continuum.benchmark.observation import Observation, phase_text
 from continuum.deployment import Deployment
 from continuum.errors import MachineUnreachable, NotFound, NotPossibleHere, StepFailed
 from continuum.events import Events
@@ -28,6 +29,7 @@ from continuum.infrastructure.providers.contract import PluginSettings
 from continuum.live import LiveRun, Teller
 from continuum.machine import Command, Machine, Result
 from continuum.software.contract import ExecutionModel, ProcessSpec
+from continuum.software.services.observability import PHASES, TARGETS
 
 
 class Memory(Machine):
@@ -251,6 +253,26 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_ones(make_run: Any) -> N
     run.endpoint_model.start = look
     phase.execute(run)
     assert [path for path in seen if path.endswith("start")] == []
+
+
+def test_prometheus_forgets_a_run_that_was_killed_before_this_one_begins(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: phase.Run = make_run()
+    observing = Memory("edge-1")
+    observing.files[PHASES] = phase_text("killed", 1, "load").encode()
+    observing.files[TARGETS] = b'[{"targets": ["10.0.0.1:9110"]}]'
+    told: list[tuple[bytes, bytes]] = []
+
+    def start(machine: Machine, process: ProcessSpec) -> None:
+        del machine, process
+        told.append((observing.files[PHASES], observing.files[TARGETS]))
+
+    monkeypatch.setattr(run.worker_model, "start", start)
+    phase.execute(
+        dataclasses.replace(run, observation=Observation("run-1", observing, machines={}))
+    )
+    assert told[0] == (b"", b"[]\n")
 
 
 def test_a_request_that_no_sample_speaks_of_is_lost(make_run: Any) -> None:

@@ -121,6 +121,8 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
     workers = [process for _, process in run.plan.workers]
     try:
         _forget_everything(run)
+        if run.observation is not None:
+            run.observation.begin()
         _empty_run_folders(run)
         if workers:
             with journal.step(

@@ -60,6 +60,11 @@ class Observation:
     problems: dict[str, None] = field(default_factory=dict)
     _phase: tuple[int, str] = (0, "")
 
+    def begin(self) -> None:
+        """Forget the phase and the targets of a run before this one that was killed."""
+        self._put(phase_text(self.run, *self._phase), PHASES)
+        self.targets(())
+
     def targets(self, processes: Iterable[ProcessSpec]) -> None:
         """Have those asked that tell figures of themselves, and no others."""
         told = scraping.files_of_targets(
