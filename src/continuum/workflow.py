@@ -320,6 +320,8 @@ def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     machines = infrastructure_execute.execute(
         deployment, todo.infrastructure, todo.recipe, provider, events
     )
+    if not todo.experiment.in_a_cluster:
+        deployment.kubeconfig.unlink(missing_ok=True)
     changes = list(todo.changes)
     if todo.software is not None and software_execute.execute(
         deployment,
@@ -342,17 +344,15 @@ def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
 def _refuse_to_break_a_cluster(todo: Plan) -> None:
     """A machine that is replaced takes what it is in the cluster along: that has to be asked for.
 
+    Also where the experiment has no cluster any more, or another provider.
+
     Raises:
-        UsageError: machines of a cluster that has been up would be replaced.
+        UsageError: machines of a cluster that has been up would be lost.
     """
-    if not todo.experiment.in_a_cluster or not todo.deployment.kubeconfig.exists():
+    if not todo.deployment.kubeconfig.exists():
         return
-    control = todo.experiment.control_machine
-    lost = [
-        change
-        for change in todo.changes
-        if change.action == "replace" or (change.action, change.what) == ("create", control)
-    ]
+    control = {todo.experiment.control_machine, _kept_control_machine(todo.deployment)}
+    lost = [change for change in todo.changes if _breaks(change, control, whole=todo.first)]
     if lost:
         raise UsageError(
             f"{len(lost)} machines of a cluster would be replaced, and what runs on them lost",
@@ -360,6 +360,21 @@ def _refuse_to_break_a_cluster(todo: Plan) -> None:
             output="\n".join(map(str, lost)),
             hint="continuum up --recreate FILE makes the whole deployment anew",
         )
+
+
+def _breaks(change: Change, control: set[str | None], *, whole: bool) -> bool:
+    """Whether a change costs a cluster machines that it has; `whole`: nothing of it is kept."""
+    if change.action == "create":
+        return change.what != "links" and (whole or change.what in control)
+    return change.action == "replace" or (change.action == "remove" and change.what in control)
+
+
+def _kept_control_machine(deployment: Deployment) -> str | None:
+    """The control plane's machine as the deployment was last brought up."""
+    try:
+        return deployment.experiment().control_machine
+    except NotFound:
+        return None
 
 
 def _remove_of_another_provider(todo: Plan, events: Events) -> None:
@@ -376,6 +391,7 @@ def _remove_of_another_provider(todo: Plan, events: Events) -> None:
         )
     with events.step("infrastructure", f"remove machines of provider {former.name}"):
         former.destroy(todo.deployment)
+    todo.deployment.kubeconfig.unlink(missing_ok=True)
 
 
 def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[str]:

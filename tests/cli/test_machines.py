@@ -81,6 +81,67 @@ def test_recreate_replaces_machines_that_are_right(cli: Cli, up: Path, tmp_path:
     assert not mark.exists()
 
 
+CLUSTER = '[software]\nmanager = "kubernetes"\n'
+
+
+@pytest.fixture
+def kubeconfig(cli: Cli, write: Write, tmp_path: Path) -> Path:
+    """Of a deployment that has a cluster; machines on paper keep none by themselves."""
+    assert cli("up", write(rest=CLUSTER)).code == 0
+    path = tmp_path / ".state/continuum/deployments/paper/kubeconfig"
+    path.write_text("{}")
+    return path
+
+
+@pytest.mark.parametrize("rest", ['[software]\nservices = ["mqtt"]\n', ""])
+def test_a_cluster_is_not_lost_to_a_file_without_one_unasked(
+    cli: Cli, write: Write, kubeconfig: Path, rest: str
+) -> None:
+    ending = cli("up", write(rest=rest))
+    assert ending.code == 2, ending.stderr
+    assert "replace edge-1: the machine image differs" in ending.stderr
+    assert "--recreate" in ending.stderr
+    assert kubeconfig.exists()
+    ending = cli("up", write(rest=CLUSTER))
+    assert "nothing was changed" in ending.stderr
+    assert "continuum kubectl paper" in ending.stderr
+
+
+@pytest.mark.parametrize(
+    ("provider", "told"), [("fake", "remove edge-1"), ("lxc", "create other-1")]
+)
+def test_a_cluster_is_not_lost_with_its_tier_or_provider_unasked(
+    cli: Cli, write: Write, kubeconfig: Path, provider: str, told: str
+) -> None:
+    plan = kubeconfig.parent / "plan/infrastructure.json"
+    plan.write_text(plan.read_text().replace('"fake"', f'"{provider}"'))
+    path = write(rest=CLUSTER)
+    path.write_text(path.read_text().replace("tiers.edge", "tiers.other"))
+    ending = cli("up", path)
+    assert ending.code == 2, ending.stderr
+    assert told in ending.stderr
+    assert kubeconfig.exists()
+
+
+def test_machines_that_join_and_leave_a_cluster_are_not_lost(
+    cli: Cli, write: Write, kubeconfig: Path
+) -> None:
+    assert cli("up", write(rest=CLUSTER, edge=2)).code == 0
+    assert cli("up", write(rest=CLUSTER)).code == 0
+    assert kubeconfig.exists()
+
+
+def test_a_cluster_that_was_given_up_is_forgotten(cli: Cli, write: Write, kubeconfig: Path) -> None:
+    ending = cli("up", write(), "--recreate")
+    assert ending.code == 0
+    assert "continuum kubectl" not in ending.stderr
+    # As one whose machines were gone before.
+    kubeconfig.write_text("{}")
+    assert cli("up", write()).code == 0
+    assert not kubeconfig.exists()
+    assert cli("up", write(rest=CLUSTER)).code == 0
+
+
 def test_two_deployments_side_by_side(cli: Cli, write: Write) -> None:
     for name in ("first", "second"):
         assert cli("up", write(name)).code == 0
