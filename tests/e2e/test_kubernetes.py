@@ -192,6 +192,11 @@ def test_a_machine_comes_and_goes_live(pods: Cluster, file: Path) -> None:
     pods.await_nodes(*NODES, "edge-2")
     pods.apply(server("edge-2", "edge-2", pods.image()))
     assert pods.ask("edge-2", "http://hello/") == REPLY
+    # Also where the name server was up before that machine.
+    find = "import socket\nprint(socket.gethostbyname('edge-2'))"
+    assert pods.in_pod("edge-1", find) == pods.addresses()["edge-2"]
+    again = pods.line("up", file, "--set", "tiers.edge.machines=2")
+    assert "nothing was changed" in again.err
     pods.line("up", file)
     pods.await_nodes(*NODES)
     assert {pod["metadata"]["uid"] for pod in pods.get("pods")} >= before

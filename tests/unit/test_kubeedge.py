@@ -179,7 +179,13 @@ def node(name: str, *, ready: bool = True) -> dict[str, Any]:
 
 
 def test_missing_are_edge_nodes_and_cloudcore() -> None:
-    names = {"kind": "Deployment", "status": {"availableReplicas": 1}}
+    counts = dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas"), 1)
+    names = {
+        "kind": "Deployment",
+        "metadata": {"name": "coredns", "generation": 1},
+        "spec": {"replicas": 1},
+        "status": {"observedGeneration": 1, **counts},
+    }
     there = [node("cloud-1"), node("cloud-2"), node("edge-1"), node("edge-2", ready=False), names]
     asked = experiment()
     assert KubeEdge().missing(asked, {"cloud-1": Answering(there, cloudcore=False)}) == [

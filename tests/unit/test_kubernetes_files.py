@@ -234,6 +234,18 @@ def test_names_of_other_networks_are_asked_for_only_with_a_way_out() -> None:
         assert f"{address} {name}\n" in addons.corefile({**MACHINES}, internet=False)
 
 
+def test_a_name_server_that_is_told_of_other_machines_is_started_anew() -> None:
+    def pod(machines: Mapping[str, str]) -> dict[str, Any]:
+        items = addons.manifests(
+            image="", name_server="172.30.0.10", machines=machines, internet=False
+        )["items"]
+        (found,) = [each["spec"]["template"] for each in items if each["kind"] == "Deployment"]
+        return dict(found["metadata"])
+
+    assert pod(MACHINES) == pod({**MACHINES})
+    assert pod(MACHINES) != pod({**MACHINES, "cloud-3": "10.20.2.2"})
+
+
 # -- whether it is there -------------------------------------------------------------------------
 
 
@@ -245,19 +257,34 @@ def node(name: str, ready: str) -> dict[str, Any]:
     }
 
 
-def name_server(replicas: int) -> dict[str, Any]:
-    return {"kind": "Deployment", "status": {"availableReplicas": replicas} if replicas else {}}
+def name_server(**told: int) -> dict[str, Any]:
+    """Its deployment, by default one that is up."""
+    status = {"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+    return {
+        "kind": "Deployment",
+        "metadata": {"name": "coredns", "generation": 2},
+        "spec": {"replicas": 1},
+        "status": status | told,
+    }
 
 
 def test_what_is_missing_is_named() -> None:
-    items = [node("cloud-1", "True"), node("cloud-2", "Unknown"), name_server(0)]
+    down = name_server(availableReplicas=0)
+    items = [node("cloud-1", "True"), node("cloud-2", "Unknown"), down]
     assert missing_of(items, ("cloud-1", "cloud-2", "cloud-3")) == [
         "node cloud-2",
         "node cloud-3",
         "the cluster's name server",
     ]
-    assert missing_of([node("cloud-1", "True"), name_server(1)], ("cloud-1",)) == []
+    assert missing_of([node("cloud-1", "True"), name_server()], ("cloud-1",)) == []
     assert missing_of([], ()) == ["the cluster's name server"]
+
+
+@pytest.mark.parametrize(
+    "before", [{"observedGeneration": 1}, {"updatedReplicas": 0}, {"replicas": 2}]
+)
+def test_a_name_server_that_knows_former_machines_is_missing(before: dict[str, int]) -> None:
+    assert missing_of([name_server(**before)], ()) == ["the cluster's name server"]
 
 
 class Scripted(DeadMachine):
@@ -277,7 +304,7 @@ class Scripted(DeadMachine):
 
 
 def test_the_manager_asks_its_control_machine() -> None:
-    items = {"items": [node("cloud-1", "True"), name_server(1)]}
+    items = {"items": [node("cloud-1", "True"), name_server()]}
     control = Scripted("cloud-1", json.dumps(items).encode())
     asked = experiment()
     others = {name: DeadMachine(name) for name in ("cloud-2", "cloud-3")}

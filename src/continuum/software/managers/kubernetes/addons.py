@@ -6,11 +6,14 @@ experiment has a way out.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 _NAME = "coredns"
 _SYSTEM = "kube-system"
+_COREFILE = "continuum/corefile"
+"""The annotation that tells which configuration a pod was started with."""
 
 
 def manifests(
@@ -24,14 +27,15 @@ def manifests(
         machines: addresses by names.
         internet: whether names of other networks are asked for where the machine asks.
     """
+    configuration = corefile(machines, internet=internet)
     return {
         "apiVersion": "v1",
         "kind": "List",
         "items": [
             _proxy_rights(),
             *_name_server_rights(),
-            _configuration(machines, internet=internet),
-            _deployment(image, internet=internet),
+            _configuration(configuration),
+            _deployment(image, configuration, internet=internet),
             _service(name_server),
         ],
     }
@@ -57,6 +61,19 @@ def corefile(machines: Mapping[str, str], *, internet: bool) -> str:
         f"{forward}"
         "    cache 30\n"
         "}\n"
+    )
+
+
+def is_name_server_up(deployment: Mapping[str, Any]) -> bool:
+    """Whether it is the name server's deployment, and answers with what it was last told."""
+    metadata, status = deployment["metadata"], deployment["status"]
+    replicas = deployment["spec"]["replicas"]
+    counts = ("replicas", "updatedReplicas", "availableReplicas")
+    return (
+        metadata["name"] == _NAME
+        and replicas > 0
+        and status.get("observedGeneration") == metadata["generation"]
+        and all(status.get(count) == replicas for count in counts)
     )
 
 
@@ -104,16 +121,16 @@ def _name_server_rights() -> list[dict[str, Any]]:
     ]
 
 
-def _configuration(machines: Mapping[str, str], *, internet: bool) -> dict[str, Any]:
+def _configuration(content: str) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": _metadata(_NAME),
-        "data": {"Corefile": corefile(machines, internet=internet)},
+        "data": {"Corefile": content},
     }
 
 
-def _deployment(image: str, *, internet: bool) -> dict[str, Any]:
+def _deployment(image: str, configuration: str, *, internet: bool) -> dict[str, Any]:
     labels = {"k8s-app": "kube-dns"}
     folder = "/etc/coredns"
     container = {
@@ -128,7 +145,7 @@ def _deployment(image: str, *, internet: bool) -> dict[str, Any]:
         ],
         "volumeMounts": [{"name": "config", "mountPath": folder, "readOnly": True}],
         "livenessProbe": _probe(8080, "/health", start=60, period=10),
-        "readinessProbe": _probe(8181, "/ready", start=0, period=1),
+        "readinessProbe": _probe(8181, "/ready", period=1),
     }
     return {
         "apiVersion": "apps/v1",
@@ -137,8 +154,19 @@ def _deployment(image: str, *, internet: bool) -> dict[str, Any]:
         "spec": {
             "replicas": 1,
             "selector": {"matchLabels": labels},
+            # One after the other: the machine may have no room for two.
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
+            },
             "template": {
-                "metadata": {"labels": labels},
+                # A running one does not read its configuration again: another one is another pod.
+                "metadata": {
+                    "labels": labels,
+                    "annotations": {
+                        _COREFILE: hashlib.sha256(configuration.encode()).hexdigest()[:16]
+                    },
+                },
                 "spec": {
                     "priorityClassName": "system-cluster-critical",
                     "serviceAccountName": _NAME,
@@ -171,10 +199,11 @@ def _service(name_server: str) -> dict[str, Any]:
     }
 
 
-def _probe(port: int, path: str, *, start: int, period: int) -> dict[str, Any]:
+def _probe(port: int, path: str, *, period: int, start: int = 0) -> dict[str, Any]:
     return {
         "httpGet": {"path": path, "port": port},
-        "initialDelaySeconds": start,
+        # Nothing that the API server leaves out: kubectl would find a difference each time.
+        **({"initialDelaySeconds": start} if start else {}),
         "periodSeconds": period,
         "timeoutSeconds": 5,
         "failureThreshold": 5,

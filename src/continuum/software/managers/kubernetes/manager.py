@@ -282,8 +282,8 @@ def missing_of(items: list[dict[str, Any]], nodes: tuple[str, ...]) -> list[str]
         if condition["type"] == "Ready" and condition["status"] == "True"
     }
     missing = [f"node {name}" for name in nodes if name not in ready]
-    names = [item for item in items if item["kind"] == "Deployment"]
-    if not any(item["status"].get("availableReplicas") for item in names):
+    deployments = [item for item in items if item["kind"] == "Deployment"]
+    if not any(map(addons.is_name_server_up, deployments)):
         missing.append("the cluster's name server")
     return missing
 
