@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 
 from clusters import REPLY, Cluster, server, service
+from clusters import pod as made_pod
 from continuum import existing
 from continuum.events import Events
 from continuum.experiment.load import load_text
@@ -200,6 +201,26 @@ def test_a_machine_comes_and_goes_live(pods: Cluster, file: Path) -> None:
     pods.line("up", file)
     pods.await_nodes(*NODES)
     assert {pod["metadata"]["uid"] for pod in pods.get("pods")} >= before
+
+
+def test_the_control_plane_carries_pods_live_while_it_is_alone(shared: Any) -> None:
+    path = shared.folder / "alone.toml"
+    path.write_text(
+        'name = "alone"\n[tiers.cloud]\nmemory = "2 GiB"\n[software]\nmanager = "kubernetes"\n'
+    )
+    cluster = Cluster(shared, "alone")
+    for machines, carrier in ((2, "cloud-2"), (1, "cloud-1"), (2, "cloud-2")):
+        asked = (path, "--set", f"tiers.cloud.machines={machines}")
+        shared("up", *asked)
+        cluster.await_nodes(*NODES[:machines])
+        anywhere = made_pod("anywhere", "", cluster.image("pause"))
+        anywhere["spec"] |= {"nodeSelector": {}, "tolerations": []}
+        cluster.apply(anywhere)
+        (there,) = cluster.get("pods")
+        assert there["spec"]["nodeName"] == carrier
+        cluster.kubectl("delete", "pod", "anywhere")
+        assert "nothing was changed" in shared("up", *asked).err
+    shared("down", "alone")
 
 
 def test_what_would_replace_machines_has_to_be_asked_for(cluster: Cluster, file: Path) -> None:

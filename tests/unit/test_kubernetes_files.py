@@ -89,6 +89,7 @@ def test_the_first_cloud_machine_is_the_control_plane_and_the_others_join() -> N
     told = found["kubernetes_control"].variables
     assert told["kubernetes_control_nodes"] == ["cloud-1", "cloud-2", "cloud-3"]
     assert told["kubernetes_control_joined"] is True
+    assert told["kubernetes_control_alone"] is False
 
 
 def test_one_machine_is_a_cluster_too_and_carries_pods() -> None:
@@ -97,6 +98,7 @@ def test_one_machine_is_a_cluster_too_and_carries_pods() -> None:
     assert set(found) == {"kubernetes_node", "kubernetes_control"}
     (first, *_) = found["kubernetes_control"].variables["kubernetes_control_documents"].split("---")
     assert json.loads(first)["nodeRegistration"]["taints"] == []
+    assert found["kubernetes_control"].variables["kubernetes_control_alone"] is True
     assert found["kubernetes_control"].variables["kubernetes_control_waits"] is False
 
 

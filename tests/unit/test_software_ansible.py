@@ -18,7 +18,13 @@ from continuum.deployment import Deployment
 from continuum.errors import MachineUnreachable, NotPossibleHere, StepFailed, TimedOut
 from continuum.software import ansible
 from continuum.software.ansible import HostResult, run_playbook, write_files
-from continuum.software.configure import PLAN_FOLDER, WORK_FOLDER, SoftwarePlan, configure
+from continuum.software.configure import (
+    PLAN_FOLDER,
+    ROLES,
+    WORK_FOLDER,
+    SoftwarePlan,
+    configure,
+)
 from continuum.testing.software import small_experiment, small_plan
 
 
@@ -209,3 +215,38 @@ def test_files_of_an_earlier_plan_go(tmp_path: Path) -> None:
     folder = deployment.folder / PLAN_FOLDER
     assert [str(path.relative_to(folder)) for path in folder.rglob("*")] == ["playbook.yml"]
     assert os.access(folder / "playbook.yml", os.R_OK)
+
+
+TAINT = "node-role.kubernetes.io/control-plane"
+
+
+@pytest.mark.parametrize(
+    ("said", "nodes", "done"),
+    [
+        (f"one|{TAINT}", ["one"], [f"taint node one {TAINT}:NoSchedule-"]),
+        ("one|", ["one"], []),
+        ("one|other", ["one", "two"], [f"taint node one {TAINT}:NoSchedule"]),
+        (f"one two three|other {TAINT}", ["one", "two"], ["delete node three"]),
+    ],
+)
+def test_a_cluster_follows_its_machines_and_only_where_they_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, nodes: list[str], done: list[str]
+) -> None:
+    calls = tmp_path / "calls"
+    calls.touch()
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text(
+        f'#!/bin/sh\n[ $2 = get ] && echo "{said}" || (shift; echo "$*" >> {calls})\n'
+    )
+    kubectl.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    variables = {
+        "kubernetes_control_admin": "/somewhere",
+        "kubernetes_control_alone": nodes == ["one"],
+        "kubernetes_control_nodes": nodes,
+    }
+    follow = str(ROLES / "kubernetes_control/tasks/follow.yml")
+    tasks = [{"name": "Follow", "ansible.builtin.include_tasks": follow}]
+    ended = run_playbook(prepare(tmp_path, tasks, one=variables), lambda *_: None)
+    assert ended.changed == bool(done)
+    assert calls.read_text().splitlines() == done

@@ -105,6 +105,7 @@ class Kubernetes(ResourceManager):
     ) -> RolePlay:
         control = next(spec for spec in nodes if spec.name == self.control_machine(experiment))
         services = network.service_block(plan.network.block)
+        alone = len(experiment.node_machines) == 1
         documents = kubeadm.init_documents(
             version=versions.kubernetes,
             etcd_version=versions.etcd,
@@ -113,7 +114,7 @@ class Kubernetes(ResourceManager):
             names=("localhost", "127.0.0.1", control.address, control.name),
             services=str(services),
             name_server=network.name_server(services),
-            alone=len(experiment.node_machines) == 1,
+            alone=alone,
             audit=is_audited(experiment),
             internet=plan.network.internet,
             slow=may_be_slow(experiment),
@@ -130,6 +131,7 @@ class Kubernetes(ResourceManager):
             ROLES,
             variables={
                 "kubernetes_control_admin": kubeadm.ADMIN,
+                "kubernetes_control_alone": alone,
                 "kubernetes_control_documents": kubeadm.as_text(documents),
                 "kubernetes_control_manifests": manifests,
                 "kubernetes_control_joined": len(nodes) > 1,
