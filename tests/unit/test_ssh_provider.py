@@ -23,16 +23,17 @@ from continuum.errors import (
 from continuum.events import Events
 from continuum.experiment.load import load
 from continuum.experiment.model import Experiment
+from continuum.images.recipe import Recipe
 from continuum.infrastructure.configure import Surroundings, changes, configure
 from continuum.infrastructure.links import rules
 from continuum.infrastructure.links.netem import Netem
 from continuum.infrastructure.links.nfqueue import Nfqueue
 from continuum.infrastructure.plan import Existing, InfrastructurePlan, MachineSpec
-from continuum.infrastructure.providers.ssh import Ssh, connection, install, look
+from continuum.infrastructure.providers.ssh import Ssh, connection, install, look, remote
 from continuum.infrastructure.providers.ssh.connection import Entry
 from continuum.infrastructure.providers.ssh.look import Seen, Unfit
 from continuum.infrastructure.providers.ssh.settings import SshSettings, parts
-from continuum.machine import Command, Result
+from continuum.machine import Command, Machine, Result
 from continuum.software import configure as software
 from doc_files import write_files_of
 
@@ -431,6 +432,48 @@ def test_what_is_not_carried_is_refused_before_a_machine_is_asked(
     provider = Ssh(SshSettings.model_validate(experiment.infrastructure.settings), Events())
     with pytest.raises(NotPossibleHere, match=word):
         provider.existing(Deployment.named("field"), experiment)
+
+
+def test_a_machine_of_another_spelling_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left under the old one, and has no software any more under the new one."""
+    experiment = read(tmp_path)
+    provider = Ssh(SshSettings.model_validate(experiment.infrastructure.settings), Events())
+    provider.build_image(Recipe.collect([]))
+    deployment = Deployment("field", tmp_path / "deployments")
+    spelled = [
+        ("edge-1", "192.0.2.11"),
+        ("edge-2", "pi@192.0.2.12:2222"),
+        ("endpoint-1", "station"),
+    ]
+    used = [{"name": name, "target": target, "sudo": False} for name, target in spelled]
+    deployment.write("machines/ssh.json", json.dumps(used))
+    monkeypatch.setattr(install.Installer, "is_whole", lambda _, seen: seen.record is not None)
+    installed: list[str] = []
+
+    def bring(_: install.Installer, machine: Machine, *__: object) -> bool:
+        installed.append(machine.name)
+        return True
+
+    monkeypatch.setattr(install.Installer, "install", bring)
+    records: dict[str, dict[str, str]] = {
+        name: {"identity": deployment.identity, "deployment": "field"} for name in ADDRESSES
+    }
+
+    def ask(machine: Machine, verb: str, *_: object, timeout: float) -> Result:
+        assert timeout
+        if verb == "release":
+            del records[machine.name]
+        address = ADDRESSES[machine.name]
+        record = records.get(machine.name)
+        return answer(json.dumps({**SAID, "address": address, "record": record}))
+
+    monkeypatch.setattr(remote, "ask", ask)
+    provider.existing(deployment, experiment)
+    plan = plan_of(experiment, ADDRESSES)
+    assert provider.create(deployment, plan, lambda _: None) == ["edge-1"]
+    assert installed == ["edge-1"]
 
 
 # -- what is brought to machines -----------------------------------------------------------------

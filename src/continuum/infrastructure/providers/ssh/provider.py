@@ -364,12 +364,13 @@ class Ssh(Provider):
         self, deployment: Deployment, doomed: Sequence[_Used], kept: Sequence[_Used]
     ) -> None:
         """Leave machines; those that could not be left stay written down, beside the kept ones."""
+        # Not only of the targets that go: one machine may have been known by two.
+        self._seen.clear()
         with self._reached(deployment, doomed) as machines:
 
             def release(pair: tuple[SshMachine, _Used]) -> ContinuumError | None:
                 machine, each = pair
                 machine.sudo = each.sudo
-                self._seen.pop(each.target, None)
                 options = {"identity": deployment.identity}
                 try:
                     result = remote.ask(machine, "release", options, timeout=300)
