@@ -142,7 +142,10 @@ def folders_of_ours() -> list[Path]:
 
 
 def named_like_ours() -> list[str]:
-    """What services' roles call the files that they write, as `/etc/mosquitto/continuum.conf`."""
+    """What services' roles call what they write, as `/etc/mosquitto/continuum.conf`.
+
+    Folders too: the registry's mirror is `/etc/containerd/certs.d/continuum.local`.
+    """
     return sorted(map(str, ETC.glob("**/continuum.*")))
 
 
@@ -428,17 +431,22 @@ def release_machine(options: dict[str, Any]) -> dict[str, Any]:
     for tree in record.get("trees", {}).values():
         take_away(tree)
     for text in set(named_like_ours()) - set(record.get("others", ())):
-        Path(text).unlink()
+        remove(Path(text))
     give_units_back(record.get("units", {}))
     shutil.rmtree(SOFTWARE_FOLDER, ignore_errors=True)
     for path in set(STATE_FOLDER.iterdir()) - {RECORD}:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        remove(path)
     RECORD.unlink()
     STATE_FOLDER.rmdir()
     return {"released": True}
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def give_units_back(units: dict[str, list[str]]) -> None:

@@ -170,6 +170,24 @@ def test_everything_comes_and_goes(monkeypatch: pytest.MonkeyPatch, programs: Pr
 
 
 @pytest.mark.usefixtures("programs")
+def test_folders_that_services_made_come_off_too() -> None:
+    """Also with files of such a name in them; of links only the link goes."""
+    theirs = live_machine.ETC / "theirs/continuum.d"
+    theirs.mkdir(parents=True)
+    (theirs / "file").write_text("theirs")
+    before = contents()
+    live_machine.claim(CLAIM)
+    mirror = live_machine.ETC / "containerd/continuum.local"
+    mirror.mkdir(parents=True)
+    (mirror / "hosts.toml").write_text("written by a role")
+    (mirror / "continuum.toml").write_text("written by a role")
+    (live_machine.ETC / "continuum.link").symlink_to(live_machine.ETC / "broker")
+    assert live_machine.release_machine(OURS) == {"released": True}
+    mirror.parent.rmdir()
+    assert contents() == before
+
+
+@pytest.mark.usefixtures("programs")
 def test_what_was_interrupted_comes_off_too(monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents()
     live_machine.claim(CLAIM)
