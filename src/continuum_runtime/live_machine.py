@@ -29,6 +29,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ def claim(options: dict[str, Any]) -> dict[str, Any]:
         record.setdefault(key, {})
     for unit in options["units"]:
         if unit not in record["units"]:
-            record["units"][unit] = [state_of("is-enabled", unit), state_of("is-active", unit)]
+            remember(unit, record)
     for name in options["sysctl"]:
         if name not in record["sysctl"]:
             with contextlib.suppress(OSError):
@@ -242,6 +243,11 @@ def claim(options: dict[str, Any]) -> dict[str, Any]:
 def tree_keys(record: dict[str, Any]) -> dict[str, str]:
     """Of the trees that are in place, what they are made of."""
     return {name: tree["key"] for name, tree in record["trees"].items() if tree["whole"]}
+
+
+def remember(unit: str, record: dict[str, Any]) -> None:
+    """Write down how a unit is, before it is changed."""
+    record["units"][unit] = [state_of("is-enabled", unit), state_of("is-active", unit)]
 
 
 def state_of(verb: str, unit: str) -> str:
@@ -274,13 +280,23 @@ def missing(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def place(options: dict[str, Any]) -> dict[str, Any]:
-    """Put the files of an archive in place, instead of those of the tree of that name."""
+    """Put the files of an archive in place, instead of those of the tree of that name.
+
+    `traces`: what its programs will leave elsewhere, see `matches`.
+    """
     record = own_record(options["identity"])
     name = options["name"]
+    tree: dict[str, Any] = {"key": options["key"], "whole": False}
+    tree |= {"files": [], "folders": [], "traces": []}
     if name in record["trees"]:
-        take_away(record["trees"].pop(name))
-    tree: dict[str, Any] = {"key": options["key"], "whole": False, "files": [], "folders": []}
+        old = record["trees"].pop(name)
+        take_away(old)
+        tree["traces"] += old.get("traces", [])
+        # Something lies in them still, but they are no less ours.
+        tree["folders"] += [folder for folder in old["folders"] if Path(folder).is_dir()]
     record["trees"][name] = tree
+    for trace in options["traces"]:
+        expect(trace, tree)
     with tarfile.open(fileobj=sys.stdin.buffer, mode="r|*") as archive:
         for member in archive:
             put(archive, member, tree, record)
@@ -303,6 +319,8 @@ def put(
         return
     make_folder(path.parent, tree)
     ours = SOFTWARE_FOLDER in path.parents
+    if is_service(path) and path.name not in record["units"]:
+        remember(path.name, record)
     if not ours:
         # Kept, then written down, then written: whatever is interrupted here can be taken back.
         if os.path.lexists(path):
@@ -336,9 +354,55 @@ def make_folder(path: Path, tree: dict[str, Any]) -> None:
             tree["folders"].append(str(folder))
 
 
+def expect(trace: str, tree: dict[str, Any]) -> None:
+    """Write down that a trace will be ours: not when there is something already."""
+    if trace in tree["traces"] or matches(trace):
+        return
+    tree["traces"].append(trace)
+    if not trace.endswith("/*"):
+        around = [folder for folder in below_root(trace).parents if not folder.is_dir()]
+        tree["folders"] += map(str, reversed(around))
+
+
+def matches(trace: str) -> list[Path]:
+    """What is there of a path, or, with `/*` at its end, in a folder that a package brings."""
+    path = below_root(trace)
+    if path.name != "*":
+        return [path] if os.path.lexists(path) else []
+    folder = path.parent
+    return list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else []
+
+
+def below_root(path: str) -> Path:
+    """Where a path of the machine lies."""
+    return ROOT / path.lstrip("/")
+
+
+def is_service(path: Path) -> bool:
+    """Whether a file is a whole unit, rather than a change of one."""
+    return path.parent == ETC / "systemd/system" and path.suffix == ".service"
+
+
+def own_services(trees: Iterable[dict[str, Any]]) -> list[str]:
+    """Units that trees bring; they are switched on by a link among the files."""
+    paths = [Path(file) for tree in trees for file in tree["files"]]
+    return [path.name for path in paths if is_service(path)]
+
+
 def unfinished(path: Path) -> Path:
     """Where a file lies until it is whole."""
     return path.with_name(f".{path.name}.continuum")
+
+
+def take_all_away(trees: Iterable[dict[str, Any]]) -> None:
+    """Remove trees, and before them what their programs left, as folders may be around both."""
+    gone = list(trees)
+    for tree in gone:
+        for trace in tree.get("traces", ()):
+            for path in matches(trace):
+                remove(path)
+    for tree in gone:
+        take_away(tree)
 
 
 def take_away(tree: dict[str, Any]) -> None:
@@ -363,11 +427,10 @@ def take_away(tree: dict[str, Any]) -> None:
 
 
 def settle(options: dict[str, Any]) -> dict[str, Any]:
-    """Remove trees that are not wanted any more, switch units, and tell names."""
+    """Remove trees and stop units that are not wanted any more, switch units, and tell names."""
     record = own_record(options["identity"])
-    for name in [name for name in record["trees"] if name not in options["trees"]]:
-        take_away(record["trees"].pop(name))
-    changed = set_names(options["names"])
+    changed = remove_unwanted(record, options)
+    changed |= set_names(options["names"])
     if record["fingerprint"] != options["fingerprint"]:
         changed = True
         run("systemctl", "daemon-reload")
@@ -379,8 +442,25 @@ def settle(options: dict[str, Any]) -> dict[str, Any]:
                     sys.exit(f"cannot {verb} {unit}")
         run(sys.executable, "-m", "compileall", "-q", str(SOFTWARE_FOLDER))
         record["fingerprint"] = options["fingerprint"]
+    if changed:
         write_record(record)
     return {"changed": changed}
+
+
+def remove_unwanted(record: dict[str, Any], options: dict[str, Any]) -> bool:
+    """Have what is wanted no more as it was before; True when there was any."""
+    names = [name for name in record["trees"] if name not in options["trees"]]
+    trees = [record["trees"].pop(name) for name in names]
+    own = own_services(record["trees"].values())
+    wanted = {*options["enable"], *options["disable"], *own}
+    units = {name: state for name, state in record["units"].items() if name not in wanted}
+    for name in units:
+        del record["units"][name]
+    stop({*units, *own_services(trees)} - wanted)
+    take_all_away(trees)
+    if units:
+        give_units_back(units)
+    return bool(trees or units)
 
 
 def own_names() -> str:
@@ -425,14 +505,15 @@ def release_machine(options: dict[str, Any]) -> dict[str, Any]:
     for pattern in ("continuum-*.service", LINKS_UNIT):
         run("systemctl", "stop", pattern)
         run("systemctl", "reset-failed", pattern)
+    trees, units = record.get("trees", {}).values(), record.get("units", {})
+    stop({*units, *own_services(trees)})
     remove_links(record.get("device", ""))
     set_sysctl(record.get("sysctl", {}))
     set_names("")
-    for tree in record.get("trees", {}).values():
-        take_away(tree)
+    take_all_away(trees)
     for text in set(named_like_ours()) - set(record.get("others", ())):
         remove(Path(text))
-    give_units_back(record.get("units", {}))
+    give_units_back(units)
     shutil.rmtree(SOFTWARE_FOLDER, ignore_errors=True)
     for path in set(STATE_FOLDER.iterdir()) - {RECORD}:
         remove(path)
@@ -449,12 +530,17 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def stop(units: Iterable[str]) -> None:
+    """Stop units while systemd has their files still, and before what they write is removed."""
+    for unit in sorted(units):
+        run("systemctl", "stop", unit)
+
+
 def give_units_back(units: dict[str, list[str]]) -> None:
     """Have units as they were before the machine was taken into use."""
     run("systemctl", "daemon-reload")
     for unit, (enabled, active) in units.items():
-        if enabled != "enabled":
-            run("systemctl", "disable", unit)
+        run("systemctl", "enable" if enabled == "enabled" else "disable", unit)
         run("systemctl", "restart" if active == "active" else "stop", unit)
         run("systemctl", "reset-failed", unit)
 

@@ -42,6 +42,7 @@ FILES = {
     "etc/systemd/system/broker.service.d/continuum.conf": "ours",
     "etc/broker/main.conf": "ours",
 }
+GRAPH = {"etc/systemd/system/graph.service": "ours", "opt/graph/program": "ours"}
 SAVED = """\
 *raw
 :PREROUTING ACCEPT [0:0]
@@ -57,6 +58,7 @@ class Programs:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, ...]] = []
+        self.stopped_whole: list[str] = []
         self.input: dict[tuple[str, ...], str] = {}
         self.says = {
             ("systemctl", "is-enabled", "broker.service"): "enabled",
@@ -72,6 +74,10 @@ class Programs:
     def __call__(self, *arguments: str, text: str = "") -> subprocess.CompletedProcess[str]:
         self.calls.append(arguments)
         self.input[arguments] = text
+        if arguments[:2] == ("systemctl", "stop"):
+            unit = arguments[2]
+            if (live_machine.ETC / "systemd/system" / unit).exists():
+                self.stopped_whole.append(unit)
         return subprocess.CompletedProcess(arguments, 0, self.says.get(arguments, ""), "")
 
 
@@ -124,9 +130,15 @@ def archive(files: Mapping[str, str]) -> bytes:
     return packed.getvalue()
 
 
-def place(monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, key: str = "k1") -> None:
+def place(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: bytes,
+    key: str = "k1",
+    traces: tuple[str, ...] = (),
+) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
-    live_machine.place({**OURS, "name": name, "key": key})
+    live_machine.place({**OURS, "name": name, "key": key, "traces": traces})
 
 
 def read() -> dict[str, Any]:
@@ -185,6 +197,85 @@ def test_folders_that_services_made_come_off_too() -> None:
     assert live_machine.release_machine(OURS) == {"released": True}
     mirror.parent.rmdir()
     assert contents() == before
+
+
+def bring_graph(monkeypatch: pytest.MonkeyPatch, key: str = "k1") -> None:
+    """A tree with a unit of its own, and what the unit writes."""
+    traces = ("/etc/ours/graph", "/etc/ours/graph.json", "/var/lib/graph/*", "/var/lib/theirs/*")
+    place(monkeypatch, "graph", archive(GRAPH), key, traces)
+    for path in ("etc/ours/graph/password", "etc/ours/graph.json", "var/lib/graph/data/1"):
+        (live_machine.ROOT / path).parent.mkdir(parents=True, exist_ok=True)
+        (live_machine.ROOT / path).write_text("written by a unit")
+
+
+@pytest.fixture
+def packages(programs: Programs) -> Programs:
+    """Folders that packages brought; one is in use."""
+    for name in ("graph", "theirs"):
+        (live_machine.ROOT / "var/lib" / name).mkdir(parents=True)
+    (live_machine.ROOT / "var/lib/theirs/data").write_text("theirs")
+    programs.says["systemctl", "is-active", "graph.service"] = "inactive"
+    return programs
+
+
+def test_units_of_trees_stop_while_they_are_there_and_their_traces_go(
+    monkeypatch: pytest.MonkeyPatch, packages: Programs
+) -> None:
+    before = contents()
+    live_machine.claim(CLAIM)
+    bring_graph(monkeypatch)
+    # Another version in its place has the same traces.
+    bring_graph(monkeypatch, "k2")
+    live_machine.settle({**SETTLE, "trees": ["graph"], "names": ""})
+    assert packages.stopped_whole == []
+    live_machine.release_machine(OURS)
+    assert packages.stopped_whole == ["graph.service"]
+    assert contents() == before
+
+
+def test_what_is_wanted_no_more_is_as_it_was_before(
+    monkeypatch: pytest.MonkeyPatch, packages: Programs
+) -> None:
+    before = contents()
+    live_machine.claim(CLAIM)
+    bring_graph(monkeypatch)
+    live_machine.settle({**SETTLE, "trees": ["graph"], "names": ""})
+    packages.calls.clear()
+    live_machine.claim({**CLAIM, "fingerprint": "two"})
+    less = {**SETTLE, "fingerprint": "two", "names": "", "enable": []}
+    assert live_machine.settle({**less, "trees": ["graph"]}) == {"changed": True}
+    assert ("systemctl", "disable", "new.service") in packages.calls
+    assert ("systemctl", "stop", "new.service") in packages.calls
+    assert ("systemctl", "enable", "broker.service") in packages.calls
+    assert ("systemctl", "restart", "broker.service") in packages.calls
+    assert list(read()["units"]) == ["graph.service"]
+    assert packages.stopped_whole == []
+    # Then the tree with its unit.
+    assert live_machine.settle({**less, "trees": []}) == {"changed": True}
+    assert packages.stopped_whole == ["graph.service"]
+    assert read()["units"] == read()["trees"] == {}
+    after = contents()
+    assert {path for path in after if path not in before} == {
+        "var/lib/continuum",
+        "var/lib/continuum/machine.json",
+    }
+    assert live_machine.settle({**less, "trees": []}) == {"changed": False}
+
+
+def test_a_unit_that_a_tree_took_the_place_of_runs_again(
+    monkeypatch: pytest.MonkeyPatch, packages: Programs
+) -> None:
+    unit = live_machine.ETC / "systemd/system/graph.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text("theirs")
+    packages.says["systemctl", "is-enabled", "graph.service"] = "enabled"
+    packages.says["systemctl", "is-active", "graph.service"] = "active"
+    live_machine.claim(CLAIM)
+    bring_graph(monkeypatch)
+    live_machine.release_machine(OURS)
+    assert unit.read_text() == "theirs"
+    assert ("systemctl", "restart", "graph.service") in packages.calls
+    assert ("systemctl", "disable", "graph.service") not in packages.calls
 
 
 @pytest.mark.usefixtures("programs")

@@ -22,6 +22,7 @@ from continuum.benchmark.configure import METRICS_PORT
 from continuum.benchmark.configure import configure as benchmark_configure
 from continuum.benchmark.samples import read_series, write_series
 from continuum.experiment.model import Benchmark, Experiment, Software, Tier
+from continuum.images.recipe import Recipe
 from continuum.software.configure import ROLES, SoftwarePlan, configure
 from continuum.software.services import observability, scraping
 from continuum.testing.software import small_plan
@@ -66,6 +67,15 @@ def test_the_clouds_first_machine_observes_else_the_first_of_all() -> None:
 def test_only_the_observing_machine_runs_prometheus() -> None:
     assert None in units("edge-1")[observability.PROMETHEUS]["files"].values()
     assert None not in units("cloud-1")[observability.PROMETHEUS]["files"].values()
+
+
+def test_what_is_written_goes_from_machines_that_stay() -> None:
+    """By its name, else because the trees tell of it."""
+    trees = Recipe.collect(observability.Observability().install()).trees
+    traces = {trace for tree in trees for trace in tree.traces}
+    files = {path for each in units("cloud-1").values() for path in each["files"]}
+    assert {path for path in files if not Path(path).name.startswith("continuum.")} < traces
+    assert f"{observability._DATA}/*" in traces
 
 
 def test_every_machine_is_asked_and_known_by_its_name() -> None:

@@ -222,6 +222,18 @@ def test_it_listens_on_the_emulated_network_and_tells_nobody_outside() -> None:
     assert told["dashboards"]["default_home_dashboard_path"] in unit["files"]
 
 
+@pytest.mark.usefixtures("published")
+def test_what_is_written_goes_from_machines_that_stay() -> None:
+    looked_for()
+    trees = Recipe.collect(grafana.Grafana().install()).trees
+    traces = [Path(trace) for tree in trees for trace in tree.traces]
+    (unit,) = units(experiment())
+    told = configparser.RawConfigParser()
+    told.read_string(unit["files"][grafana.CONFIGURATION])
+    for path in (*unit["files"], *dict(told["paths"]).values()):
+        assert set(traces) & set(Path(path).parents), path
+
+
 def test_data_source_and_dashboards_are_there_from_the_start() -> None:
     (unit,) = units(experiment())
     files: dict[str, str] = unit["files"]

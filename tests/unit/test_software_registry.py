@@ -88,6 +88,15 @@ def test_containerd_finds_it_under_our_name() -> None:
     assert registry.MIRROR == "/etc/containerd/certs.d/continuum.local/hosts.toml"
 
 
+def test_what_is_written_goes_from_machines_that_stay() -> None:
+    trees = {tree.name: tree for tree in Recipe.collect(Registry().install()).trees}
+    settings = yaml.safe_load(rendered("registry.yml.j2"))
+    assert trees["registry-unit"].traces == (
+        str(Path(registry.MIRROR).parent),
+        f"{settings['storage']['filesystem']['rootdirectory']}/*",
+    )
+
+
 def test_the_unit_waits_for_its_configuration(tmp_path: Path) -> None:
     trees = {tree.name: tree for tree in Recipe.collect(Registry().install()).trees}
     tree = trees["registry-unit"]

@@ -54,13 +54,16 @@ class Tree:
 
     `inputs` is everything that decides the content, as text: the same inputs give the same files.
     `prepare` is called before, where the files are not in the cache: for what takes long, and tells
-    of itself.
+    of itself. `traces` are what programs leave elsewhere on machines that outlive the deployment, and
+    what goes with the files, unless it was there before them: paths, or `FOLDER/*` for what lies in
+    a folder that a package brings. What is called `continuum.*` below `/etc` need not be named.
     """
 
     name: str
     inputs: str
     write: Callable[[Path, Callable[[str], None]], None]
     prepare: Callable[[Events], None] | None = None
+    traces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,14 @@ class _DropIn:
         path.write_text(self.text)
 
 
-def install(service: str, package: str, unit: str, text: str) -> tuple[InstallStep, ...]:
-    """The package, its unit changed by `text` in the machine image, and switched on."""
-    changed = Tree(f"{service}-unit", text, _DropIn(service, unit, text))
+def install(
+    service: str, package: str, unit: str, text: str, traces: tuple[str, ...] = ()
+) -> tuple[InstallStep, ...]:
+    """The package, its unit changed by `text` in the machine image, and switched on.
+
+    For `traces` see `Tree`.
+    """
+    changed = Tree(f"{service}-unit", text, _DropIn(service, unit, text), traces=traces)
     return DebianPackages((package,)), changed, Units(enabled=(unit,))
 
 

@@ -218,7 +218,7 @@ class _Downloads:
 
 def _tree(artifact: Wanted) -> Tree:
     inputs = fingerprint(catalogue.identity(artifact), _UNIT_FILE, sorted(_LEFT_OUT))
-    return Tree(NAME, inputs, _Write(artifact), partial(_fetch, artifact))
+    return Tree(NAME, inputs, _Write(artifact), partial(_fetch, artifact), traces=(FOLDER, _DATA))
 
 
 def _fetch(artifact: Wanted, events: Events) -> None:

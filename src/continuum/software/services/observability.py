@@ -157,9 +157,15 @@ class Observability(Service):
 
     def install(self) -> tuple[InstallStep, ...]:
         """The packages, their units, which wait for their arguments, and our own exporter."""
-        prometheus = debian_unit.install("prometheus", "prometheus", PROMETHEUS, _PROMETHEUS_UNIT)
+        prometheus = debian_unit.install(
+            "prometheus", "prometheus", PROMETHEUS, _PROMETHEUS_UNIT, (f"{_DATA}/*",)
+        )
         node = debian_unit.install(
-            "node-exporter", "prometheus-node-exporter", NODE_EXPORTER, _NODE_UNIT
+            "node-exporter",
+            "prometheus-node-exporter",
+            NODE_EXPORTER,
+            _NODE_UNIT,
+            (_NODE_ARGUMENTS,),
         )
         return (
             *prometheus,
@@ -167,7 +173,12 @@ class Observability(Service):
             DebianPackages(("python3",)),
             PythonPackages(("paho-mqtt>=2.1,<3", "prometheus-client>=0.21,<1")),
             runtime_tree(),
-            Tree("machine-exporter-unit", _EXPORTER_UNIT, _Write(_EXPORTER_UNIT)),
+            Tree(
+                "machine-exporter-unit",
+                _EXPORTER_UNIT,
+                _Write(_EXPORTER_UNIT),
+                traces=(_EXPORTER_CONFIGURATION,),
+            ),
         )
 
     def machines(self, experiment: Experiment, wanted: tuple[str, ...]) -> tuple[str, ...]:

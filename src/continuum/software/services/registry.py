@@ -27,6 +27,7 @@ PORT = 5000
 UNIT = "docker-registry.service"
 CONFIGURATION = "/etc/docker/registry/continuum.yml"
 MIRROR = f"{MIRRORS}/{REPOSITORY}/hosts.toml"
+_TRACES = (f"{MIRRORS}/{REPOSITORY}", "/var/lib/docker-registry/*")
 
 # All machines share one image: it serves only where the role has put a configuration.
 _DROP_IN = f"""\
@@ -62,7 +63,7 @@ class Registry(Service):
     def install(self) -> tuple[InstallStep, ...]:
         """The package, a unit that waits for its configuration, and what fills the registry."""
         return (
-            *debian_unit.install(self.name, "docker-registry", UNIT, _DROP_IN),
+            *debian_unit.install(self.name, "docker-registry", UNIT, _DROP_IN, _TRACES),
             runtime_tree(),
         )
 

@@ -65,6 +65,7 @@ class Installer:
     def install(self, machine: Machine, seen: Seen, progress: Callable[[str], None]) -> bool:
         """Bring a machine to what the recipe says; True when anything was changed."""
         wanted = self._trees(seen)
+        traces = {tree.name: tree.traces for tree in self.recipe.trees}
         units = self.recipe.units
         claimed = remote.tell(
             machine,
@@ -88,7 +89,12 @@ class Installer:
                     remote.tell(
                         machine,
                         "place",
-                        {"identity": self.identity, "name": name, "key": key},
+                        {
+                            "identity": self.identity,
+                            "name": name,
+                            "key": key,
+                            "traces": traces.get(name, ()),
+                        },
                         content=content,
                         timeout=COPY_LIMIT,
                     )
