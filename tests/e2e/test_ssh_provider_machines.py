@@ -59,6 +59,18 @@ workers = "edge"
 warmup = "2 s"
 duration = "5 s"
 """
+SERVICES = """\
+[software]
+services = ["mqtt", "registry"]
+observability = true
+"""
+UNITS = (
+    "mosquitto.service",
+    "docker-registry.service",
+    "prometheus.service",
+    "prometheus-node-exporter.service",
+    "machine-exporter.service",
+)
 USERS = {"pi": "pi ALL=(ALL) NOPASSWD: ALL\n", "guest": ""}
 
 
@@ -99,6 +111,8 @@ class Field:
             "filters": ("tc", "filter", "show", "dev", "eth0"),
             "folders": ("ls", "/opt", "/root", "/home"),
             "ours": ("find", "/etc", "/var/lib", "/opt", "/run", "-iname", "*continuum*"),
+            "data": ("find", "/var/lib", "-type", "f", "-path", "/var/lib/prometheus/*"),
+            "folders of containers": ("find", "/etc", "-maxdepth", "1", "-name", "containerd"),
             "names": ("cat", "/etc/hosts"),
             "units": ("systemctl", "list-unit-files", "--state=enabled", "--no-legend"),
             "kernel": (
@@ -108,7 +122,7 @@ class Field:
         }
         found = {what: self.text(machine, *arguments) for what, arguments in asked.items()}
         running = self.text(machine, "ps", "-eo", "args").splitlines()
-        words = ("continuum", "mosquitto", "python")
+        words = ("continuum", "mosquitto", "python", "prometheus", "registry")
         found["processes"] = "\n".join(
             line for line in running if any(word in line for word in words)
         )
@@ -184,6 +198,36 @@ def test_a_benchmark_on_machines_that_exist(shared: Any, field: Field, tmp_path:
     assert 'deployment "sshx-field"' in other.err
 
     shared("down", "sshx-field")
+    assert {name: field.snapshot(name) for name in field.machines} == before
+
+
+def test_services_stop_when_they_are_wanted_no_more(shared: Any, field: Field) -> None:
+    """With the next `up`, and by `down`; in both cases nothing of them stays but packages."""
+
+    def running() -> list[str]:
+        shown = field.machines["edge-1"].run(Command(("systemctl", "is-active", *UNITS)))
+        return [
+            unit for unit, state in zip(UNITS, shown.text.split(), strict=True) if state == "active"
+        ]
+
+    users = {"edge": "pi", "endpoint": "root"}
+    before = {name: field.snapshot(name) for name in field.machines}
+    shared("up", field.file(users, more=SERVICES))
+    assert running() == list(UNITS)
+    assert field.snapshot("edge-1")["data"] != before["edge-1"]["data"]
+    shared("up", field.file(users, more='[software]\nservices = ["registry"]\n'))
+    assert running() == ["docker-registry.service"]
+    now = field.snapshot("edge-1")
+    assert now["data"] == before["edge-1"]["data"]
+    assert "machine-exporter" not in now["units"]
+    # The same machine by another name: it is left, and taken into use again.
+    experiment = field.file(users | {"edge": "root"}, more=SERVICES)
+    shared("up", experiment)
+    assert running() == list(UNITS)
+    again = shared("up", experiment)
+    assert "nothing was changed" in again.out + again.err
+    shared("down", "sshx-field")
+    assert running() == []
     assert {name: field.snapshot(name) for name in field.machines} == before
 
 
