@@ -7,6 +7,7 @@ import re
 import select
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -71,6 +72,18 @@ def test_a_step_that_lasts_is_told_again(monkeypatch: pytest.MonkeyPatch) -> Non
             time.sleep(0.01)
     shown.close()
     assert "infrastructure: machine image: unpacking libc6 (" in stream.getvalue()
+
+
+def test_an_interruption_of_its_thread_is_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    _, shown, events = _plain()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt), events.step("infrastructure", "network"):
+            pass
+    shown.close()
 
 
 def test_a_stream_that_nobody_reads_does_not_stop_the_work() -> None:

@@ -125,8 +125,10 @@ class PlainProgress:
 
     def _start_ticker(self) -> None:
         if self._ticker is None and self._verbosity > output.QUIET:
-            self._ticker = threading.Thread(target=self._tick, daemon=True)
-            self._ticker.start()
+            ticker = threading.Thread(target=self._tick, daemon=True)
+            ticker.start()
+            # Only now: one whose start was interrupted cannot be waited for.
+            self._ticker = ticker
 
     def _tick(self) -> None:
         while not self._closed.wait(1.0):
