@@ -115,9 +115,16 @@ class Deployment:
         return self.folder / KUBECONFIG
 
     def kubernetes_version(self) -> str | None:
-        """The version of Kubernetes that the kept experiment asks for, None for the tested one."""
-        kept = json.loads((self.folder / "experiment.json").read_text())
-        version: str | None = ((kept["software"] or {}).get("kubernetes") or {}).get("version")
+        """The version of Kubernetes that the kept experiment asks for, None for the tested one.
+
+        Raises:
+            NotFound: the deployment has none, or not as this version keeps it.
+        """
+        try:
+            kept = json.loads((self.folder / "experiment.json").read_text())
+            version: str | None = ((kept["software"] or {}).get("kubernetes") or {}).get("version")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._without_experiment() from error
         return version
 
     def experiment(self) -> Experiment:
@@ -134,11 +141,14 @@ class Deployment:
             with trusted_numbers():
                 return Experiment.model_validate_json(path.read_text())
         except (FileNotFoundError, ValueError) as error:
-            raise NotFound(
-                f'deployment "{self.name}" was not brought up whole, or by another version',
-                where=str(path),
-                hint="continuum up FILE",
-            ) from error
+            raise self._without_experiment() from error
+
+    def _without_experiment(self) -> NotFound:
+        return NotFound(
+            f'deployment "{self.name}" was not brought up whole, or by another version',
+            where=str(self.folder / "experiment.json"),
+            hint="continuum up FILE",
+        )
 
     def save_experiment(self, experiment: Experiment) -> None:
         """Keep the resolved experiment."""

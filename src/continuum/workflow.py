@@ -711,6 +711,7 @@ def _repetitions(ready: Up, teller: Teller, collected: Collected, events: Events
             teller=teller,
             own_clocks=not todo.provider.capabilities.one_clock,
             observation=_observation(ready, teller.run.run),
+            nodes=todo.experiment.node_machines if todo.experiment.carries_containers else (),
         ),
         collected,
     )

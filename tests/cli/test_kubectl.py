@@ -16,6 +16,9 @@ from continuum.deployment import Deployment
 PROGRAM = Path("/somewhere/kubectl")
 
 
+REAL_PROGRAM_OF = kubectl.program_of
+
+
 @dataclass
 class Kubectl:
     """What this process would have become."""
@@ -85,3 +88,18 @@ def test_no_deployment_at_all_is_said(cli: Cli) -> None:
     ended = cli("kubectl", "get", "nodes")
     assert ended.code == 5
     assert not ended.stdout
+
+
+@pytest.mark.parametrize("kept", [None, "{}", "[]", '{"software": {'])
+def test_an_experiment_that_cannot_be_read_is_said(
+    cluster: Deployment, cli: Cli, monkeypatch: pytest.MonkeyPatch, kept: str | None
+) -> None:
+    monkeypatch.setattr(kubectl, "program_of", REAL_PROGRAM_OF)
+    path = cluster.folder / "experiment.json"
+    if kept is None:
+        path.unlink()
+    else:
+        path.write_text(kept)
+    ended = cli("kubectl", "paper", "get", "nodes")
+    assert ended.code == 5
+    assert str(path) in ended.stderr

@@ -255,6 +255,22 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_ones(make_run: Any) -> N
     assert [path for path in seen if path.endswith("start")] == []
 
 
+def test_what_a_killed_run_left_on_other_machines_is_stopped_too(make_run: Any) -> None:
+    run = make_run()
+    run.machines["cloud-1"] = Memory("cloud-1")
+    stopped: dict[str, int] = {}
+
+    def stop_all(machine: Machine, processes: list[ProcessSpec]) -> None:
+        stopped[machine.name] = stopped.get(machine.name, 0) + 1
+        Instant.stop_all(run.endpoint_model, machine, processes)
+
+    run.endpoint_model.stop_all = stop_all
+    phase.execute(run)
+    # Once before the run, and where it has something of its own once after it.
+    assert stopped.pop("cloud-1") == 1
+    assert set(stopped.values()) == {2}
+
+
 def test_prometheus_forgets_a_run_that_was_killed_before_this_one_begins(
     make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

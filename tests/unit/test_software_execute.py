@@ -170,6 +170,26 @@ def test_a_playbook_that_failed_is_tried_again(
     assert bench.playbooks == 1
 
 
+def test_what_a_failed_playbook_left_is_not_taken_for_what_was_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.execute()
+    former = bench.plan
+
+    def fails(*_: object, **__: object) -> PlaybookResult:
+        raise StepFailed("a task failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ansible, "run_playbook", fails)
+        files = {**former.files, "playbook.yml": "other"}
+        bench.plan = SoftwarePlan(former.plays, former.services, files)
+        with pytest.raises(StepFailed):
+            bench.execute()
+    bench.plan = former
+    bench.execute()
+    assert bench.playbooks == 2
+
+
 def test_without_ssh_roles_count_as_applied(bench: Bench) -> None:
     for machine in bench.machines:
         machine.broker = True

@@ -88,7 +88,8 @@ class Run:
     """What `execute` works with. `worker_model` runs workers, `endpoint_model` endpoints.
 
     `own_clocks`: machines do not share a clock. `teller` is told where samples come to lie, for
-    whoever watches. `observation` is how the run tells Prometheus of itself.
+    whoever watches. `observation` is how the run tells Prometheus of itself. `nodes` are the machines
+    that can carry workers of `worker_model`, if not all can.
     """
 
     deployment: Deployment
@@ -102,6 +103,7 @@ class Run:
     own_clocks: bool = False
     teller: Teller | None = None
     observation: Observation | None = None
+    nodes: tuple[str, ...] = ()
 
 
 def execute(run: Run, collected: Collected | None = None) -> Collected:
@@ -120,7 +122,7 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
     journal = run.deployment.journal
     workers = [process for _, process in run.plan.workers]
     try:
-        _forget_everything(run)
+        _forget_everything(run, elsewhere=True)
         if run.observation is not None:
             run.observation.begin()
         _empty_run_folders(run)
@@ -186,8 +188,16 @@ def _processes(run: Run) -> dict[tuple[ExecutionModel, str], list[ProcessSpec]]:
     return found
 
 
-def _forget_everything(run: Run) -> None:
-    """Stop whatever this or an earlier run left; a machine that is gone has nothing to stop."""
+def _forget_everything(run: Run, *, elsewhere: bool = False) -> None:
+    """Stop whatever this or an earlier run left; a machine that is gone has nothing to stop.
+
+    `elsewhere`: also where this run has nothing, since an earlier one that was killed may have had.
+    """
+    todo = _processes(run)
+    if elsewhere:
+        for model, machines in ((run.endpoint_model, run.machines), (run.worker_model, run.nodes)):
+            for machine in machines:
+                todo.setdefault((model, machine), [])
 
     def stop(item: tuple[tuple[ExecutionModel, str], list[ProcessSpec]]) -> None:
         (model, machine), processes = item
@@ -196,7 +206,7 @@ def _forget_everything(run: Run) -> None:
         except ContinuumError as error:
             run.events.note(f"processes on {machine} not stopped: {error.message}")
 
-    for_each(stop, list(_processes(run).items()))
+    for_each(stop, list(todo.items()))
     if run.plan.driver is not None:
         try:
             run.plan.driver.clear(run)

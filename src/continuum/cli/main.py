@@ -227,9 +227,13 @@ def _unexpected(session: Session, error: Exception) -> int:
     return failure.DEFECT
 
 
+_MAKE_ROOM = (
+    "remove what is not needed; Continuum's cache folder may be removed when no machines are up: "
+    "these stand on its images"
+)
 _OF_THE_HOST = {
-    errno.ENOSPC: "remove what is not needed; Continuum's cache folder may be removed at any time",
-    errno.EDQUOT: "remove what is not needed; Continuum's cache folder may be removed at any time",
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
     errno.EROFS: "set XDG_STATE_HOME and XDG_CACHE_HOME to folders that can be written",
     errno.ENOTDIR: "set XDG_STATE_HOME and XDG_CACHE_HOME to folders that can be written",
     errno.EACCES: "give yourself the right to it, or choose another folder",

@@ -266,7 +266,10 @@ class ExecutionModel(ABC):
         """Stop it, if it runs, and forget it."""
 
     def stop_all(self, machine: Machine, processes: Sequence[ProcessSpec]) -> None:
-        """Stop and forget all of them, which are on that machine."""
+        """Stop and forget all of them, which are on that machine.
+
+        Better all that this model has there: of those of a run that was killed nobody knows.
+        """
         for process in processes:
             self.stop(machine, process)
 

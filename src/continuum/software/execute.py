@@ -80,6 +80,8 @@ def execute(  # noqa: PLR0913  what to do, with what, and whom to tell
             return False
         step.changed = True
         if plan.plays and ssh:
+            # Until the end they are neither as the plan wants them nor as the last one did.
+            for_each(lambda machine: machine.put(b"", APPLIED), configured)
             result = ansible.run_playbook(
                 deployment,
                 step.progress,
