@@ -19,6 +19,7 @@ from continuum.errors import NotFound
 from continuum.infrastructure.plan import LinkSettings
 from continuum.report import format as show
 from continuum.report import plots, terminal, topology
+from continuum.report.fitted import Column, Fitted, label
 from continuum.report.page import write_report
 from continuum.report.table import MADE_UP, link_rows, summary_table
 from continuum.testing.synthetic import Behaviour, MadeUpLoad
@@ -358,8 +359,8 @@ def test_links_of_single_machines_and_many_tiers_do_not_hinder(tmp_path: Path) -
     assert svg.count('class="tier"') == 7
 
 
-def shown(run: Run, **options: Any) -> str:
-    console = Console(file=StringIO(), width=110, no_color=True)
+def shown(run: Run, width: int = 110, **options: Any) -> str:
+    console = Console(file=StringIO(), width=width, no_color=True)
     console.print(terminal.summary(run, Path("results/made-up-1"), **options))
     assert isinstance(console.file, StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines()) + "\n"
@@ -370,6 +371,39 @@ def test_the_summary_is_as_kept_in_the_repository() -> None:
     assert shown(made_up.run(made_up.table())) == (GOLDEN / "summary.txt").read_text(
         encoding="utf-8"
     )
+
+
+def figures(text: str) -> set[str]:
+    """Every word with a digit, of the tables alone."""
+    tables = text.partition("requests answered")[0]
+    return {word.strip(",;") for word in tables.split() if any(each.isdigit() for each in word)}
+
+
+@pytest.mark.parametrize("endpoints", [1, 3])
+@pytest.mark.parametrize("width", [120, 100, 80, 60, 40])
+def test_no_terminal_is_too_narrow_for_whole_figures(width: int, endpoints: int) -> None:
+    made_up = MadeUp(endpoints=endpoints, tiers={"edge": 1, "endpoint": endpoints})
+    run = made_up.run(made_up.table())
+    text = shown(run, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert figures(text) <= figures(shown(run, 250))
+    assert run.all is not None
+    mean = run.all.statistics[0].mean.value
+    assert {str(run.all.samples), show.number(mean)} <= figures(text)
+    assert ("95 % interval" in text.partition("not shown")[0]) is (width >= 80)
+    assert ("not shown: 95 % interval, deviation" in text) is (width < 80)
+
+
+def test_a_table_that_does_not_fit_is_left_to_the_terminal_to_wrap() -> None:
+    table = Fitted([label(""), Column("mean"), Column("p99", dropped=1)], "elsewhere it is")
+    table.add("[b]a name[/b]", "123,456.7", "9.99")
+    console = Console(file=StringIO(), width=8, no_color=True)
+    console.print(table, crop=False)
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    assert "[b]a" in text
+    assert "123,456.7" in text
+    assert "9.99" not in text
 
 
 def test_the_summary_of_a_bad_run_says_why() -> None:

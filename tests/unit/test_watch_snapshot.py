@@ -15,7 +15,7 @@ from continuum.infrastructure.links.check import LinkMeasurement
 from continuum.infrastructure.plan import Link, LinkSettings
 from continuum.journal import Entry
 from continuum.live import LiveRun, Teller
-from continuum.watch.snapshot import Known, Usage, open_steps, snapshot
+from continuum.watch.snapshot import Known, Requests, Usage, open_steps, snapshot
 from made_up_plans import PLAN as WITHOUT_LINKS
 from watched_runs import START, stream
 
@@ -142,6 +142,32 @@ def test_the_terminal_draws_any_snapshot(width: int) -> None:
         assert "\x1b" not in drawn.get()
         assert "\n" not in watch_terminal.line(seen)
         json.dumps(output.plain(seen), allow_nan=False)
+
+
+@pytest.mark.parametrize("width", [120, 80, 60, 40])
+def test_the_terminal_shows_figures_whole_or_not_at_all(width: int) -> None:
+    from rich.console import Console
+
+    usage = {spec.name: Usage(0.5, 2.0**28, (0.1, 0.5) * 20) for spec in PLAN.machines}
+    links = tuple(
+        LinkMeasurement("cloud", "edge", "a", "b", quantity, 45, value, 1, ok=False)
+        for quantity, value in (("delay_ms", 45.25), ("jitter_ms", 5.125), ("rate_mbit", 7.195))
+    )
+    run = replace(RUN, streams=(stream(),), links=links)
+    seen = snapshot(known(live=run, run_lasts=True, usage=usage))
+    seen = replace(
+        seen,
+        requests=Requests(400, 160, 0, 0, 0, 20, 1, 20.0, 1066.6, 1127.5, 5, 5),
+    )
+    console = Console(width=width, record=True, file=None, force_terminal=False)
+    with console.capture() as drawn:
+        console.print(watch_terminal.draw(seen))
+    text = drawn.get()
+    assert max(map(len, text.splitlines())) <= width
+    for whole in ("0.50 of 1.5", "45.25 ± 5.125 ms", "7.195 Mbit/s", "1066.6 ms", "1127.5 ms"):
+        assert whole in text
+    assert ("256 MiB of 1 GiB" in text) is ("memory" in text.partition("not shown")[0])
+    assert "out of" in text
 
 
 def test_bars_reach_from_nothing_to_the_largest() -> None:

@@ -112,7 +112,8 @@ def draw(thing: RenderableType) -> None:
         force_terminal=colours(stream),
         width=None if stream.isatty() else WIDTH,
     )
-    console.print(thing)
+    # What is wider than the terminal is for it to wrap: rich would cut it off.
+    console.print(thing, crop=False)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -6,13 +6,13 @@ import time
 from typing import TYPE_CHECKING
 
 from continuum.cli.output import clean
+from continuum.report.fitted import Column, Fitted, label
 from continuum.watch.snapshot import MachineView, Requests, Snapshot, show_memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import RenderableType
-    from rich.table import Table
     from rich.text import Text
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -138,26 +138,18 @@ def _plain(text: str, style: str = "") -> Text:
     return Text(clean(text), style, overflow="fold")
 
 
-def _table(*columns: tuple[str, bool]) -> Table:
-    """An empty table; a column is its title, and whether it holds numbers."""
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table as NewTable  # noqa: PLC0415
-
-    made = NewTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for title, number in columns:
-        made.add_column(title, justify="right" if number else "left", no_wrap=True)
-    return made
+def _table(*columns: Column) -> Fitted:
+    return Fitted(columns, "a wider terminal has all columns")
 
 
 def _requests(seen: Snapshot) -> RenderableType:
     from rich.console import Group  # noqa: PLC0415
-    from rich.table import Table as NewTable  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     requests = seen.requests
     assert requests is not None
     failed = requests.lost + requests.timeout + requests.error
-    grid = NewTable.grid(padding=(0, 2))
+    grid = _table(label(""), label(""), Column("", right=False, dropped=1))
     timeline = seen.timeline
     rate = "" if requests.per_second is None else f"{requests.per_second:.1f} per second"
     median = "" if requests.median_ms is None else f"median {requests.median_ms:.1f} ms"
@@ -167,7 +159,7 @@ def _requests(seen: Snapshot) -> RenderableType:
         ("latency", median, [each.median_ms for each in timeline]),
         ("", p95, [each.p95_ms for each in timeline]),
     ):
-        grid.add_row(Text(name, "bold"), Text(value), Text(sparkline(values), "cyan"))
+        grid.add(Text(name, "bold"), value, Text(sparkline(values), "cyan"))
     words = Text(f"{_in_words(requests).partition(', median')[0]}", "bold red" if failed else "")
     return Group(grid, words)
 
@@ -176,41 +168,53 @@ def _machines(machines: Sequence[MachineView]) -> RenderableType:
     from rich.text import Text  # noqa: PLC0415
 
     several = any(each.host for each in machines)
-    host = (("host", False),) if several else ()
     made = _table(
-        ("machine", False), ("state", False), *host, ("cores", True), ("", False), ("memory", True)
+        label("machine"),
+        label("state", dropped=1),
+        *((label("host", dropped=3),) if several else ()),
+        Column("cores"),
+        Column("", right=False, dropped=4),
+        Column("memory", words=True, dropped=2),
     )
     for each in machines[:_MOST_MACHINES]:
         cores = "" if each.used is None else f"{each.used:.2f} of {each.cores:g}"
         hot = each.share is not None and each.share > 0.9
-        made.add_row(
-            each.name,
+        made.add(
+            _plain(each.name),
             Text(each.state, "green" if each.state == "running" else "bold red"),
-            *((each.host or "this host",) if several else ()),
+            *((_plain(each.host or "this host"),) if several else ()),
             Text(cores, "yellow" if hot else ""),
             Text(sparkline(each.history), "cyan"),
             _plain(show_memory(each) or each.problem, "" if show_memory(each) else "dim"),
         )
-    if len(machines) > _MOST_MACHINES:
-        made.caption = f"and {len(machines) - _MOST_MACHINES} more"
-    return made
+    return _and_more(made, len(machines) - _MOST_MACHINES)
+
+
+def _and_more(shown: Fitted, left_out: int) -> RenderableType:
+    from rich.console import Group  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    return Group(shown, Text(f"and {left_out} more", "italic dim")) if left_out > 0 else shown
 
 
 def _links(seen: Snapshot) -> RenderableType:
     from rich.text import Text  # noqa: PLC0415
 
-    made = _table(("link", False), ("asked", False), ("measured", False), ("", False))
+    made = _table(
+        label("link"),
+        Column("asked", right=False, dropped=1),
+        Column("measured", right=False),
+        label(""),
+    )
     for link in seen.links[:_MOST_LINKS]:
         shown = {True: ("holds", "green"), False: ("out of tolerance", "bold red"), None: ("", "")}
-        made.add_row(
-            f"{link.source} → {link.destination}",
+        made.add(
+            _plain(f"{link.source} → {link.destination}"),
             in_units(link.asked),
             in_units(link.measured, digits=4) or "not yet",
             Text(*shown[link.ok]),
         )
-    if len(seen.links) > _MOST_LINKS:
-        made.caption = f"and {len(seen.links) - _MOST_LINKS} more"
-    return made
+    return _and_more(made, len(seen.links) - _MOST_LINKS)
 
 
 def in_units(values: object, *, digits: int = 6) -> str:

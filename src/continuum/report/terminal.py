@@ -9,10 +9,14 @@ from continuum.benchmark.results import LOGS_FOLDER, REPORT_FILE, Run
 from continuum.report import functions
 from continuum.report import table as rows_of
 from continuum.report.clocks import Clocks
+from continuum.report.fitted import Column, Fitted, label
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
     from rich.table import Table
+    from rich.text import Text
 
 _STYLES = {"done": "bold green", "degraded": "bold yellow"}
 _MOST_GROUPS = 8
@@ -80,31 +84,44 @@ def _functions(run: Run) -> list[RenderableType]:
     told = functions.DISTRIBUTIONS.get(run.functions.distribution, run.functions.distribution)
     parts: list[RenderableType] = [_plain(f"Functions, distribution {told}")]
     if rows:
-        made = _new_table("until a function is there, s", "n", "mean", "median", "least", "most")
+        made = _table(
+            [
+                label("until a function is there, s"),
+                Column("n"),
+                Column("mean"),
+                Column("median", dropped=1),
+                Column("least", dropped=3),
+                Column("most", dropped=2),
+            ]
+        )
         for row in rows:
-            made.add_row(_plain(row.kind), f"{row.n}", row.mean, row.median, row.least, row.most)
+            made.add(_plain(row.kind), f"{row.n}", row.mean, row.median, row.least, row.most)
         parts.append(made)
     return parts
 
 
-def _new_table(title: str, *columns: str) -> Table:
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table as NewTable  # noqa: PLC0415
-
-    made = NewTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    made.add_column(title, no_wrap=True)
-    for column in columns:
-        made.add_column(column, justify="right", no_wrap=True)
-    return made
+def _table(columns: Sequence[Column]) -> Fitted:
+    return Fitted(columns, "the report has all columns")
 
 
-def _statistics(run: Run) -> Table:
+def _statistics(run: Run) -> Fitted:
     rows = rows_of.summary_table(run)
     compared = any(row.clocks for row in rows)
-    names = ("n", "mean", "95 % interval", "deviation", "p50", "p95", "p99")
-    made = _new_table("", *names, *(("one way",) if compared else ()))
+    made = _table(
+        [
+            label(""),
+            Column("n"),
+            Column("mean"),
+            Column("95 % interval", dropped=4),
+            Column("deviation", dropped=6),
+            Column("p50", dropped=1),
+            Column("p95", dropped=2),
+            Column("p99", dropped=3),
+            *((Column("one way", dropped=5),) if compared else ()),
+        ]
+    )
     for row in rows:
-        made.add_row(
+        made.add(
             _plain(f"{row.label}, {row.unit}"),
             f"{row.n:,}",
             row.mean.value,
@@ -118,19 +135,21 @@ def _statistics(run: Run) -> Table:
     return made
 
 
-def _groups(title: str, rows: list[rows_of.GroupRow]) -> Table:
-    made = _new_table(
-        title,
-        "requests",
-        "not answered",
-        "latency, ms",
-        "p95",
-        "forward",
-        "processing",
-        "agreement",
+def _groups(title: str, rows: list[rows_of.GroupRow]) -> Fitted:
+    made = _table(
+        [
+            label(title),
+            Column("requests", dropped=2),
+            Column("not answered", dropped=1),
+            Column("latency, ms"),
+            Column("p95", dropped=3),
+            Column("forward", dropped=4),
+            Column("processing", dropped=5),
+            Column("agreement", dropped=6),
+        ]
     )
     for row in rows:
-        made.add_row(
+        made.add(
             _plain(row.name),
             f"{row.samples:,}",
             f"{row.unanswered:,}",
@@ -143,10 +162,18 @@ def _groups(title: str, rows: list[rows_of.GroupRow]) -> Table:
     return made
 
 
-def _expectation(rows: list[rows_of.ExpectationRow]) -> Table:
+def _expectation(rows: list[rows_of.ExpectationRow]) -> Fitted:
     from rich.text import Text  # noqa: PLC0415
 
-    made = _new_table("mean, ms", "expected", "measured", "difference", "")
+    made = _table(
+        [
+            label("mean, ms"),
+            Column("expected"),
+            Column("measured"),
+            Column("difference", dropped=1),
+            label(""),
+        ]
+    )
     for row in rows:
         verdicts = {
             True: ("as expected", "green"),
@@ -154,7 +181,7 @@ def _expectation(rows: list[rows_of.ExpectationRow]) -> Table:
             None: (row.why_not, "dim"),
         }
         word, style = verdicts[row.within]
-        made.add_row(
+        made.add(
             _plain(row.label),
             row.expected_mean,
             row.measured_mean,
@@ -193,7 +220,7 @@ def _ways_in(run: Run, folder: Path, *, removed: bool) -> Table:
     return made
 
 
-def _plain(text: str) -> RenderableType:
+def _plain(text: str) -> Text:
     from rich.text import Text  # noqa: PLC0415
 
     # What came from a machine may hold codes that a terminal obeys.
