@@ -74,6 +74,10 @@ def test_a_step_that_lasts_is_told_again(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "infrastructure: machine image: unpacking libc6 (" in stream.getvalue()
 
 
+def test_no_more_than_five_seconds_pass_without_a_line() -> None:
+    assert progress.HEARTBEAT + progress.LOOK_INTERVAL <= 5
+
+
 def test_an_interruption_of_its_thread_is_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: threading.Thread) -> None:
         raise KeyboardInterrupt

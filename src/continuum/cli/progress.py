@@ -23,8 +23,10 @@ from continuum.events import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-HEARTBEAT = 10.0
-"""Seconds after which a plain line says that a step is still under way."""
+HEARTBEAT = 4.0
+"""Seconds after which a plain line says that a step is still under way, at the next look."""
+LOOK_INTERVAL = 1.0
+"""Seconds; with them no more than five pass without a line."""
 
 
 class Progress(Protocol):
@@ -67,7 +69,7 @@ def finished_line(event: StepFinished | StepFailedEvent) -> tuple[str, str, str]
 
 
 class PlainProgress:
-    """Lines only. A step that lasts is told again every `HEARTBEAT` seconds."""
+    """Lines only. A step that lasts is told again when `HEARTBEAT` seconds have passed."""
 
     def __init__(self, stream: TextIO, verbosity: int) -> None:
         self._stream = stream
@@ -131,7 +133,7 @@ class PlainProgress:
             self._ticker = ticker
 
     def _tick(self) -> None:
-        while not self._closed.wait(1.0):
+        while not self._closed.wait(LOOK_INTERVAL):
             with self._lock:
                 now = time.monotonic()
                 for (phase, step), running in self._running.items():
