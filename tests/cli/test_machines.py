@@ -222,6 +222,34 @@ def test_exec_tells_which_machine_failed(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["edge-1", "ls"], "continuum exec edge-1 -- ls"),
+        (["paper", "edge-1", "endpoint", "ls", "a b"], "exec paper edge-1 endpoint -- ls 'a b'"),
+        (["cloud-1", "ls"], "continuum exec cloud-1 -- ls"),
+        (["paper"], "continuum exec paper MACHINE -- COMMAND"),
+        (["edge-1"], "continuum exec edge-1 -- COMMAND"),
+        ([], "continuum exec MACHINE -- COMMAND"),
+    ],
+)
+@pytest.mark.usefixtures("up")
+def test_exec_without_its_mark_shows_where_it_belongs(
+    cli: Cli, words: list[str], meant: str
+) -> None:
+    ending = cli("exec", *words)
+    assert ending.code == 2
+    assert ending.stderr.endswith(f"{meant}\n")
+
+
+@pytest.mark.usefixtures("up")
+def test_exec_says_that_it_lasts(cli: Cli) -> None:
+    ending = cli("exec", "-v", "edge-1", "endpoint", "--", "hostname")
+    assert "start   exec: edge-1, endpoint, waiting for the command" in ending.stderr
+    assert "done    exec: edge-1, endpoint" in ending.stderr
+    assert not cli("exec", "-q", "edge-1", "--", "hostname").stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "code"),
     [
         (["exec", "edge-1"], 2),

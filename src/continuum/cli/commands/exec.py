@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 
 import click
 
@@ -37,7 +39,8 @@ def command(context: click.Context, words: tuple[str, ...], timeout: float, as_j
 
     MACHINE is a machine, a tier, or `all`; NAME may be left out when there is one deployment. The
     command is a program and its arguments, no line for a shell. With several machines every line
-    of output begins with the machine's name.
+    of output begins with the machine's name. Standard input is not passed on: `continuum ssh NAME
+    MACHINE -- COMMAND` does that.
 
     Exit codes: 0 the command succeeded everywhere; 1 it failed on a machine; 4 a machine cannot
     be reached; 5 no such deployment or machine.
@@ -45,7 +48,7 @@ def command(context: click.Context, words: tuple[str, ...], timeout: float, as_j
     session = current()
     arguments: tuple[str, ...] = context.meta["command"]
     if not arguments:
-        raise UsageError("give a command after --", hint="continuum exec edge-1 -- uptime")
+        raise UsageError("give a command after --", hint=_with_mark(words))
     deployment, selected = selector(session, words, "machines")
     for kind in provider_kinds([deployment.name]):
         ensure_root(session, kind)
@@ -59,8 +62,10 @@ def command(context: click.Context, words: tuple[str, ...], timeout: float, as_j
         found[machine.name] = machine.run(Command(arguments, timeout=timeout))
 
     try:
-        for_each(work, machines)
+        with session.events.step("exec", ", ".join(selected), "the command"):
+            for_each(work, machines)
     finally:
+        session.close()
         # A machine that cannot be reached must not hide what the others said.
         results = {each.name: found[each.name] for each in machines if each.name in found}
         _write(results, several=len(machines) > 1, as_json=as_json)
@@ -72,6 +77,26 @@ def command(context: click.Context, words: tuple[str, ...], timeout: float, as_j
     if failed:
         raise StepFailed(f"the command failed on {', '.join(failed)}")
     return 0
+
+
+def _with_mark(words: Sequence[str]) -> str:
+    """What may have been meant by words without `--`: it stands behind the last machine."""
+    from continuum.deployment import Deployment  # noqa: PLC0415  slow to import, as all of them
+    from continuum.infrastructure.execute import stored_plan  # noqa: PLC0415
+
+    deployments = Deployment.all()
+    named = [each.name for each in deployments if each.name in words[:1]]
+    machines = {ALL}
+    for each in deployments:
+        plan = stored_plan(each)
+        for spec in plan.machines if plan else ():
+            machines |= {spec.name, spec.tier}
+    rest = words[len(named) :]
+    # A machine that there is not is told when the rest is right.
+    selected = list(takewhile(machines.__contains__, rest)) or list(rest[:1])
+    command = shlex.join(rest[len(selected) :])
+    start = shlex.join(["continuum", "exec", *named, *(selected or ["MACHINE"])])
+    return f"{start} -- {command or 'COMMAND'}"
 
 
 def _write(results: Mapping[str, Result], *, several: bool, as_json: bool) -> None:
