@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from command_line import BENCHMARK, Cli, Write
+from continuum.machine import Command
 
 MACHINES = ["edge-1", "endpoint-1", "endpoint-2"]
 
@@ -385,6 +387,28 @@ def test_all_that_has_a_log_is_listed(cli: Cli, tmp_path: Path) -> None:
     ending = cli("logs", "nonesuch")
     assert ending.code == 5
     assert "endpoint-2" in ending.stderr
+
+
+@pytest.mark.parametrize("what", ["edge-1", "mosquitto"])
+@pytest.mark.usefixtures("up")
+def test_who_follows_a_log_ends_that_by_an_interruption(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    from continuum.infrastructure.providers.fake_machine import FakeMachine
+
+    def stream(machine: FakeMachine, _: Command) -> Iterator[str]:
+        yield f"{machine.name} says this"
+        raise KeyboardInterrupt
+
+    for machine in ("edge-1", "endpoint-1"):
+        units = tmp_path / f".state/continuum/deployments/paper/machines/{machine}/units"
+        units.mkdir(exist_ok=True)
+        (units / "mosquitto.service.json").write_text("{}")
+    monkeypatch.setattr(FakeMachine, "stream", stream)
+    ending = cli("logs", "paper", what, "--follow")
+    assert ending.code == 0
+    assert "edge-1 says this\n" in ending.stdout
+    assert "nothing was changed" not in ending.stderr
 
 
 def test_logs_come_home_with_the_results(cli: Cli, write: Write, tmp_path: Path) -> None:

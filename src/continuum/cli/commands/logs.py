@@ -54,7 +54,7 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     Without WHAT this is the log of the last command that changed the deployment, step by step.
     NAME may be left out when there is one deployment.
 
-    Exit codes: 0 shown; 4 the machine cannot be reached; 5 no such deployment, or nothing of that
+    Exit codes: 0 shown, or followed until Ctrl-C; 4 the machine cannot be reached; 5 no such deployment, or nothing of that
     name has a log.
     """
     session = current()
@@ -162,7 +162,11 @@ def _logs(  # noqa: PLR0913  one parameter per option of the command line
     width = max(len(log.label) for log in meant)
     marks = [f"{log.label:<{width}} | " if len(meant) > 1 else "" for log in meant]
     if follow:
-        _follow(by_name, meant, marks, lines)
+        try:
+            _follow(by_name, meant, marks, lines)
+        except KeyboardInterrupt:
+            # That is how following ends, and no failure.
+            session.say()
         return ""
     results = for_each(lambda log: by_name[log.machine].run(log.command(lines)).check(), meant)
     return "\n".join(
