@@ -151,6 +151,18 @@ def test_the_report_can_be_made_again_elsewhere(cli: Cli, write: Write, tmp_path
     assert cli("report", moved, "--json").json == _record(moved)
 
 
+def test_a_report_names_the_way_to_remove_what_is_there(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    cli("run", write(rest=BENCHMARK), "--results", "here")
+    assert "continuum down paper" in cli("report", tmp_path / "here").stdout
+    assert cli("down", "paper").code == 0
+    ending = cli("report", tmp_path / "here")
+    assert ending.code == 0
+    assert str(tmp_path / "here/report.html") in ending.stdout
+    assert "continuum down" not in ending.stdout
+
+
 @pytest.mark.parametrize(
     ("content", "code"), [(None, 5), ("", 1), ("{", 1), ('{"schema_version": "99"}', 1), ("[]", 1)]
 )

@@ -433,6 +433,14 @@ def test_what_was_removed_has_no_way_in() -> None:
     assert "removed" in text
 
 
+def test_what_cannot_be_reached_from_here_is_not_named() -> None:
+    text = shown(MadeUp(endpoints=0).run(None), reachable=False)
+    assert "results/made-up-1/report.html" in text
+    assert "ssh" not in text
+    assert "continuum down" not in text
+    assert "removed" not in text
+
+
 def test_markup_in_texts_has_no_effect() -> None:
     run = MadeUp(endpoints=0, changes={"run": "[bold]x[/bold]", "reasons": ["[/oops]"]}).run(None)
     text = shown(run)

@@ -23,10 +23,13 @@ _MOST_GROUPS = 8
 _MOST_MACHINES = 20
 
 
-def summary(run: Run, folder: Path, *, removed: bool = False) -> RenderableType:
+def summary(
+    run: Run, folder: Path, *, removed: bool = False, reachable: bool = True
+) -> RenderableType:
     """The table, how the requests ended, the report's path, and how to reach and remove it all.
 
-    With `removed` there is nothing left to reach or remove.
+    With `removed` there is nothing left to reach or remove, which is said. Where nothing is
+    `reachable` from here, nothing is said of that.
 
     Every text from outside is shown as it is: rich's mark-up in it has no effect.
     """
@@ -48,7 +51,12 @@ def summary(run: Run, folder: Path, *, removed: bool = False) -> RenderableType:
         parts += _benchmark(run)
     if run.functions is not None:
         parts += [Text(""), *_functions(run)]
-    parts += [Text(""), _ways_in(run, folder, removed=removed)]
+    ways = _files(run, folder)
+    if removed:
+        ways.append(("machines", "removed"))
+    elif reachable:
+        ways += _ways_in(run)
+    parts += [Text(""), _pairs(ways)]
     return Group(*parts)
 
 
@@ -191,33 +199,39 @@ def _expectation(rows: list[rows_of.ExpectationRow]) -> Fitted:
     return made
 
 
-def _ways_in(run: Run, folder: Path, *, removed: bool) -> Table:
+def _pairs(pairs: Sequence[tuple[str, str]]) -> Table:
     from rich.table import Table as NewTable  # noqa: PLC0415
 
     made = NewTable.grid(padding=(0, 2))
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
-    made.add_row("report", _plain(str(folder / REPORT_FILE)))
-    if run.logs:
-        made.add_row("logs", _plain(f"{folder / LOGS_FOLDER} ({len(run.logs)} files)"))
-    if removed:
-        made.add_row("machines", "removed")
-        return made
-    shown = [machine for machine in run.machines if machine.ssh]
-    for machine in shown[:_MOST_MACHINES]:
-        made.add_row(_plain(machine.name), _plain(machine.ssh))
-    if len(shown) > _MOST_MACHINES:
-        made.add_row(
-            "", f"and {len(shown) - _MOST_MACHINES} more: continuum status {run.deployment}"
-        )
-    if run.cluster:
-        made.add_row("cluster", _plain(run.cluster))
-    if run.functions is not None and run.functions.gateway:
-        made.add_row("gateway", _plain(f"{run.functions.gateway} (user {run.functions.user})"))
-        made.add_row("password", _plain(run.functions.credentials))
-    if run.remove:
-        made.add_row("remove", _plain(run.remove))
+    for name, value in pairs:
+        made.add_row(_plain(name), _plain(value))
     return made
+
+
+def _files(run: Run, folder: Path) -> list[tuple[str, str]]:
+    found = [("report", str(folder / REPORT_FILE))]
+    if run.logs:
+        found.append(("logs", f"{folder / LOGS_FOLDER} ({len(run.logs)} files)"))
+    return found
+
+
+def _ways_in(run: Run) -> list[tuple[str, str]]:
+    """How to reach what is up, and how to remove it."""
+    shown = [machine for machine in run.machines if machine.ssh]
+    found = [(machine.name, machine.ssh) for machine in shown[:_MOST_MACHINES]]
+    if len(shown) > _MOST_MACHINES:
+        left_out = len(shown) - _MOST_MACHINES
+        found.append(("", f"and {left_out} more: continuum status {run.deployment}"))
+    if run.cluster:
+        found.append(("cluster", run.cluster))
+    if run.functions is not None and run.functions.gateway:
+        found.append(("gateway", f"{run.functions.gateway} (user {run.functions.user})"))
+        found.append(("password", run.functions.credentials))
+    if run.remove:
+        found.append(("remove", run.remove))
+    return found
 
 
 def _plain(text: str) -> Text:

@@ -20,7 +20,8 @@ def command(folder: Path, as_json: bool) -> int:
     Exit codes: 0 made; 1 the folder's files cannot be read; 5 there is no run in the folder.
     """
     session = current()
-    from continuum.benchmark import results  # noqa: PLC0415  slow to import
+    from continuum.benchmark import results  # noqa: PLC0415  slow to import, as all of them
+    from continuum.deployment import Deployment  # noqa: PLC0415
     from continuum.report import page, terminal  # noqa: PLC0415
 
     run = results.read_run(folder)
@@ -30,6 +31,8 @@ def command(folder: Path, as_json: bool) -> int:
     if as_json:
         output.write((folder / results.RUN_FILE).read_text().rstrip())
     else:
-        output.draw(terminal.summary(run, folder))
+        # From another host, or removed since: the ways in lead nowhere.
+        there = any(each.name == run.deployment for each in Deployment.all())
+        output.draw(terminal.summary(run, folder, reachable=there))
         session.say(f"wrote {output.short_path(path)}")
     return 0
