@@ -173,6 +173,16 @@ def test_plan_shows_where_values_are_from(cli: Cli, write: Write) -> None:
     assert "tiers.edge.quota" in cli("plan", write(), "--all").stdout
 
 
+def test_plan_shows_what_was_set_as_the_file_says_it(cli: Cli, write: Write) -> None:
+    rest = "[software]\nobservability = false\n"
+    shown = cli("plan", write(rest=rest), "--set", "hosts=[]").stdout
+    (line,) = [line for line in shown.splitlines() if line.startswith("  software.observability")]
+    # It was set, to what is the default.
+    assert line.split()[:2] == ["software.observability", "false"]
+    assert "values that were set" in shown
+    assert not {"True", "False", "None"} & set(cli("plan", write(), "--all").stdout.split())
+
+
 def test_plan_shows_values_of_any_key(cli: Cli, write: Write) -> None:
     rest = """
 [benchmark]

@@ -91,7 +91,7 @@ def as_toml(value: object) -> str:
     """Any value as TOML, by means of our own writer for a plug-in's settings."""
     from continuum.experiment import write
 
-    return write._value(value)
+    return write.literal(value)
 
 
 @MANY

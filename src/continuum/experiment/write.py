@@ -22,7 +22,7 @@ def to_toml(experiment: Experiment) -> str:
 
     Quantities are written exactly. Most of what is at its default is left out.
     """
-    sections = [f"name = {_value(experiment.name)}"]
+    sections = [f"name = {literal(experiment.name)}"]
     sections += _table(("infrastructure",), experiment.infrastructure, always=("provider",))
     for index, host in enumerate(experiment.hosts):
         (text,) = _table(("hosts", index), host, whole=True)
@@ -66,7 +66,7 @@ def _table(
         else:
             spot = fields.spot(_in_model(path, key))
             quantity = spot.quantity if spot else None
-            lines.append(f"{key} = {_value(quantity.write(value) if quantity else value)}")
+            lines.append(f"{key} = {literal(quantity.write(value) if quantity else value)}")
     if lines or whole or not inner:
         return ["\n".join([f"[{_dotted(path)}]", *lines]), *inner]
     return inner
@@ -78,7 +78,9 @@ def _in_model(path: KeyPath, key: str) -> KeyPath:
 
 def _settings(path: KeyPath, values: Mapping[str, Any]) -> Iterator[str]:
     """A plug-in's table: whatever a TOML file can hold, tables inside written inline."""
-    lines = [f"{_key(key)} = {_value(value)}" for key, value in values.items() if value is not None]
+    lines = [
+        f"{_key(key)} = {literal(value)}" for key, value in values.items() if value is not None
+    ]
     yield "\n".join([f"[{_dotted(path)}]", *lines])
 
 
@@ -95,7 +97,8 @@ def _text(text: str) -> str:
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def _value(value: object) -> str:
+def literal(value: object) -> str:
+    """A value as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -103,9 +106,9 @@ def _value(value: object) -> str:
     if isinstance(value, (date, time)):
         return value.isoformat()
     if isinstance(value, Mapping):
-        inner = ", ".join(f"{_key(str(key))} = {_value(each)}" for key, each in value.items())
+        inner = ", ".join(f"{_key(str(key))} = {literal(each)}" for key, each in value.items())
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(_value(each) for each in value)}]"
+        return f"[{', '.join(literal(each) for each in value)}]"
     # Python writes inf, nan, 1e+16 and 0.5 as TOML does.
     return repr(value)

@@ -16,6 +16,7 @@ from continuum.experiment.document import dotted
 from continuum.experiment.load import leaves
 from continuum.experiment.model import THIS_HOST
 from continuum.experiment.units import show_bytes
+from continuum.experiment.write import literal
 
 if TYPE_CHECKING:
     from continuum.experiment.document import KeyPath
@@ -116,7 +117,7 @@ def _lines(plan: Plan, *, whole: bool) -> Iterator[str]:
         yield f"changes: {len(plan.changes)}"
         yield from _cut([f"  {change}" for change in plan.changes], whole=whole)
     yield ""
-    yield "values that are not defaults, and where they are from" if not whole else "values"
+    yield "values that were set, and where" if not whole else "values"
     yield from _values(plan, whole=whole)
 
 
@@ -217,7 +218,7 @@ def _quantity(path: KeyPath, value: object) -> object:
 
 
 def _text(value: object) -> str:
-    text = "-" if value is None else str(value)
+    text = "-" if value is None else value if isinstance(value, str) else literal(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
