@@ -14,6 +14,7 @@ from continuum.cli.privileges import ensure_root
 from continuum.cli.seconds import Seconds
 from continuum.cli.session import common, current, json_option
 from continuum.errors import StepFailed, UsageError
+from continuum.events import StepStarted
 from continuum.machine import Command, Machine, Result
 from continuum.parallel import for_each
 
@@ -61,9 +62,10 @@ def command(context: click.Context, words: tuple[str, ...], timeout: float, as_j
     def work(machine: Machine) -> None:
         found[machine.name] = machine.run(Command(arguments, timeout=timeout))
 
+    # Its end is not told: whoever runs a quick command wants to read what that said.
+    session.events.emit(StepStarted("exec", ", ".join(selected), "the command"))
     try:
-        with session.events.step("exec", ", ".join(selected), "the command"):
-            for_each(work, machines)
+        for_each(work, machines)
     finally:
         session.close()
         # A machine that cannot be reached must not hide what the others said.
