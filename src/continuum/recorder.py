@@ -58,7 +58,7 @@ def _now() -> str:
 
 @dataclass
 class Recorder:
-    """One run, as far as it is known. `write` may be called once, at its end.
+    """One run, as far as it is known. `write` is called at its end; again, it writes all anew.
 
     Attributes:
         emulator: name of what enforces the links, "" when nothing is emulated.
@@ -94,8 +94,9 @@ class Recorder:
         self._failure = ("failed", f"{error.message} ({error.where})".removesuffix(" ()"))
 
     def interrupted(self) -> None:
-        """The run was stopped by a signal: the deployment stays, so that it can go on."""
-        self._failure = ("interrupted", "stopped by a signal")
+        """The run was stopped by a signal: the deployment stays. One that had failed has failed."""
+        if self._failure is None:
+            self._failure = ("interrupted", "stopped by a signal")
         self.removed = False
 
     def write(self) -> Run:

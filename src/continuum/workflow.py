@@ -455,7 +455,7 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
     """
     from continuum.recorder import Recorder  # noqa: PLC0415  slow to import
 
-    folder = _results_folder(loaded.experiment.name, results)
+    folder = results_folder(loaded.experiment.name, results)
     deployment = Deployment.named(loaded.experiment.name)
     with _changing(deployment):
         _look_for_grafana(loaded, deployment, events)
@@ -537,12 +537,30 @@ def _measure(  # noqa: PLR0913  one parameter per option of the command line
 def _finish(recorder: Recorder, events: Events, teller: Teller, machines: Sequence[Machine]) -> Run:
     """Write the results whatever happened; then remove the deployment if that was asked for."""
     _keep_logs(recorder, events, machines, teller.run.began)
-    with recorder.deployment.journal.step(events, "report", "results", waits_for="the report"):
-        record = recorder.write()
+    try:
+        record = _write(recorder, events)
+    except KeyboardInterrupt:
+        # Of a run that has ended nobody should read that it was killed.
+        teller.tell(status="interrupted")
+        raise
     teller.tell(status=record.status, reasons=record.reasons, removed=recorder.removed)
     if recorder.removed:
         _down(recorder.deployment, events)
     return record
+
+
+def _write(recorder: Recorder, events: Events) -> Run:
+    """Write the results; who interrupts that has them all the same, and ends it the second time."""
+    try:
+        return _write_once(recorder, events)
+    except KeyboardInterrupt:
+        recorder.interrupted()
+        return _write_once(recorder, events)
+
+
+def _write_once(recorder: Recorder, events: Events) -> Run:
+    with recorder.deployment.journal.step(events, "report", "results", waits_for="the report"):
+        return recorder.write()
 
 
 def _keep_logs(
@@ -565,8 +583,12 @@ def _keep_logs(
         recorder.interrupted()
 
 
-def _results_folder(name: str, asked: Path | None) -> Path:
-    """The folder of this run, not made yet."""
+def results_folder(name: str, asked: Path | None) -> Path:
+    """The folder of a run that is to begin, not made yet.
+
+    Raises:
+        UsageError: the one that is asked for is there, and not empty.
+    """
     if asked is None:
         now = dt.datetime.now(dt.UTC).strftime("%Y%m%d-%H%M%S")
         whole = Path("results").absolute() / f"{name}-{now}"

@@ -152,7 +152,7 @@ def test_a_defect_while_an_interruption_is_told_is_told_too(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    def broken(_: str) -> None:
+    def broken(*_: object) -> None:
         raise RuntimeError("surprise")
 
     monkeypatch.setattr(workflow, "up", interrupted)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from command_line import BENCHMARK, Cli, Write, started
-from continuum import workflow
+from continuum import folders, recorder, workflow
 from continuum.cli import bootstrap, main
 from continuum.deployment import Deployment
 from continuum.errors import Interrupted, NotPossibleHere
@@ -20,6 +20,7 @@ from continuum.infrastructure.plan import InfrastructurePlan
 from continuum.infrastructure.providers.contract import Capabilities
 from continuum.infrastructure.providers.fake import Fake
 from continuum.infrastructure.providers.lxc import Lxc
+from continuum.report import page
 
 
 def _deployments(tmp_path: Path) -> list[str]:
@@ -284,15 +285,81 @@ def test_stopped_while_it_writes_results_it_can_run_again(
         # Nobody reads from this pipe: whoever opens it to write waits.
         out.mkdir()
         process = call.process.pid
-        os.mkfifo(out / f".samples.parquet.{process}-{process}")
+        pipe = out / f".samples.parquet.{process}-{process}"
+        os.mkfifo(pipe)
         _await_journal(tmp_path, "results")
+        pipe.unlink()  # Whoever waits for a reader of it goes on waiting.
         call.signal(number)
-        expected = main.INTERRUPTED if number == signal.SIGINT else -number
-        assert call.ends().code == expected
-    assert not (out / "run.json").exists()
+        ending = call.ends()
+    if number == signal.SIGINT:
+        assert ending.code == main.INTERRUPTED
+        assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+        assert (out / "report.html").exists()
+        assert f"  results:  {out}\n" in ending.stderr
+        assert cli("watch", "--json").json["run"]["status"] == "interrupted"
+    else:
+        assert ending.code == -number
+        assert not (out / "run.json").exists()
     assert cli("run", write(rest=BENCHMARK), "--results", tmp_path / "again").code == 0
     assert cli("down", "paper").code == 0
     assert _deployments(tmp_path) == []
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_who_interrupts_the_report_has_the_results_named(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    out = tmp_path / "out"
+    interrupted: list[Path] = []
+
+    def report(folder: Path) -> Path:
+        if len(interrupted) < times:
+            interrupted.append(folder)
+            raise KeyboardInterrupt
+        return page.write_report(folder)
+
+    monkeypatch.setattr(recorder, "write_report", report)
+    ending = cli("run", write(rest=BENCHMARK), "--results", out, "--down")
+    assert ending.code == main.INTERRUPTED
+    assert f"  results:  {out}\n" in ending.stderr
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert _deployments(tmp_path) == ["paper"]
+    assert cli("watch", "--json").json["run"]["status"] == "interrupted"
+    assert (out / "report.html").exists() == (times == 1)
+    assert (f"continuum report {out} makes the report" in ending.stderr) == (times == 2)
+    assert cli("report", out).code == 0
+
+
+def test_who_interrupts_a_failed_runs_report_is_told_of_the_failure(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted: list[Path] = []
+
+    def report(folder: Path) -> Path:
+        interrupted.append(folder)
+        if len(interrupted) == 1:
+            raise KeyboardInterrupt
+        return page.write_report(folder)
+
+    monkeypatch.setattr(recorder, "write_report", report)
+    failing = write(rest=BENCHMARK, fake='fail_at = ["systemd-run"]')
+    assert cli("run", failing, "--results", tmp_path / "out").code == 1
+    assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "failed"
+
+
+def test_results_are_named_when_the_removal_after_them_is_interrupted(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def removed(deployment: Deployment, _: object) -> None:
+        folders.remove_tree(deployment.folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "_down", removed)
+    ending = cli("run", write(rest=BENCHMARK), "--results", tmp_path / "out", "--down")
+    assert ending.code == main.INTERRUPTED
+    assert 'nothing of deployment "paper" is left' in ending.stderr
+    assert f"  results:  {tmp_path / 'out'}\n" in ending.stderr
+    assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "done"
 
 
 def _await_journal(tmp_path: Path, step: str) -> None:

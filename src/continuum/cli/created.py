@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+from typing import TYPE_CHECKING
 
 from continuum.cli import output
 from continuum.deployment import Deployment
@@ -10,12 +12,24 @@ from continuum.errors import ContinuumError
 from continuum.events import Events
 from continuum.journal import Entry
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def name_what_was_created(name: str) -> None:
-    """Say on standard error which things of a deployment exist, and what can be done about it."""
+    from continuum.cli.session import ResultsPlace
+
+
+def name_what_was_created(name: str, results: ResultsPlace | None = None) -> None:
+    """Say on standard error which things of a deployment exist, and what can be done about it.
+
+    Also of a run's results, wherever its end left them.
+    """
     deployment = Deployment.named(name)
+    folder = _written(results)
     if not deployment.folder.is_dir():
         output.say(f'interrupted; nothing of deployment "{name}" is left')
+        if folder is not None:
+            _say_results(folder)
+            _advise(_for_results(folder))
         return
     output.say(f'interrupted; of deployment "{name}" this was created:')
     output.say(f"  folder:   {deployment.folder}")
@@ -25,8 +39,43 @@ def name_what_was_created(name: str) -> None:
     step = _unfinished(deployment.journal.entries())
     if step:
         output.say(f"  last step: {step}, not finished")
-    output.say("  what to do: the same command again goes on from here")
-    output.say(f"              continuum down {name} removes it")
+    if folder is not None:
+        _say_results(folder)
+    _advise(
+        [
+            *(_for_results(folder) if folder is not None else ()),
+            "the same command again goes on from here",
+            f"continuum down {name} removes it",
+        ]
+    )
+
+
+def _written(results: ResultsPlace | None) -> Path | None:
+    """The results folder, when something was written there."""
+    if results is None or not results.folder.is_dir() or not any(results.folder.iterdir()):
+        return None
+    return results.folder
+
+
+def _say_results(folder: Path) -> None:
+    from continuum.benchmark.results import RUN_FILE  # noqa: PLC0415  slow to import
+
+    lacks = "" if (folder / RUN_FILE).exists() else f", not whole: there is no {RUN_FILE}"
+    output.say(f"  results:  {output.clean(str(folder))}{lacks}")
+
+
+def _for_results(folder: Path) -> list[str]:
+    """What can be done about results that were written in part."""
+    from continuum.benchmark.results import REPORT_FILE, RUN_FILE  # noqa: PLC0415  slow to import
+
+    if not (folder / RUN_FILE).exists() or (folder / REPORT_FILE).exists():
+        return []
+    return [f"continuum report {output.clean(shlex.quote(str(folder)))} makes the report"]
+
+
+def _advise(lines: list[str]) -> None:
+    for number, line in enumerate(lines):
+        output.say(f"  {'what to do:' if number == 0 else '           '} {line}")
 
 
 def _unfinished(entries: list[Entry]) -> str:

@@ -258,7 +258,7 @@ def _interrupted(session: Session, error: BaseException) -> int:
     if session.deployment:
         from continuum.cli.created import name_what_was_created  # noqa: PLC0415
 
-        name_what_was_created(session.deployment)
+        name_what_was_created(session.deployment, session.results)
     else:
         output.say("interrupted; nothing was changed")
     return INTERRUPTED

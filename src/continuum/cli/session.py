@@ -14,9 +14,19 @@ from continuum.cli import output
 from continuum.events import Events
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from continuum.cli.progress import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class ResultsPlace:
+    """Where a run's results come to lie; `asked`: the person named that folder."""
+
+    folder: Path
+    asked: bool
 
 
 @dataclass
@@ -28,12 +38,14 @@ class Session:
         verbosity: `output.QUIET`, `NORMAL` or `VERBOSE`.
         yes: Debian packages are installed without a question.
         deployment: the deployment that is being changed, "" when none is.
+        results: of the run that this call carries out; None when it carries out none.
     """
 
     arguments: Sequence[str]
     verbosity: int = output.NORMAL
     yes: bool = False
     deployment: str = ""
+    results: ResultsPlace | None = None
     closers: list[Callable[[], None]] = field(default_factory=list)
 
     @cached_property

@@ -10,7 +10,7 @@ import click
 from continuum.cli import output
 from continuum.cli.experiments import experiment_arguments, provider_of, read
 from continuum.cli.privileges import prepare_host, with_programs
-from continuum.cli.session import Session, common, current, json_option, yes_option
+from continuum.cli.session import ResultsPlace, Session, common, current, json_option, yes_option
 
 if TYPE_CHECKING:
     from continuum.workflow import Outcome
@@ -61,12 +61,14 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     session.changes(loaded.experiment.name, "run")
     from continuum import workflow  # noqa: PLC0415  slow to import
 
+    folder = workflow.results_folder(loaded.experiment.name, results)
+    session.results = ResultsPlace(folder, asked=results is not None)
     outcome = with_programs(
         session,
         lambda: workflow.run(
             loaded,
             session.events,
-            results=results,
+            results=folder,
             down=down,
             accept_links=accept_links,
             all_pairs=all_pairs,
