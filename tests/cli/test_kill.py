@@ -80,6 +80,10 @@ def _stop(verb: str, write: Write, tmp_path: Path, step: str, number: signal.Sig
     assert "continuum down paper" in ending.stderr
     if step not in {"machine image", "network", "machines"}:
         assert "edge-1 (running)" in ending.stderr
+    begun = step not in STEPS
+    assert ("the same command again goes on from here" in ending.stderr) != begun
+    assert ("the same command with another --results begins the run anew" in ending.stderr) == begun
+    assert (f"  results:  {tmp_path / 'stopped'}\n" in ending.stderr) == begun
 
 
 def _is_up(cli: Cli) -> bool:
@@ -112,6 +116,19 @@ def test_down_cleans_what_a_stopped_up_left(
     assert cli("status", "--json").json == []
 
 
+def test_without_a_folder_of_ones_own_the_same_command_runs_anew(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    with started(tmp_path / "call", "run", _experiment(write, "measure")) as process:
+        _await_step(tmp_path, "link check", process)
+        process.signal(signal.SIGINT)
+        ending = process.ends()
+    assert "the machines stay; the same command again begins the run anew" in ending.stderr
+    (folder,) = Path("results").absolute().iterdir()
+    assert f"  results:  {folder}\n" in ending.stderr
+    assert cli("down", "paper").code == 0
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("step", RUN_STEPS)
 def test_run_goes_on_where_it_was_stopped(
@@ -122,6 +139,7 @@ def test_run_goes_on_where_it_was_stopped(
     if number == signal.SIGINT and machines_were_up:
         record = json.loads((tmp_path / "stopped" / "run.json").read_text())
         assert record["status"] == "interrupted"
+        assert len(record["reasons"]) == 1
     ending = cli("run", _experiment(write), "--results", tmp_path / "again")
     assert ending.code == 0, ending.stderr
     assert json.loads((tmp_path / "again" / "run.json").read_text())["status"] == "done"

@@ -65,7 +65,8 @@ class Collected:
     `resources` what machines took of processor and memory over time, when that was noted;
     `series` what Prometheus saw;
     `clocks` how far the machines' clocks were off, where they have their own;
-    `starts` how long a worker took to be there, where that was measured.
+    `starts` how long a worker took to be there, where that was measured;
+    `interrupted`, which is no reason of its own: a person stopped it.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -156,7 +157,6 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
                 break
     except KeyboardInterrupt:
         collected.interrupted = True
-        collected.because("interrupted")
     finally:
         with run.events.step(PHASE, "end", waits_for="workers and endpoints to stop"):
             try:

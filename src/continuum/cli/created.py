@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from continuum.cli.session import ResultsPlace
 
 
+_OF_A_RUN = {"benchmark", "report"}
+"""Phases that come once machines, software and links are there."""
+
+
 def name_what_was_created(name: str, results: ResultsPlace | None = None) -> None:
     """Say on standard error which things of a deployment exist, and what can be done about it.
 
@@ -36,7 +40,8 @@ def name_what_was_created(name: str, results: ResultsPlace | None = None) -> Non
     machines = _machines(deployment)
     if machines:
         output.say(f"  machines: {', '.join(machines)}")
-    step = _unfinished(deployment.journal.entries())
+    entries = [each for each in deployment.journal.entries() if each.process == os.getpid()]
+    step = _unfinished(entries)
     if step:
         output.say(f"  last step: {step}, not finished")
     if folder is not None:
@@ -44,10 +49,18 @@ def name_what_was_created(name: str, results: ResultsPlace | None = None) -> Non
     _advise(
         [
             *(_for_results(folder) if folder is not None else ()),
-            "the same command again goes on from here",
+            _again(entries, anew=results is not None and results.asked and folder is not None),
             f"continuum down {name} removes it",
         ]
     )
+
+
+def _again(entries: list[Entry], *, anew: bool) -> str:
+    """What the same command does next; `anew`: only with another folder for its results."""
+    if not any(each.phase in _OF_A_RUN for each in entries):
+        return "the same command again goes on from here"
+    how = "with another --results" if anew else "again"
+    return f"the machines stay; the same command {how} begins the run anew"
 
 
 def _written(results: ResultsPlace | None) -> Path | None:
@@ -79,8 +92,8 @@ def _advise(lines: list[str]) -> None:
 
 
 def _unfinished(entries: list[Entry]) -> str:
-    """The last step of this call that did not finish; the report after it may have."""
-    ends = {(each.phase, each.step): each.state for each in entries if each.process == os.getpid()}
+    """The last step that did not finish; the report after it may have."""
+    ends = {(each.phase, each.step): each.state for each in entries}
     open_ = [f"{phase}: {step}" for (phase, step), state in ends.items() if state != "finished"]
     return open_[-1] if open_ else ""
 
