@@ -134,7 +134,10 @@ class Recorder:
     ) -> tuple[Status, tuple[str, ...]]:
         if self._failure is not None:
             known = self.collected.reasons if self.collected else []
-            return self._failure[0], tuple(dict.fromkeys([self._failure[1], *known]))
+            status, why = self._failure
+            if status == "interrupted":
+                why = self._how_far(table) or why
+            return status, tuple(dict.fromkeys([why, *known]))
         if self.collected is None:
             return "done", ()
         reasons = [*self.collected.reasons, *_wrong(groups)]
@@ -142,6 +145,16 @@ class Recorder:
         if self.benchmark is None or self.benchmark.driver is None or not reasons:
             reasons += _unanswered(table, self.noun)
         return ("degraded" if reasons else "done"), tuple(reasons)
+
+    def _how_far(self, table: pa.Table | None) -> str:
+        """How many of all requests an interrupted run had come to; "" when only endpoints know."""
+        if table is None or self.benchmark is None or self.application is None:
+            return ""
+        loads = [run.load for repetition in self.benchmark.repetitions for run in repetition]
+        if not loads or any(self.application.expected_requests(load) is None for load in loads):
+            return ""
+        made = table["warmup"].to_pylist().count(False)
+        return f"interrupted after {made} of {sum(load.requests[1] for load in loads)} {self.noun}s"
 
     def _record(self, table: pa.Table | None) -> Run:
         experiment = self.loaded.experiment

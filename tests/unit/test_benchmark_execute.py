@@ -451,6 +451,48 @@ def test_samples_outlive_a_second_interruption(make_run: Any) -> None:
     assert len(collected.rows) == 8
 
 
+def test_an_interrupted_load_has_lost_nothing_that_was_never_due(make_run: Any) -> None:
+    run = make_run(duration="1 s")
+    answers = run.endpoint_model.answers
+    answers["endpoint-1-1"] = [{"sequence": 0}, {"sequence": 3}]
+    answers["endpoint-2-1"] = []
+    original = run.endpoint_model.state
+
+    def state(machine: Machine, process: ProcessSpec) -> str:
+        found = str(original(machine, process))
+        if found == "ended":
+            raise KeyboardInterrupt
+        return found
+
+    run.endpoint_model.state = state
+    collected = phase.execute(run)
+    assert collected.interrupted
+    assert collected.reasons == []
+    rows = [
+        (row["sequence"], row["status"])
+        for row in collected.rows
+        if row["endpoint"] == "endpoint-1"
+    ]
+    assert sorted(rows) == [(0, "ok"), (1, "lost"), (2, "lost"), (3, "ok")]
+
+
+def test_an_endpoint_that_wrote_nothing_until_it_was_interrupted_has_no_rows(make_run: Any) -> None:
+    run = make_run()
+    run.endpoint_model.answers["endpoint-2-1"] = []
+    original = run.endpoint_model.state
+
+    def state(machine: Machine, process: ProcessSpec) -> str:
+        found = str(original(machine, process))
+        if found == "ended" and process.name == "endpoint-4-1":
+            raise KeyboardInterrupt
+        return found
+
+    run.endpoint_model.state = state
+    rows = phase.execute(run).rows
+    assert {row["endpoint"] for row in rows} == {"endpoint-1", "endpoint-3", "endpoint-4"}
+    assert {row["status"] for row in rows} == {"ok"}
+
+
 def test_a_load_that_is_longer_than_its_duration_is_waited_for(make_run: Any) -> None:
     run = make_run(frequency="1 Hz", warmup="0.6 s", duration="10 ms")
     assert run.plan.repetitions[0][0].load.requests == (1, 1)

@@ -71,6 +71,12 @@ def test_overdue_requests_of_the_warm_up_are_neither_lost_nor_do_they_wait() -> 
     assert (told.waiting, told.lost) == (2, 10)
 
 
+def test_after_an_interruption_nothing_more_is_lost_and_nothing_waits() -> None:
+    told = watched(lines(range(30)), 60).requests(1, interrupted=True)
+    assert told is not None
+    assert (told.answered, told.lost, told.waiting) == (20, 0, None)
+
+
 def test_an_answered_warm_up_hides_no_lost_request() -> None:
     told = watched(lines(range(10)), 8.0).requests(1)
     assert told is not None

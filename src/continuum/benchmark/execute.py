@@ -354,6 +354,9 @@ def _repetition(
         )
     try:
         _await_end(run, endpoints, start, step, collected)
+    except KeyboardInterrupt:
+        collected.interrupted = True  # Known before samples are collected.
+        raise
     finally:
         step.progress("collecting samples")
         for_each(lambda each: _collect(run, each, collected), endpoints)
@@ -453,15 +456,21 @@ def _collect(run: Run, each: EndpointRun, collected: Collected) -> None:
     for sample in samples:
         seen.add(sample["sequence"])
         collected.rows.append(_row(run, each, sample))
-    for sequence in _missing(run, each, seen):
+    for sequence in _missing(run, each, seen, interrupted=collected.interrupted):
         collected.rows.append(_row(run, each, _never_written(each, sequence)))
 
 
-def _missing(run: Run, each: EndpointRun, seen: set[int]) -> list[int]:
-    """Requests that the load plan holds and no sample speaks of."""
+def _missing(run: Run, each: EndpointRun, seen: set[int], *, interrupted: bool) -> list[int]:
+    """Requests that the load plan holds and no sample speaks of.
+
+    When a person ended the load, what would have come after the last sample is none of them: most
+    of it was never due, and no network lost it.
+    """
     expected = run.application.expected_requests(each.load)
     if expected is None:
         return []
+    if interrupted:
+        expected = min(expected, max(seen, default=-1) + 1)
     return [sequence for sequence in range(expected) if sequence not in seen]
 
 

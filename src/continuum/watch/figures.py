@@ -157,15 +157,18 @@ class Watched:
             return self.latest_ns or looked
         return looked
 
-    def requests(self, repetitions: int) -> Requests | None:
-        """What came of all requests so far; None when none could be seen."""
+    def requests(self, repetitions: int, *, interrupted: bool = False) -> Requests | None:
+        """What came of all requests so far; None when none could be seen.
+
+        After a run that was `interrupted` nothing is due any more, and nothing waits.
+        """
         tallies = list(self.tallies.values())
         if not any(tally.at_ns for tally in tallies):
             return None
         counts = Counter[str]()
         for tally in tallies:
             counts.update(tally.counts)
-        opened = [tally.open() for tally in tallies if tally.at_ns]
+        opened = [tally.open() for tally in tallies if tally.at_ns and not interrupted]
         known = [each for each in opened if each is not None]
         first = [tally for tally in tallies if tally.stream.repetition == 1]
         counted = all(tally.stream.counted for tally in tallies)

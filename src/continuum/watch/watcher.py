@@ -173,7 +173,11 @@ class _OneDeployment:
         with told.lock:
             if run is not None and run.run != told.run:
                 told.run, told.watched, told.observed = run.run, Watched(), None
-            own = told.watched.requests(run.repetitions) if run else None
+            own = (
+                told.watched.requests(run.repetitions, interrupted=run.status == "interrupted")
+                if run
+                else None
+            )
             timeline = told.watched.timeline()
             usage = {name: meter.usage() for name, meter in told.meters.items()}
             problems = dict(told.problems)

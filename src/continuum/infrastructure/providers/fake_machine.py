@@ -87,6 +87,11 @@ def _until(lines: bytes, now_ns: int) -> bytes:
     )
 
 
+def _samples_of(unit: dict[str, Any]) -> str:
+    """Where the endpoint of a unit writes its samples."""
+    return str(unit["output"] or f"{unit['folder']}/samples.jsonl")
+
+
 class World:
     """What exists: the files of one deployment."""
 
@@ -196,9 +201,22 @@ class FakeMachine(Machine):
             self._start_load(PurePosixPath(path).parent, int(content))
 
     def get(self, path: str) -> bytes:
-        """Return a file that was put."""
+        """Return a file that was put; of samples those that have come to pass by now."""
         self._begin("get")
-        return self._read(path)
+        content = self._read(path)
+        return _until(content, time.time_ns()) if self._is_being_written(path) else content
+
+    def _is_being_written(self, path: str) -> bool:
+        """Whether an endpoint whose load lasts writes its samples to that file."""
+        units = (
+            self._world.read(f"{self.name}/units/{each.name}")
+            for each in (self._folder / "units").glob("*.json")
+        )
+        return any(
+            unit["ends"] is not None and unit["ends"] > time.time() and _samples_of(unit) == path
+            for unit in units
+            if unit
+        )
 
     def _begin(self, operation: str) -> None:
         self._world.operate(operation, self.name)
@@ -339,8 +357,7 @@ class FakeMachine(Machine):
             samples = synthetic_sample_lines(
                 load, Behaviour(forward=forward, back=back), start_ns=start
             )
-            output = unit["output"] or f"{folder}/samples.jsonl"
-            folders.write_file(self._path(output), samples)
+            folders.write_file(self._path(_samples_of(unit)), samples)
             ends = start / 1e9 + load.warmup + load.duration
             self._world.write(f"{self.name}/units/{path.name}", {**unit, "ends": ends})
 
