@@ -257,7 +257,7 @@ def test_exec_without_its_mark_shows_where_it_belongs(
 def test_exec_says_that_it_lasts(cli: Cli) -> None:
     ending = cli("exec", "-v", "edge-1", "endpoint", "--", "hostname")
     assert "start   exec: edge-1, endpoint, waiting for the command" in ending.stderr
-    assert not cli("exec", "edge-1", "--", "hostname").stderr
+    assert not cli("exec", "paper", "edge-1", "--", "hostname").stderr
 
 
 @pytest.mark.parametrize(
