@@ -43,9 +43,9 @@ class MachineStatus:
 class DeploymentStatus:
     """A deployment as it is now.
 
-    `links_in_force` is None when only root can see them. `cluster` is the command that speaks with
-    its cluster, "" when it has none. `leftover`: found by its labels alone,
-    its folder is gone.
+    `links_in_force` counts those that are as asked for; None when only root can see them. `cluster`
+    is the command that speaks with its cluster, "" when it has none. `leftover`: found by its
+    labels alone, its folder is gone.
     """
 
     name: str
@@ -96,21 +96,24 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
             for spec in plan_.machines
         ),
         links_asked=len(plan_.network.links),
-        links_in_force=_links_in_force(deployment, plan_, provider),
+        links_in_force=links_in_force(deployment, plan_, provider),
         last_step=last,
         cluster=deployment.cluster_command(),
         remarks=tuple(provider.caveats(plan_)),
     )
 
 
-def _links_in_force(
+def links_in_force(
     deployment: Deployment, plan_: InfrastructurePlan, provider: Provider
 ) -> int | None:
+    """How many of the plan's links are in force as they are asked for; None when only root sees."""
     if not plan_.network.links:
         return 0
     if not provider.may_act():
         return None
-    return len(provider.links_in_force(deployment, plan_))
+    found = provider.links_in_force(deployment, plan_)
+    # What has other settings is found too, and is not what was asked for.
+    return sum(link in found for link in plan_.network.links)
 
 
 def provider_of(deployment: Deployment, events: Events) -> Provider:

@@ -65,12 +65,25 @@ def test_a_stopped_machine_is_started_again(cli: Cli, up: Path) -> None:
     assert cli("exec", "edge-1", "--", "poweroff").code == 0
     states = {each["name"]: each["state"] for each in cli("status", "--json").json[0]["machines"]}
     assert states == {"edge-1": "stopped", "endpoint-1": "running", "endpoint-2": "running"}
+    shown = cli("status", "--json").json[0]
+    assert (shown["links_in_force"], shown["links_asked"]) == (0, 2)
     ending = cli("exec", "edge-1", "--", "uptime")
     assert ending.code == 4
     assert "edge-1" in ending.stderr
     assert cli("logs", "edge-1").code == 4
     assert cli("up", up).code == 0
     assert cli("exec", "edge-1", "--", "uptime").code == 0
+
+
+@pytest.mark.usefixtures("up")
+def test_only_links_that_are_as_asked_for_count(cli: Cli, tmp_path: Path) -> None:
+    links = tmp_path / ".state/continuum/deployments/paper/machines/links.json"
+    written = json.loads(links.read_text())
+    written[0]["settings"]["rate_mbit"] = None
+    written[1]["settings"]["delay_ms"] += 1
+    links.write_text(json.dumps(written))
+    shown = cli("status", "--json").json[0]
+    assert (shown["links_in_force"], shown["links_asked"]) == (0, 2)
 
 
 def test_recreate_replaces_machines_that_are_right(cli: Cli, up: Path, tmp_path: Path) -> None:

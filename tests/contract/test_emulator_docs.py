@@ -29,3 +29,6 @@ def test_the_example_limits_rates(tmp_path: Path) -> None:
         assert emulator.apply(deployment, plan, running.interfaces)
         assert not emulator.apply(deployment, plan, running.interfaces)
         assert emulator.in_force(deployment, plan, running.interfaces) == list(plan.network.links)
+        for off in range(3):
+            rest = [*running.interfaces[:off], *running.interfaces[off + 1 :]]
+            assert emulator.in_force(deployment, plan, rest) == []

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from continuum.infrastructure.links import netem, rules, shaping
-from continuum.infrastructure.links.contract import LinkEmulator
+from continuum.deployment import Deployment
+from continuum.infrastructure.links import namespaces, netem, rules, shaping
+from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.links.netem import Netem
 from continuum.infrastructure.links.nfqueue import Nfqueue
 from continuum.infrastructure.plan import Link, LinkSettings
@@ -37,6 +38,34 @@ def test_files_are_those_in_the_golden_folder(emulator: LinkEmulator) -> None:
     golden = GOLDEN / emulator.name
     kept = {path.name: path.read_text() for path in golden.iterdir()}
     assert dict(emulator.configure(PLAN)) == kept
+
+
+def test_netem_counts_links_whose_machines_all_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    interfaces = [Interface(machine) for machine in PLAN.machines]
+    kernel = {
+        each.machine.name: shaping.InForce(netem.traffic_classes(PLAN, each.machine), has_root=True)
+        for each in interfaces
+    }
+    monkeypatch.setattr(namespaces, "read_shaping", lambda each: kernel[each.machine.name])
+    deployment, links = Deployment("lab", tmp_path), list(PLAN.network.links)
+    assert Netem().in_force(deployment, PLAN, interfaces) == links
+
+    without = [each for each in interfaces if each.machine.name != "endpoint-1"]
+    found = Netem().in_force(deployment, PLAN, without)
+    assert found == [each for each in links if "endpoint" not in each.source + each.destination]
+    assert Netem().in_force(deployment, PLAN, []) == []
+
+    apart = Link(
+        "edge-1",
+        "endpoint-1",
+        (ipaddress.IPv4Network(PLAN.machines[1].address),),
+        (ipaddress.IPv4Network(PLAN.machines[3].address),),
+        LinkSettings(),
+    )
+    more = replace(PLAN, network=replace(PLAN.network, links=(apart, *links)))
+    assert Netem().in_force(deployment, more, interfaces) == links
 
 
 def test_nothing_to_emulate_needs_no_commands() -> None:

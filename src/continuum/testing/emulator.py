@@ -12,6 +12,7 @@ skipped.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import statistics
 from abc import ABC
@@ -26,7 +27,13 @@ from continuum import folders
 from continuum.deployment import Deployment
 from continuum.infrastructure.links import check
 from continuum.infrastructure.links.contract import LinkEmulator
-from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, MachineSpec
+from continuum.infrastructure.plan import (
+    Block,
+    InfrastructurePlan,
+    Link,
+    LinkSettings,
+    MachineSpec,
+)
 from continuum.machine import Command, Machine
 from continuum.parallel import for_each
 from continuum.testing.link_lab import HOST, Ends, Lab, lab, make_plan
@@ -129,6 +136,59 @@ class EmulatorContract(ABC):
             assert emulator.apply(deployment, none, running.interfaces)
             assert emulator.in_force(deployment, plan, running.interfaces) == []
             assert not emulator.apply(deployment, none, running.interfaces)
+
+    def test_a_link_counts_only_while_machines_carry_it(
+        self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
+    ) -> None:
+        """Not with other settings than asked for, nor while a machine at one of its ends is off."""
+        both = LinkSettings(delay_ms=20.0, rate_mbit=10.0)
+        plan = make_plan(TIERS, {("edge", "endpoint"): both, ("endpoint", "edge"): both})
+        with laboratory(plan) as running:
+            emulator.apply(deployment, plan, running.interfaces)
+            for off in range(len(running.interfaces)):
+                rest = [*running.interfaces[:off], *running.interfaces[off + 1 :]]
+                assert emulator.in_force(deployment, plan, rest) == []
+            assert emulator.in_force(deployment, plan, []) == []
+
+            # Of one machine the host does not send what others take; nor is it this link's packets.
+            apart = make_plan(
+                TIERS, {("edge-1", "endpoint-1"): LinkSettings(), ("edge", "endpoint"): both}
+            )
+            known = emulator.in_force(deployment, apart, running.interfaces)
+            assert known == [apart.network.links[1]]
+
+            edge = running.machines[0]
+            edge.run(Command(("tc", "qdisc", "delete", "dev", "eth0", "root"))).check()
+            known = emulator.in_force(deployment, plan, running.interfaces)
+            assert [each for each in plan.network.links if each in known] == [plan.network.links[1]]
+
+    def test_machines_that_came_with_their_addresses(
+        self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
+    ) -> None:
+        """A tier is told by each of its machines' blocks, of which one may have a link of its own."""
+        tiers = {"edge": 2, "endpoint": 2}
+        ends = {("edge-1", "endpoint-1"): OTHER, **LINKS}
+        plan = make_plan(tiers, ends)
+        own: dict[str, tuple[Block, ...]] = {
+            end: tuple(
+                ipaddress.IPv4Network(each.address)
+                for each in plan.machines
+                if end in (each.tier, each.name)
+            )
+            for end in (*tiers, "edge-1", "endpoint-1")
+        }
+        links = tuple(
+            replace(
+                each,
+                source_blocks=own[each.source],
+                destination_blocks=own[each.destination],
+            )
+            for each in plan.network.links
+        )
+        plan = replace(plan, network=replace(plan.network, links=links))
+        with laboratory(plan) as running:
+            assert emulator.apply(deployment, plan, running.interfaces)
+            assert emulator.in_force(deployment, plan, running.interfaces) == _links(plan)
 
     def test_links_are_as_asked_for(
         self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory

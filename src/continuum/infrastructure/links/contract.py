@@ -61,7 +61,8 @@ class LinkEmulator(ABC):
     ) -> list[Link]:
         """The links that are in force now, read from the kernel and the emulator's process.
 
-        A link counts when every machine that it concerns carries it.
+        A link counts when every machine that it concerns runs and carries it: each of the plan's
+        at either end. Its settings are those that were found, which may be other than the plan's.
         """
 
     @abstractmethod

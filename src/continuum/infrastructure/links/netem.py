@@ -26,6 +26,7 @@ from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.links.places import places
 from continuum.infrastructure.links.rules import (
     LARGEST_PACKET,
+    all_run,
     beginning,
     burst,
     bytes_per_second,
@@ -105,12 +106,17 @@ class Netem(LinkEmulator):
         }
         nothing = LinkSettings()
         found = []
-        for link in plan.network.links:
+        links = plan.network.links
+        for link in links:
+            if not all_run(plan, link, kernel):
+                continue
+            sends = [kernel[each.name] for each in beginning(links, link, plan.machines)]
+            # Where a machine knows other links and not this one, one of those takes its packets.
+            if any(each and link.destination_blocks not in each for each in sends):
+                continue
+            # Without a machine that sends here, it is on another host, which answers for it.
             carried = {
-                settings_of(kernel[source.name].get(link.destination_blocks), link.settings)
-                for source in beginning(
-                    plan.network.links, link, [each.machine for each in interfaces]
-                )
+                settings_of(each.get(link.destination_blocks), link.settings) for each in sends
             } or {link.settings}
             settings = carried.pop()
             if not carried and (settings != nothing or link.settings == nothing):

@@ -11,8 +11,10 @@ import ipaddress
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any, ClassVar
 
 from continuum.deployment import Deployment
@@ -23,6 +25,7 @@ from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.links.places import InMachine, OnHost, Place, places
 from continuum.infrastructure.links.rules import (
     FRAME,
+    all_run,
     beginning,
     burst,
     bytes_per_second,
@@ -123,12 +126,16 @@ class Nfqueue(LinkEmulator):
         receives = {name: each for name, _, each in kernel}
         found = []
         links = plan.network.links
-        machines = [each.machine for each in interfaces]
         for link in links:
+            if not all_run(plan, link, sends):
+                continue
             settings = _settings(
                 link,
-                [sends[each.name] for each in beginning(links, link, machines)],
-                [receives[each.name] for each in ending(links, link, machines)],
+                [sends[each.name] for each in beginning(links, link, plan.machines)],
+                [
+                    _arriving(links, link, each, receives[each.name])
+                    for each in ending(links, link, plan.machines)
+                ],
             )
             if settings is not None:
                 found.append(replace(link, settings=settings))
@@ -167,8 +174,11 @@ def _apply_process(
 Sends = Mapping[tuple[Block, ...], float | None]
 """Rate by the destination's blocks."""
 
-Receives = Mapping[Block, LinkSettings | None]
-"""Delay, jitter and loss by source block; None where packets stop."""
+Receives = Mapping[Block, list[LinkSettings | None]]
+"""Delay, jitter and loss by source block, of each rule for it in turn; None where packets stop.
+
+A block has several where it is that of a machine, and of its tier whose machines came with their
+addresses."""
 
 
 def _sends(shaped: shaping.InForce) -> Sends:
@@ -187,7 +197,7 @@ def _receives(
     rules: Sequence[str],
     served: Mapping[tuple[str, int, int], Mapping[str, Any]],
 ) -> Receives:
-    found: dict[Block, LinkSettings | None] = {}
+    found: dict[Block, list[LinkSettings | None]] = {}
     for match in filter(None, map(_RULE.fullmatch, rules)):
         settings: LinkSettings | None = LinkSettings()
         if match[2] is not None:
@@ -197,19 +207,35 @@ def _receives(
                 settings = LinkSettings(
                     queue["delay_ms"], queue["jitter_ms"], queue["loss_percent"]
                 )
-        found[ipaddress.IPv4Network(match[1])] = settings
+        found.setdefault(ipaddress.IPv4Network(match[1]), []).append(settings)
     return found
 
 
+def _arriving(
+    links: Sequence[Link], link: Link, machine: MachineSpec, receives: Receives
+) -> set[LinkSettings | None]:
+    """What a machine does to a link's packets; None where they stop, or another link takes them."""
+    if not receives:
+        return {LinkSettings()}
+    before = takewhile(lambda each: each[1] != link, incoming(links, machine))
+    earlier = Counter(block for _, each in before for block in each.source_blocks)
+    rules = [receives.get(block, [])[earlier[block] :] for block in link.source_blocks]
+    return {each[0] if each else None for each in rules}
+
+
 def _settings(
-    link: Link, sends: Sequence[Sends], receives: Sequence[Receives]
+    link: Link, sends: Sequence[Sends], receives: Sequence[set[LinkSettings | None]]
 ) -> LinkSettings | None:
-    """What the machines at both ends carry of a link; None when they carry nothing, or differ."""
+    """What the machines at both ends carry of a link; None when they carry nothing, or differ.
+
+    An end without machines is on another host, which answers for it.
+    """
     asked = link.settings
+    # Where a machine knows other links and not this one, one of those takes its packets.
+    if any(each and link.destination_blocks not in each for each in sends):
+        return None
     rates = {each.get(link.destination_blocks) for each in sends} or {asked.rate_mbit}
-    arrivals = {
-        each.get(block, LinkSettings()) for each in receives for block in link.source_blocks
-    } or {asked}
+    arrivals = set[LinkSettings | None]().union(*receives) or {asked}
     rate, arriving = rates.pop(), arrivals.pop()
     if rates or arrivals or arriving is None:
         return None

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
-from continuum.infrastructure.plan import Block, Link, LinkSettings, MachineSpec
+from continuum.infrastructure.plan import (
+    Block,
+    InfrastructurePlan,
+    Link,
+    LinkSettings,
+    MachineSpec,
+)
 
 FRAME = 1514
 """Bytes of a full Ethernet frame, as the kernel counts them: 1500 and the header."""
@@ -66,6 +72,16 @@ def ending(links: Sequence[Link], link: Link, machines: Iterable[MachineSpec]) -
         if _in(machine, link.destination_blocks)
         and any(each == link for _, each in incoming(links, machine))
     ]
+
+
+def all_run(plan: InfrastructurePlan, link: Link, running: Container[str]) -> bool:
+    """Whether every machine of the plan at either end of a link is one of those that run, by name.
+
+    Machines on other hosts are not asked for: their own host does that.
+    """
+    links, machines = plan.network.links, plan.machines
+    ends = (*beginning(links, link, machines), *ending(links, link, machines))
+    return all(each.name in running for each in ends)
 
 
 def _in(machine: MachineSpec, blocks: Iterable[Block]) -> bool:

@@ -254,7 +254,7 @@ class Provider(ABC):
 
     @abstractmethod
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
-        """Read back the links that are in force now."""
+        """Read back the links that are in force now, on machines that run."""
 
     def measure_links(
         self, deployment: Deployment, plan: InfrastructurePlan, *, all_pairs: bool

@@ -135,9 +135,15 @@ class Fake(Provider):
         return world.write(LINKS_FILE, LINKS.dump_python(plan.network.links, mode="json"))
 
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
-        """The links that were written down."""
-        del plan
-        return list(LINKS.validate_python(self._world(deployment).read(LINKS_FILE) or []))
+        """The links that were written down, but for those of machines that do not run."""
+        from continuum.infrastructure.links.rules import (  # noqa: PLC0415  as real ones have it
+            all_run,
+        )
+
+        world = self._world(deployment)
+        running = {each.name for each in world.machines() if each.state == "running"}
+        written = LINKS.validate_python(world.read(LINKS_FILE) or [])
+        return [link for link in written if all_run(plan, link, running)]
 
     def measure_links(
         self, deployment: Deployment, plan: InfrastructurePlan, *, all_pairs: bool
