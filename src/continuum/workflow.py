@@ -124,8 +124,11 @@ class Outcome:
 # -- plan ----------------------------------------------------------------------------------------
 
 
-def plan(loaded: Loaded, events: Events) -> Plan:
+def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan:
     """Configure all three phases.
+
+    `look_at_links`: also say whether links have gone. `up` sets them without asking, and tells
+    what it changed: to look before would be to look twice.
 
     Raises:
         NotPossibleHere: valid, but not on this host or with this version.
@@ -174,6 +177,8 @@ def plan(loaded: Loaded, events: Events) -> Plan:
     changes = infrastructure_configure.changes(before, states, infrastructure)
     if not changes and not infrastructure_execute.is_whole(deployment):
         changes.append(Change("update", deployment.name, "the last `up` did not get to its end"))
+    if not changes and look_at_links:
+        changes += _links_that_went(deployment, infrastructure, provider)
     return Plan(
         loaded=loaded,
         deployment=deployment,
@@ -201,6 +206,16 @@ def plan(loaded: Loaded, events: Events) -> Plan:
         ),
         first=before is None,
     )
+
+
+def _links_that_went(
+    deployment: Deployment, infrastructure: InfrastructurePlan, provider: Provider
+) -> Iterator[Change]:
+    """The links of a deployment that is up are part of what it should be."""
+    asked = len(infrastructure.network.links)
+    found = existing.links_in_force(deployment, infrastructure, provider)
+    if found is not None and found < asked:
+        yield Change("update", "links", f"{asked - found} of {asked} are not in force")
 
 
 def _look_for_grafana(loaded: Loaded, deployment: Deployment, events: Events) -> None:

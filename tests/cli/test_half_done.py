@@ -124,12 +124,32 @@ def test_links_that_went_away_are_told_when_they_are_back(
     cli: Cli, write: Write, tmp_path: Path
 ) -> None:
     cli("up", write())
+    assert cli("plan", write(), "--detailed-exitcode").code == 0
     (tmp_path / ".state/continuum/deployments/paper/machines/links.json").unlink()
+    pending = cli("plan", write(), "--detailed-exitcode")
+    assert pending.code == 6
+    assert "update links: 2 of 2 are not in force" in pending.stdout
     ending = cli("up", write(), "--json")
     assert [(each["action"], each["what"]) for each in ending.json["changes"]] == [
         ("update", "links")
     ]
     assert "nothing was changed" in cli("up", write()).stderr
+
+
+def test_links_of_machines_to_come_are_no_change_of_their_own(cli: Cli, write: Write) -> None:
+    cli("up", write())
+    cli("exec", "edge-1", "--", "poweroff")
+    changes = cli("plan", write(), "--json").json["changes"]
+    assert [each["what"] for each in changes] == ["edge-1"]
+
+
+def test_who_cannot_see_links_plans_without_them(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("up", write())
+    (tmp_path / ".state/continuum/deployments/paper/machines/links.json").unlink()
+    monkeypatch.setattr(Fake, "may_act", lambda _: False)
+    assert cli("plan", write(), "--detailed-exitcode").code == 0
 
 
 @pytest.mark.parametrize("content", ["", "{", "{}", "garbage"])

@@ -53,7 +53,7 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     loaded = read(session, file, settings, provider)
     from continuum import workflow  # noqa: PLC0415  slow to import
 
-    plan = workflow.plan(loaded, session.events)
+    plan = workflow.plan(loaded, session.events, look_at_links=True)
     session.close()
     if as_json:
         output.write_json(_as_json(plan))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from continuum import folders
 from continuum.deployment import Deployment
-from continuum.errors import NotPossibleHere, StepFailed
+from continuum.errors import MachineUnreachable, NotPossibleHere, StepFailed
 from continuum.events import Events
 from continuum.images import build, store
 from continuum.images.recipe import Recipe
@@ -234,11 +234,14 @@ class Libvirt(OnThisHost):
         return emulator.apply(deployment, plan, interfaces)
 
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
-        """Read back the links that are in force now."""
+        """Read back the links that are in force now; none while a machine does not answer."""
         interfaces = self._interfaces(deployment, plan)
         if not interfaces:
             return []
-        return self._emulator(plan, interfaces).in_force(deployment, plan, interfaces)
+        try:
+            return self._emulator(plan, interfaces).in_force(deployment, plan, interfaces)
+        except MachineUnreachable:
+            return []
 
     def answer_delays(self, plan: InfrastructurePlan) -> dict[str, float]:
         """Measured by ARP: far apart, since a machine that is at it answers sooner."""
