@@ -140,6 +140,10 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
             where=str(loaded.path or ""),
             hint="continuum validate shows what runs; --provider lxc runs a file on containers",
         )
+    if loaded.misfit is not None:
+        misfit = loaded.misfit
+        place = f"{misfit.file}:{misfit.line}" if misfit.line else misfit.file
+        raise NotPossibleHere(misfit.message, where=place, hint=misfit.hint)
     deployment = Deployment.named(experiment.name)
     _find_out_version(experiment, events)
     before = infrastructure_execute.stored_plan(deployment)
@@ -220,7 +224,7 @@ def _links_that_went(
 
 def _look_for_grafana(loaded: Loaded, deployment: Deployment, events: Events) -> None:
     """What begins to collect metrics has Grafana where it can be had."""
-    if loaded.not_runnable or not grafana.may_be_added(loaded.experiment, deployment):
+    if loaded.obstacles or not grafana.may_be_added(loaded.experiment, deployment):
         return
     kind: type[Provider] = plugins.load("providers", loaded.experiment.infrastructure.provider)
     if not kind.capabilities.made_up:

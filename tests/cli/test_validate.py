@@ -136,6 +136,58 @@ def test_a_valid_file_that_cannot_run_here_is_exit_3_where_it_must_run(
     assert not (tmp_path / ".state" / "continuum" / "deployments").exists()
 
 
+def test_what_the_application_cannot_use_is_told_with_line_and_hint(
+    cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "few.toml"
+    path.write_text(
+        f"{GOOD.replace('= 1', '= 2')}cors = 2\n\n[tiers.endpoint]\nmachines = 1\n\n"
+        '[benchmark]\napplication = "image_classification"\nworkers = "edge"\n'
+    )
+    # The application relies on a file that says an experiment: what is wrong there comes first.
+    assert ":5: " in cli("validate", path).stdout
+    path.write_text(path.read_text().replace("cors", "cores"))
+    ending = cli("validate", path, "--json")
+    assert ending.code == 2
+    (problem,) = ending.json[0]["problems"]
+    assert problem["line"] == 8
+    assert "1 endpoints cannot use 2 workers" in problem["message"]
+    assert problem["hint"] == "tiers.endpoint.machines = 2 or more"
+    for verb in ("plan", "up", "run"):
+        ending = cli(verb, path)
+        assert ending.code == 2
+        assert f"{path}:8: " in ending.stderr
+    assert cli("validate", path, "--set", "tiers.endpoint.machines=2").code == 0
+
+
+def test_what_is_not_written_is_told_where_the_application_stands(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "alone.toml"
+    path.write_text(f'{GOOD}[benchmark]\napplication = "empty"\nendpoints = ""\n')
+    ending = cli("validate", path)
+    assert ending.code == 2
+    assert f"{path}:6: software.manager: " in ending.stdout
+
+
+def test_what_the_application_lacks_here_is_told_as_a_plan_tells_it(
+    cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "lacks.toml"
+    path.write_text(
+        f'{GOOD}[infrastructure]\nprovider = "fake"\n[benchmark]\napplication = "command"\n'
+        'workers = "edge"\nendpoints = "edge"\n'
+        '[benchmark.command]\nendpoint = ["true"]\nfiles = "programs"\n'
+    )
+    (verdict,) = cli("validate", path, "--json").json
+    assert verdict["verdict"] == "not runnable here"
+    assert f"{path}:13: benchmark.command.files" in verdict["not_runnable"][0]
+    ending = cli("plan", path)
+    assert ending.code == 3
+    assert f"where: {path}:13" in ending.stderr
+    (tmp_path / "programs").mkdir()
+    assert cli("validate", path, "--json").json[0]["verdict"] == "valid"
+    assert cli("plan", path).code == 0
+
+
 def test_values_can_be_set_beside_the_file(
     cli: Cli, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,22 @@ def test_what_just_fits_is_taken() -> None:
     assert "take about" in (empty().skip(small) or "")
 
 
+def test_what_nodes_cannot_hold_is_nothing_wrong_and_names_its_key() -> None:
+    asked = experiment(tier(2, memory="512 MiB"), workers_per_machine=100)
+    found = empty().misfit(asked)
+    assert found is not None
+    assert (found.lacking, found.path) == (True, ("benchmark", "workers_per_machine"))
+    found = empty(pods=200).misfit(asked)
+    assert found is not None
+    assert (found.lacking, found.path) == (True, ("benchmark", "empty", "pods"))
+    found = empty(runtime="kata-qemu").misfit(asked)
+    assert found is not None
+    assert (found.lacking, found.path) == (True, ("benchmark", "empty", "runtime"))
+    found = empty().misfit(experiment(tier(1)))
+    assert found is not None
+    assert not found.lacking
+
+
 def test_a_cluster_is_needed_with_a_machine_for_pods() -> None:
     alone = experiment().model_copy(update={"software": Software()})
     assert "need a cluster" in (empty().skip(alone) or "")

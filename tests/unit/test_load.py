@@ -26,6 +26,7 @@ delay = "5 ms"
 
 [benchmark]
 application = "image_classification"
+workers = "far-edge"
 endpoints = "far-edge"
 """
 HERE = Path("here.toml")

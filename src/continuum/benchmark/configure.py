@@ -18,6 +18,7 @@ from continuum.benchmark.contract import (
     Worker,
 )
 from continuum.errors import NotPossibleHere
+from continuum.experiment.document import dotted
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
@@ -70,11 +71,12 @@ def configure(
     """
     benchmark = experiment.benchmark
     assert benchmark is not None
-    reason = application.skip(experiment)
-    if reason is not None:
+    misfit = application.misfit(experiment)
+    if misfit is not None:
         raise NotPossibleHere(
-            f'application "{application.name}" does not fit this experiment: {reason}',
-            where="benchmark.application",
+            f'application "{application.name}" does not fit this experiment: {misfit.reason}',
+            where=dotted(misfit.path),
+            hint=misfit.hint,
         )
     driver = application.driver(experiment, plan)
     if driver is not None:

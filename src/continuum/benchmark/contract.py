@@ -96,6 +96,24 @@ class Load:
         return first, max(1, round(self.duration * self.frequency))
 
 
+@dataclass(frozen=True)
+class Misfit:
+    """Why an experiment does not fit an application.
+
+    Attributes:
+        reason: one line of words.
+        path: the key to blame, from the root of a TOML file.
+        hint: what to write instead.
+        lacking: nothing that is written is wrong; this version, this host, or the machines as
+            large as they are, do not carry it.
+    """
+
+    reason: str
+    path: tuple[str | int, ...] = ("benchmark", "application")
+    hint: str = ""
+    lacking: bool = False
+
+
 class Application(ABC):
     """What is benchmarked. One instance serves one run."""
 
@@ -108,6 +126,11 @@ class Application(ABC):
     @abstractmethod
     def skip(self, experiment: Experiment) -> str | None:
         """Why the experiment does not fit this application; None when it does."""
+
+    def misfit(self, experiment: Experiment) -> Misfit | None:
+        """The same with the key to blame and what would mend it, where the application knows."""
+        reason = self.skip(experiment)
+        return None if reason is None else Misfit(reason)
 
     @abstractmethod
     def install(self) -> tuple[InstallStep, ...]:

@@ -6,14 +6,14 @@ import copy
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 from continuum import plugins
 from continuum.errors import InvalidExperiment, Problem
 from continuum.experiment import fields
-from continuum.experiment.document import TOO_DEEP, Document, KeyPath, dotted, holds, shown
+from continuum.experiment.document import TOO_DEEP, Document, KeyPath, Source, dotted, holds, shown
 from continuum.experiment.model import (
     HOST_PATTERN,
     NAME_PATTERN,
@@ -22,6 +22,9 @@ from continuum.experiment.model import (
     problems_over_fields,
 )
 from continuum.experiment.units import Quantity
+
+if TYPE_CHECKING:
+    from continuum.benchmark.contract import Application
 
 DEPTH_LIMIT = 16
 """Of tables and lists inside each other."""
@@ -35,12 +38,14 @@ _ROUNDS = 5
 AUTOMATIC = "auto"
 """As `network.emulator`: the first one that the host can carry."""
 
+_NAMED_APPLICATION: KeyPath = ("benchmark", "application")
+
 _NAMED_PLUGINS: tuple[tuple[KeyPath, str], ...] = (
     (("infrastructure", "provider"), "providers"),
     (("network", "emulator"), "emulators"),
     (("software", "manager"), "managers"),
     (("software", "execution_model"), "execution_models"),
-    (("benchmark", "application"), "applications"),
+    (_NAMED_APPLICATION, "applications"),
 )
 
 
@@ -127,12 +132,40 @@ class _Checker:
             self._translate(error)
             self._rules_over_the_rest(error)
             return None
-        for path, message in problems_over_fields(experiment):
+        broken = problems_over_fields(experiment)
+        broken += [
+            ((*table, *path), message)
+            for table, settings in self.settings
+            for path, message in settings.problems(experiment)
+        ]
+        for path, message in broken:
             self.blame(path, message)
-        for table_path, settings in self.settings:
-            for path, message in settings.problems(experiment):
-                self.blame((*table_path, *path), message)
+        if not broken:
+            self._fits(experiment)
         return experiment
+
+    def _fits(self, experiment: Experiment) -> None:
+        """Ask the application, which relies on all other rules."""
+        benchmark = experiment.benchmark
+        # With settings that are wrong it cannot be made; they are told already.
+        checked = [path for path, _ in self.settings]
+        if benchmark is None or ("benchmark", benchmark.application) not in checked:
+            return
+        kind: type[Application] = plugins.load("applications", benchmark.application)
+        # As the experiment has them: paths in them have been made whole.
+        settings = kind.settings_type.model_validate(benchmark.settings)
+        misfit = kind(settings).misfit(experiment)
+        if misfit is None:
+            return
+        source = self.document.source(misfit.path)
+        if source == Source(self.document.file):  # Nothing is written there, nor around it.
+            source = self.document.source(_NAMED_APPLICATION)
+        fit = f'application "{kind.name}" does not fit this experiment: {misfit.reason}'
+        problem = source.problem(f"{shown_path(misfit.path)}: {fit}", misfit.hint)
+        if misfit.lacking:
+            self.document.misfit = problem
+        else:
+            self.problems.append(problem)
 
     # -- plug-ins --------------------------------------------------------------------------------
 

@@ -60,6 +60,8 @@ class Document:
         sources: where keys stand; a key that is not in it stands where its table does.
         notes: what the reader has to say about a valid file.
         reasons: why it cannot be run, beside plug-ins that this version does not have.
+        misfit: what the application asks for and does not have here, with its place; None if
+            there is nothing.
     """
 
     file: str
@@ -67,6 +69,7 @@ class Document:
     sources: dict[KeyPath, Source] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
+    misfit: Problem | None = None
 
     def source(self, path: KeyPath) -> Source:
         """Where a key stands, else the nearest table around it, else the file as a whole."""

@@ -30,6 +30,7 @@ class Loaded:
             `default`, `FILE:LINE`, `environment NAME`, `--set`, `--provider`, `preset 4g`, …
         notes: what the reader has to say, one sentence each.
         not_runnable: why this version cannot run it, one sentence each; empty when it can.
+        misfit: what its application asks for and does not have here, with its place.
         source_text: the file as it was read.
     """
 
@@ -38,7 +39,13 @@ class Loaded:
     origins: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     not_runnable: tuple[str, ...] = ()
+    misfit: Problem | None = None
     source_text: str = ""
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """All for which it cannot run here, one sentence each."""
+        return (*self.not_runnable, *([] if self.misfit is None else [str(self.misfit)]))
 
 
 def load(
@@ -100,6 +107,7 @@ def load_text(
         origins=origins(document, experiment),
         notes=tuple(dict.fromkeys(document.notes)),
         not_runnable=check.not_runnable(document, experiment),
+        misfit=document.misfit,
         source_text=text,
     )
 

@@ -7,13 +7,22 @@ import re
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from continuum.benchmark.contract import RUN_FOLDER, Application, Endpoint, Load, Transport, Worker
+from continuum.benchmark.contract import (
+    RUN_FOLDER,
+    Application,
+    Endpoint,
+    Load,
+    Misfit,
+    Transport,
+    Worker,
+)
 from continuum.benchmark.sample_lines import RESERVED
 from continuum.errors import UsageError
 from continuum.images.recipe import (
@@ -158,6 +167,14 @@ class CommandApplication(Application):
                 return f'a worker is given, but the tier "{tier}" is also that of the endpoints'
             return None
         return self._worker_problem(experiment.worker_tier, benchmark)
+
+    def misfit(self, experiment: Experiment) -> Misfit | None:
+        """A file that is not on this host may be on another."""
+        found = super().misfit(experiment)
+        for key in ("files", "archive"):
+            if found is not None and found.reason.startswith(f"{key}: "):
+                return replace(found, path=("benchmark", self.name, key), lacking=True)
+        return found
 
     def _worker_problem(self, tier: str, benchmark: Benchmark) -> str | None:
         if not self._settings.worker:

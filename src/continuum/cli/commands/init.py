@@ -126,7 +126,7 @@ def _converted(session: Session, source: Path, provider: str | None) -> str:
     from continuum.experiment.write import to_toml  # noqa: PLC0415
 
     loaded = load(source, provider=provider, environment=os.environ)
-    for note in (*loaded.notes, *(f"not runnable here: {why}" for why in loaded.not_runnable)):
+    for note in (*loaded.notes, *(f"not runnable here: {why}" for why in loaded.obstacles)):
         session.events.note(note)
     head = f"# Converted from {source.name}.\n"
     remarks = "".join(f"# {note}\n" for note in loaded.notes)

@@ -54,11 +54,11 @@ def _verdict(path: Path, settings: tuple[str, ...], provider: str | None) -> dic
         }
     return {
         "file": str(path),
-        "verdict": "not runnable here" if loaded.not_runnable else "valid",
+        "verdict": "not runnable here" if loaded.obstacles else "valid",
         "name": loaded.experiment.name,
         "problems": [],
         "notes": loaded.notes,
-        "not_runnable": loaded.not_runnable,
+        "not_runnable": loaded.obstacles,
     }
 
 

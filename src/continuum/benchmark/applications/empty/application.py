@@ -12,7 +12,7 @@ from continuum.artifacts.store import ArtifactStore
 from continuum.benchmark.applications.empty import capacity
 from continuum.benchmark.applications.empty.driver import PodDriver
 from continuum.benchmark.applications.empty.pods import Deployment, Wish
-from continuum.benchmark.contract import Driven
+from continuum.benchmark.contract import Driven, Misfit
 from continuum.events import Events
 from continuum.experiment.model import CLUSTER_MANAGERS
 from continuum.experiment.units import PositiveSeconds
@@ -69,24 +69,54 @@ class Empty(Driven):
 
     def skip(self, experiment: Experiment) -> str | None:
         """Why the experiment does not fit; None when it does."""
+        found = self.misfit(experiment)
+        return None if found is None else found.reason
+
+    def misfit(self, experiment: Experiment) -> Misfit | None:
+        """The same with the key to blame; what the nodes cannot hold is nothing wrong as such."""
+        return self._not_in_this_version() or self._wrong(experiment) or self._too_much(experiment)
+
+    def _not_in_this_version(self) -> Misfit | None:
         settings = self._settings
         if settings.runtime != "runc":
-            return f"runtime {settings.runtime} (Kata containers) is not part of this version"
+            reason = f"runtime {settings.runtime} (Kata containers) is not part of this version"
+            return self._lacking("runtime", reason, "leave it out")
         if settings.runtime_filesystem != "overlayfs":
-            return f"runtime_filesystem {settings.runtime_filesystem} is not part of this version"
+            reason = f"runtime_filesystem {settings.runtime_filesystem} is not part of this version"
+            return self._lacking("runtime_filesystem", reason, "leave it out")
+        return None
+
+    def _lacking(self, key: str, reason: str, hint: str) -> Misfit:
+        return Misfit(reason, ("benchmark", self.name, key), hint, lacking=True)
+
+    def _wrong(self, experiment: Experiment) -> Misfit | None:
         assert experiment.software is not None
         if experiment.software.manager not in CLUSTER_MANAGERS:
             managers = " or ".join(sorted(CLUSTER_MANAGERS))
-            return f"its pods need a cluster: set software.manager to {managers}"
+            reason = f"its pods need a cluster: set software.manager to {managers}"
+            return Misfit(reason, ("software", "manager"))
         if not experiment.worker_machines:
-            return "there is no machine for pods beside the control plane"
-        if settings.pods is not None and settings.deployment == "container":
-            return "`pods` is for one container in each: leave it out with deployment = container"
+            path = ("tiers", experiment.worker_tier, "machines")
+            reason = "there is no machine for pods beside the control plane"
+            return Misfit(reason, path, "one more machine")
+        if self._settings.pods is not None and self._settings.deployment == "container":
+            reason = "`pods` is for one container in each: leave it out with deployment = container"
+            return Misfit(reason, ("benchmark", self.name, "pods"))
+        return None
+
+    def _too_much(self, experiment: Experiment) -> Misfit | None:
+        settings = self._settings
         assert experiment.benchmark is not None
         each = experiment.benchmark.workers_per_machine
         if settings.pods is not None:
             each = -(-settings.pods // len(experiment.worker_machines))
-        return capacity.problem(experiment, each, in_one_pod=settings.deployment == "container")
+        reason = capacity.problem(experiment, each, in_one_pod=settings.deployment == "container")
+        if reason is None:
+            return None
+        if settings.pods is not None:
+            return self._lacking("pods", reason, "fewer or smaller pods, or more machines")
+        path = ("benchmark", "workers_per_machine")
+        return Misfit(reason, path, "fewer or smaller pods, or larger machines", lacking=True)
 
     def install(self) -> tuple[InstallStep, ...]:
         """What notes resources and makes calls, and the pods' image."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,9 +17,11 @@ from continuum.benchmark.contract import (
     Application,
     Endpoint,
     Load,
+    Misfit,
     Transport,
     Worker,
 )
+from continuum.experiment.document import dotted
 from continuum.images.recipe import PYTHON_FOLDER, RUNTIME_FOLDER, InstallStep, PythonPackages
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure.providers.contract import PluginSettings
@@ -92,6 +95,19 @@ class ImageClassification(Application):
         if endpoints < workers:
             return f"{endpoints} endpoints cannot use {workers} workers: each endpoint has one"
         return None
+
+    def misfit(self, experiment: Experiment) -> Misfit | None:
+        """Too few endpoints are mended by more of them."""
+        found = super().misfit(experiment)
+        benchmark = experiment.benchmark
+        assert benchmark is not None
+        if found is None or benchmark.endpoints not in experiment.tiers:
+            return found
+        workers = len(experiment.worker_machines) * benchmark.workers_per_machine
+        if workers == 0:
+            return found
+        path = ("tiers", benchmark.endpoints, "machines")
+        return replace(found, path=path, hint=f"{dotted(path)} = {workers} or more")
 
     def install(self) -> tuple[InstallStep, ...]:
         """Model, photos, our programs, and the Python packages that they need."""
