@@ -5,13 +5,15 @@ What a command needs that looks at machines or speaks with them; the pipeline is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from continuum import folders, plugins
 from continuum.deployment import Deployment
-from continuum.errors import NotFound
+from continuum.errors import ContinuumError, NotFound, NotPossibleHere, UsageError
 from continuum.infrastructure.execute import stored_plan
 
 if TYPE_CHECKING:
@@ -23,10 +25,14 @@ if TYPE_CHECKING:
 _ON_THIS_HOST = ("lxc", "libvirt")
 """Providers that leave things on this host which can be found without knowing who made them."""
 
+UNKNOWN = "unknown"
+"""State of a machine whose provider is not there to look."""
+
 
 @dataclass(frozen=True)
 class MachineStatus:
-    """One machine: `state` is `running`, `stopped`, `missing`, or `unreachable` as its host is.
+    """One machine: `state` is `running`, `stopped`, `missing`, `unreachable` as its host is, or
+    `unknown` where its provider is not there to look.
 
     `ssh` is the command; `host` the name of its host, "" for this one.
     """
@@ -43,7 +49,8 @@ class MachineStatus:
 class DeploymentStatus:
     """A deployment as it is now.
 
-    `links_in_force` counts those that are as asked for; None when only root can see them. `cluster`
+    `links_in_force` counts those that are as asked for; None when only root can see them, or
+    nobody as the provider is not there. `cluster`
     is the command that speaks with its cluster, "" when it has none. `leftover`: found by its
     labels alone, its folder is gone.
     """
@@ -79,27 +86,47 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
     last = f"{entries[-1].phase}: {entries[-1].step} {entries[-1].state}" if entries else ""
     if plan_ is None:
         return DeploymentStatus(deployment.name, "", (), 0, 0, last)
-    provider = provider_of(deployment, events)
+    names = [spec.name for spec in plan_.machines]
+    try:
+        provider = provider_of(deployment, events)
+    except ContinuumError as error:
+        # It must not hide the others.
+        return DeploymentStatus(
+            name=deployment.name,
+            provider=plan_.provider,
+            machines=_machines(plan_, dict.fromkeys(names, UNKNOWN), {}),
+            links_asked=len(plan_.network.links),
+            links_in_force=None,
+            last_step=last,
+            remarks=(f"{error.message}; {error.hint}",),
+        )
     states = {state.name: state.state for state in provider.states(deployment)}
+    logins = names if provider.capabilities.ssh else ()
     return DeploymentStatus(
         name=deployment.name,
         provider=plan_.provider,
-        machines=tuple(
-            MachineStatus(
-                name=spec.name,
-                tier=spec.tier,
-                address=spec.address,
-                state=states.get(spec.name, "missing"),
-                ssh=deployment.ssh_command(spec.name) if provider.capabilities.ssh else "",
-                host=spec.host,
-            )
-            for spec in plan_.machines
-        ),
+        machines=_machines(plan_, states, {each: deployment.ssh_command(each) for each in logins}),
         links_asked=len(plan_.network.links),
         links_in_force=links_in_force(deployment, plan_, provider),
         last_step=last,
         cluster=deployment.cluster_command(),
         remarks=tuple(provider.caveats(plan_)),
+    )
+
+
+def _machines(
+    plan_: InfrastructurePlan, states: Mapping[str, str], ssh: Mapping[str, str]
+) -> tuple[MachineStatus, ...]:
+    return tuple(
+        MachineStatus(
+            name=spec.name,
+            tier=spec.tier,
+            address=spec.address,
+            state=states.get(spec.name, "missing"),
+            ssh=ssh.get(spec.name, ""),
+            host=spec.host,
+        )
+        for spec in plan_.machines
     )
 
 
@@ -145,20 +172,46 @@ def machines(name: str, selected: Sequence[str], events: Events) -> list[Machine
 
 
 def providers_of(deployment: Deployment, events: Events) -> list[Provider]:
-    """The provider that made it; all of ours when nothing says which."""
+    """The provider that made it; all of ours when nothing says which.
+
+    Raises:
+        NotPossibleHere: the provider is not there, or has nothing to do with what it kept.
+    """
     stored = stored_plan(deployment)
     names = [stored.provider] if stored else [*_ON_THIS_HOST, "fake"]
     found = []
     for name in names:
-        kind: type[Provider] = plugins.load("providers", name)
-        settings = kind.settings_type.model_validate(stored.settings if stored else {})
-        provider = kind(settings, events)
+        provider = _made_by(deployment, name, stored.settings if stored else {}, events)
         if stored and stored.hosts:
             from continuum.infrastructure.hosts import several  # noqa: PLC0415
 
             provider = several.over(provider, stored.hosts)
         found.append(provider)
     return found
+
+
+def _made_by(
+    deployment: Deployment, name: str, settings: Mapping[str, Any], events: Events
+) -> Provider:
+    last_resort = f"; if there is none any more, remove what it made by its own means, and {deployment.folder}"
+    try:
+        kind: type[Provider] = plugins.load("providers", name)
+        return kind(kind.settings_type.of_stored(settings), events)
+    except UsageError as error:
+        raise NotPossibleHere(
+            f'deployment "{deployment.name}" was made by provider "{name[:40]}", '
+            "which is not installed",
+            where=str(deployment.folder),
+            hint=f"install the plug-in that brings it{last_resort}",
+        ) from error
+    except ValidationError as error:
+        raise NotPossibleHere(
+            f'deployment "{deployment.name}" was made by another version of provider '
+            f'"{name[:40]}", whose settings this one cannot read',
+            where=str(deployment.folder),
+            output=str(error),
+            hint=f"install that version{last_resort}",
+        ) from error
 
 
 def leftovers(events: Events) -> dict[str, str]:

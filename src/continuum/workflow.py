@@ -439,15 +439,18 @@ def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[st
     if failed:
         first, *more = failed
         first.message = "\n".join([first.message, *(error.message for error in more)])
+        first.hint = "; ".join(dict.fromkeys(each.hint for each in failed if each.hint))
         raise first
     return wanted
 
 
 def _down(deployment: Deployment, events: Events) -> None:
     with events.step("infrastructure", f"remove {deployment.name}", "machines to stop"):
+        # Who cannot be had leaves all as it is, so that it can be removed whole later.
+        made_by = existing.providers_of(deployment, events)
         software_execute.end_leftovers(deployment)
         time_source.stop(deployment.identity)
-        for provider in existing.providers_of(deployment, events):
+        for provider in made_by:
             provider.destroy(deployment)
         folders.remove_tree(deployment.folder)
 

@@ -17,7 +17,7 @@ from continuum.cli import bootstrap, main
 from continuum.deployment import Deployment
 from continuum.errors import Interrupted, NotPossibleHere
 from continuum.infrastructure.plan import InfrastructurePlan
-from continuum.infrastructure.providers.contract import Capabilities
+from continuum.infrastructure.providers.contract import Capabilities, PluginSettings
 from continuum.infrastructure.providers.fake import Fake
 from continuum.infrastructure.providers.lxc import Lxc
 from continuum.report import page
@@ -273,6 +273,61 @@ def test_folders_that_are_no_deployments_hinder_nothing_and_stay(
     assert cli("exec", "edge-1", "--", "true").code == 0
     assert cli("down", "--all", "--json").json == {"removed": ["paper"]}
     assert _deployments(tmp_path) == [".hidden", "Not a name"]
+
+
+def _stored(tmp_path: Path, name: str, **values: object) -> None:
+    """Have a deployment's plan be as another version, or with another plug-in, would have left it."""
+    path = tmp_path / ".state/continuum/deployments" / name / "plan/infrastructure.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize("settings", [{"gone": 1}, {"loss": "much", "gone": 1}])
+def test_settings_of_another_version_hinder_nothing(
+    cli: Cli, write: Write, tmp_path: Path, settings: dict[str, object]
+) -> None:
+    cli("up", write())
+    _stored(tmp_path, "paper", settings=settings)
+    (status,) = cli("status", "--json").json
+    assert {each["state"] for each in status["machines"]} == {"running"}
+    assert cli("exec", "edge-1", "--", "true").code == 0
+    assert cli("watch", "paper", "--once").code == 0
+    assert cli("down", "paper").code == 0
+    assert _deployments(tmp_path) == []
+
+
+def test_a_deployment_whose_plugin_is_gone_hinders_no_other(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    for name in ("first", "second", "third"):
+        cli("up", write(name))
+    _stored(tmp_path, "second", provider="shelf")
+    told = {each["name"]: each for each in cli("status", "--json").json}
+    assert {each["state"] for each in told["second"]["machines"]} == {"unknown"}
+    assert {each["state"] for each in told["third"]["machines"]} == {"running"}
+    shown = cli("status").stdout
+    assert "second (shelf): its machines cannot be looked at" in shown
+    assert 'note: deployment "second" was made by provider "shelf", which is not installed' in shown
+    assert cli("up", write("second")).code == 3
+    for ending in (cli("exec", "second", "all", "--", "true"), cli("down", "--all")):
+        assert ending.code == 3
+        assert 'made by provider "shelf", which is not installed' in ending.stderr
+        assert "what to do: install the plug-in that brings it" in ending.stderr
+    assert _deployments(tmp_path) == ["second"]
+    assert cli("down", "second").code == 3
+    assert (tmp_path / ".state/continuum/deployments/second/plan/infrastructure.json").exists()
+
+
+def test_settings_that_lack_what_must_be_there_are_told(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Needing(PluginSettings):
+        shelf: str
+
+    cli("up", write())
+    monkeypatch.setattr(Fake, "settings_type", Needing)
+    assert "made by another version of provider" in cli("status").stdout
+    assert cli("down", "--all").code == 3
+    assert _deployments(tmp_path) == ["paper"]
 
 
 # -- in a run ------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def _machines(deployment: Deployment) -> list[str]:
         if plan is None:
             return []
         kind = plugins.load("providers", plan.provider)
-        provider = kind(kind.settings_type.model_validate(plan.settings), Events())
+        provider = kind(kind.settings_type.of_stored(plan.settings), Events())
         return [f"{state.name} ({state.state})" for state in provider.states(deployment)]
     except (ContinuumError, OSError, ValueError):
         return []

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import click
 
-from continuum.errors import NotFound, UsageError
+from continuum.errors import ContinuumError, NotFound, UsageError
 
 if TYPE_CHECKING:
     from continuum.cli.session import Session
@@ -73,7 +74,8 @@ def provider_kinds(names: Sequence[str] | None) -> list[type[Provider]]:
     """The classes of the providers that made these deployments; of all deployments for None.
 
     Where no plan says who made one that has a folder, or things on this host, it is the default
-    provider.
+    provider. One that is not there is left out: it is told where its deployment's turn comes, and
+    must not hinder the others'.
     """
     from continuum import folders, plugins  # noqa: PLC0415
     from continuum.deployment import Deployment  # noqa: PLC0415
@@ -90,7 +92,11 @@ def provider_kinds(names: Sequence[str] | None) -> list[type[Provider]]:
             used[plan.provider] = None
         elif name in there or name in leftovers:
             used[DEFAULT_PROVIDER] = None
-    return [plugins.load("providers", name) for name in used]
+    kinds = []
+    for name in used:
+        with suppress(ContinuumError):
+            kinds.append(plugins.load("providers", name))
+    return kinds
 
 
 def selector(session: Session, words: Sequence[str], what: str) -> tuple[Deployment, list[str]]:

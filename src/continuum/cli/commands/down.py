@@ -25,7 +25,7 @@ def command(names: tuple[str, ...], all_: bool, as_json: bool) -> int:
 
     Results folders stay. What is not a deployment's own is never touched.
 
-    Exit codes: 0 removed; 1 a step failed; 2 usage; 3 no way to be root;
+    Exit codes: 0 removed; 1 a step failed; 2 usage; 3 no way to be root, or a provider is not there;
     4 a host cannot be reached, all else is removed; 5 no such deployment.
     """
     session = current()

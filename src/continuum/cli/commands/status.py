@@ -43,7 +43,9 @@ def command(name: str | None, as_json: bool) -> int:
 def _show(deployment: DeploymentStatus) -> None:
     running = sum(machine.state == "running" for machine in deployment.machines)
     parts = [f"{running} of {len(deployment.machines)} machines running"]
-    if deployment.links_in_force is None:
+    if any(machine.state == "unknown" for machine in deployment.machines):
+        parts = ["its machines cannot be looked at"]
+    elif deployment.links_in_force is None:
         parts.append(f"{deployment.links_asked} links asked; only root sees which are in force")
     elif deployment.links_asked:
         parts.append(f"{deployment.links_in_force} of {deployment.links_asked} links in force")

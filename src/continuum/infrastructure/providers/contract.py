@@ -7,9 +7,9 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from continuum.images import store
 from continuum.infrastructure.configure import remarks
@@ -46,6 +46,21 @@ class PluginSettings(BaseModel):
         `settings` and `values`, the experiment's tables, are as a file would hold them: nothing
         of them has been checked yet.
         """
+
+    @classmethod
+    def of_stored(cls, stored: Mapping[str, Any]) -> Self:
+        """Settings that a deployment keeps, maybe by another version: what this one does not know,
+        or would not take, is left out.
+
+        Raises:
+            ValidationError: what must be there is not.
+        """
+        known = {key: value for key, value in stored.items() if key in cls.model_fields}
+        try:
+            return cls.model_validate(known)
+        except ValidationError as error:
+            wrong = {each["loc"][0] for each in error.errors() if each["loc"]}
+        return cls.model_validate({key: each for key, each in known.items() if key not in wrong})
 
     def problems(self, experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:
         """What does not fit the rest of the experiment: (path below these settings, what)."""
