@@ -40,7 +40,7 @@ class Deployment:
     given_identity: str = ""
     """Where it is carried by a host that it was not begun on: the one that it has there."""
     host: str = ""
-    """And the name of that host."""
+    """And how that host is reached."""
 
     @classmethod
     def named(cls, name: str) -> Deployment:

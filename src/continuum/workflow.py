@@ -171,7 +171,7 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
             existing=provider.existing(deployment, experiment),
             hosts=surveyed.hosts,
             rooms=surveyed.rooms,
-            kept_hosts={spec.name: spec.host for spec in before.machines} if before else {},
+            kept_hosts=infrastructure_configure.kept_hosts(before, surveyed.hosts),
             mtu=surveyed.mtu,
         ),
         provider.settings.model_dump(mode="json"),

@@ -450,6 +450,19 @@ def test_a_host_that_is_this_one_is_refused(tmp_path: Path) -> None:
     provider.close()
 
 
+def test_only_what_is_not_reached_any_more_is_cleaned() -> None:
+    former = [HostPlan("host-1", "a"), HostPlan("host-2", "b")]
+    for hosts, gone in (
+        ([HostPlan("host-1", "b"), HostPlan("host-2", "a")], []),
+        ([HostPlan("host-1", "b")], ["a"]),
+        ([HostPlan("host-1", "other"), HostPlan("host-2", "b")], ["a"]),
+        ([HostPlan("big", "a"), HostPlan("small", "b")], []),
+    ):
+        provider = several.over(Lxc(PluginSettings(), Events()), hosts, former=former)
+        assert [each.host.ssh for each in provider.gone] == gone
+        provider.close()
+
+
 def test_down_names_the_host_that_is_gone_after_removing_the_rest(
     tmp_path: Path, ssh: Path
 ) -> None:

@@ -91,6 +91,7 @@ def test_what_makes_a_machine_anew_and_what_does_not() -> None:
     before = spec_fingerprint(PLAN, EDGE, 1)
     pods = ipaddress.IPv4Network("10.1.1.128/25")
     assert spec_fingerprint(PLAN, replace(EDGE, pods=pods), 1) == before
+    assert spec_fingerprint(PLAN, replace(EDGE, host="host-2"), 1) == before
     assert spec_fingerprint(PLAN, replace(EDGE, memory=2 * GIB), 1) != before
     assert spec_fingerprint(PLAN, EDGE, 2) != before
 

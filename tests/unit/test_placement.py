@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ from continuum.errors import NotPossibleHere
 from continuum.experiment.load import load_text
 from continuum.experiment.model import Experiment, problems_over_fields
 from continuum.experiment.write import to_toml
-from continuum.infrastructure.configure import Surroundings, changes, configure, from_json, to_json
+from continuum.infrastructure.configure import (
+    Surroundings,
+    changes,
+    configure,
+    from_json,
+    kept_hosts,
+    to_json,
+)
 from continuum.infrastructure.placement import Room, place
 from continuum.infrastructure.plan import HostPlan, InfrastructurePlan
 
@@ -187,4 +195,68 @@ def test_a_move_and_other_hosts_are_changes() -> None:
     states = {each.name: "running" for each in before.machines}
     assert [str(each) for each in changes(before, states, after)] == [
         "replace cloud-1: host this → big"
+    ]
+
+
+def over(*ways: str, before: InfrastructurePlan | None = None) -> InfrastructurePlan:
+    """Three machines over hosts without names; the first two go to the first host."""
+    made = Experiment.model_validate(
+        {
+            "name": "sample",
+            "hosts": [{"ssh": way} for way in ways],
+            "infrastructure": {"this_host": False},
+            "tiers": {"cloud": {"cores": 2}, "edge": {"machines": 2, "cores": 2}},
+        }
+    )
+    reached = tuple(HostPlan(name, way) for name, way in zip(made.host_names, ways, strict=True))
+    surroundings = Surroundings(
+        deployment="sample",
+        identity="0badcafe",
+        image="image",
+        host_cores=4,
+        hosts=reached,
+        rooms=tuple(Room(each.name, 4, 8 * GIB) for each in reached),
+        kept_hosts=kept_hosts(before, reached),
+    )
+    return configure(made, surroundings, {})
+
+
+def carriers(whole: InfrastructurePlan) -> dict[str, str]:
+    ways = {each.name: each.ssh for each in whole.hosts}
+    return {each.name: ways[each.host] for each in whole.machines}
+
+
+RUNNING = dict.fromkeys(("cloud-1", "edge-1", "edge-2"), "running")
+
+
+def test_machines_stay_when_their_hosts_change_places() -> None:
+    before = over("a", "b")
+    assert carriers(before) == {"cloud-1": "a", "edge-1": "b", "edge-2": "b"}
+    for ways in (("b", "a"), ("c", "b", "a")):
+        after = over(*ways, before=before)
+        assert carriers(after) == carriers(before)
+        found = [(each.action, each.what) for each in changes(before, RUNNING, after)]
+        assert found == [("update", "hosts")]
+
+
+@pytest.mark.parametrize("ways", [("other", "b"), ("b",)])
+def test_only_machines_whose_host_is_left_are_replaced(ways: tuple[str, ...]) -> None:
+    before = over("a", "b")
+    after = over(*ways, before=before)
+    assert carriers(after) == {"cloud-1": ways[0], "edge-1": "b", "edge-2": "b"}
+    # A host that is written otherwise is the same computer: the machine is seen. Else it is not.
+    for states in (RUNNING, {"edge-1": "running", "edge-2": "running"}):
+        assert [str(each) for each in changes(before, states, after)] == [
+            "replace cloud-1: its host host-1 (a) is left",
+            "update hosts: the hosts of the experiment differ",
+        ]
+
+
+def test_a_machine_of_a_host_that_is_left_may_be_wanted_no_more() -> None:
+    before = over("a", "b")
+    after = over("a", before=before)
+    fewer = replace(after, machines=after.machines[:2])
+    assert [str(each) for each in changes(before, {"cloud-1": "running"}, fewer)][:2] == [
+        "replace edge-1: its host host-2 (b) is left",
+        "remove edge-2: the experiment does not have it any more",
     ]

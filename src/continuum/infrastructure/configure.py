@@ -56,7 +56,7 @@ class Surroundings:
         existing: the machines, where they exist already; None where they are made.
         hosts: the other hosts, and `rooms` what each has, this one as "" first where it carries
             machines; both empty when this one carries all.
-        kept_hosts: the host of each machine that this deployment already has.
+        kept_hosts: the host of each machine that this deployment already has, where it stays one.
         mtu: of the network between the hosts where it is less than 1500, else None.
     """
 
@@ -425,13 +425,21 @@ def changes(
 ) -> list[Change]:
     """What `execute` will do. `states` maps existing machines to `running` or `stopped`."""
     found: list[Change] = []
-    old = {spec.name: spec for spec in before.machines} if before else {}
+    kept = kept_hosts(before, after.hosts)
+    former = before.machines if before else ()
+    # A host that has another name now has the same machines.
+    old = {each.name: replace(each, host=kept[each.name]) for each in former if each.name in kept}
+    lost = {each.name: each.host for each in former if each.name not in kept}
     new = {spec.name: spec for spec in after.machines}
     everything = _reason_to_replace_all(before, after)
     # Machines that existed before are never made anew.
     replace_ = "replace" if after.network.tiers else "update"
     for name, spec in new.items():
-        if name not in states:
+        if name in lost:
+            found.append(
+                Change(replace_, name, f"its host {_known_as(before, lost[name])} is left")
+            )
+        elif name not in states:
             found.append(Change("create", name, "it does not exist"))
         elif everything:
             found.append(Change(replace_, name, everything))
@@ -441,7 +449,7 @@ def changes(
             found.append(Change("update", name, f"it is {states[name]}; it is started"))
     found += [
         Change("remove", name, "the experiment does not have it any more")
-        for name in states
+        for name in dict.fromkeys((*states, *lost))
         if name not in new
     ]
     if before is not None and before.hosts != after.hosts:
@@ -451,6 +459,26 @@ def changes(
     elif before is None and after.network.links:
         found.append(Change("create", "links", f"{len(after.network.links)} directed links"))
     return found
+
+
+def kept_hosts(before: InfrastructurePlan | None, hosts: Sequence[HostPlan]) -> dict[str, str]:
+    """The host of each machine that was there before, by its present name; without the machines
+    whose host is not one of `hosts` any more.
+
+    A host is known by its `ssh`: without a name of its own it is called by its place in the file.
+    """
+    if before is None:
+        return {}
+    present = {each.ssh: each.name for each in hosts}
+    names = {each.name: present[each.ssh] for each in before.hosts if each.ssh in present}
+    names[""] = ""
+    return {each.name: names[each.host] for each in before.machines if each.host in names}
+
+
+def _known_as(before: InfrastructurePlan | None, host: str) -> str:
+    """A host's name with how it was reached: another may have that name now."""
+    ways = {each.name: each.ssh for each in before.hosts} if before else {}
+    return f"{host} ({ways.get(host, '?')})"
 
 
 def _reason_to_replace_all(before: InfrastructurePlan | None, after: InfrastructurePlan) -> str:

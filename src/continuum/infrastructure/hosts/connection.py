@@ -105,7 +105,8 @@ class Connection:
         with self._lock:
             process = self._open()
             with self._limited(process, CALL_LIMIT):
-                self._send({"call": name, "host": self.host.name, **arguments})
+                # Names change hands where hosts change places; what is made there must be told apart.
+                self._send({"call": name, "host": self.host.ssh, **arguments})
                 while True:
                     frame = self._read()
                     if "progress" in frame:

@@ -81,8 +81,9 @@ def over(
         former: hosts that may carry machines of the deployment, but are not to any more.
         this_host: whether this host carries machines too.
     """
-    names = [host.name for host in hosts] + [host.ssh for host in hosts]
-    gone = [each for each in former if each.name not in names or each.ssh not in names]
+    # By `ssh` alone: a name may be that of another host by now.
+    ways = {host.ssh for host in hosts}
+    gone = [each for each in former if each.ssh not in ways]
     kind = type(
         "SeveralHosts",
         (SeveralHosts,),
