@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from continuum import plugins
+from continuum.errors import ContinuumError
 from continuum.experiment.names import NAME
 from continuum.experiment.units import (
     Bytes,
@@ -119,7 +121,8 @@ class Host(Part):
 
 
 CLUSTER_MANAGERS = frozenset({"kubernetes", "kubeedge"})
-"""Resource managers that join machines to a cluster."""
+"""Resource managers of ours that join machines to a cluster: known without a look at them, which
+would import much. Those of other packages say it themselves."""
 
 FUNCTION = "function"
 """The execution model that needs a cluster."""
@@ -454,7 +457,7 @@ class Experiment(Part):
     @property
     def in_a_cluster(self) -> bool:
         """Whether a resource manager joins machines to a cluster."""
-        return self.software is not None and self.software.manager in CLUSTER_MANAGERS
+        return self.software is not None and _has_cluster(self.software.manager)
 
     @property
     def workers_as_functions(self) -> bool:
@@ -512,6 +515,15 @@ class Experiment(Part):
             return None
         cloud = self.machine_names("cloud") if "cloud" in self.tiers else ()
         return self.control_machine or next(iter((*cloud, *self.all_machine_names)), None)
+
+
+def _has_cluster(manager: str) -> bool:
+    if manager in plugins.built_in("managers"):
+        return manager in CLUSTER_MANAGERS
+    try:
+        return bool(plugins.load("managers", manager).cluster)
+    except ContinuumError:
+        return False  # Whoever needs the manager itself tells why it is not there.
 
 
 def problems_over_fields(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:
@@ -602,7 +614,7 @@ def _software_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ..
     software = experiment.software
     if software is None or not experiment.workers_as_functions:
         return []
-    if software.manager not in CLUSTER_MANAGERS:
+    if not experiment.in_a_cluster:
         managers = " or ".join(f'"{name}"' for name in sorted(CLUSTER_MANAGERS, reverse=True))
         reason = f'functions need software.manager = {managers}, not "{software.manager[:40]}"'
         return [(("software", "execution_model"), reason)]

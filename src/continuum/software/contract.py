@@ -109,6 +109,9 @@ class ResourceManager(ABC):
     """Who places workers on machines."""
 
     name: ClassVar[str]
+    cluster: ClassVar[bool] = False
+    """Whether it joins the machines to a cluster of Kubernetes, with its control plane on
+    `experiment.control_machine`."""
 
     @abstractmethod
     def skip(self, experiment: Experiment) -> str | None:

@@ -91,7 +91,7 @@ class Empty(Driven):
 
     def _wrong(self, experiment: Experiment) -> Misfit | None:
         assert experiment.software is not None
-        if experiment.software.manager not in CLUSTER_MANAGERS:
+        if not experiment.in_a_cluster:
             managers = " or ".join(sorted(CLUSTER_MANAGERS))
             reason = f"its pods need a cluster: set software.manager to {managers}"
             return Misfit(reason, ("software", "manager"))

@@ -36,6 +36,7 @@ class Kubernetes(ResourceManager):
     """One control plane and its workers, by kubeadm."""
 
     name: ClassVar[str] = "kubernetes"
+    cluster: ClassVar[bool] = True
 
     def skip(self, experiment: Experiment) -> str | None:
         """It needs machines, and workers beside its control plane when there is a benchmark."""
