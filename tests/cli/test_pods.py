@@ -38,7 +38,6 @@ def test_the_plan_as_json_holds_the_pods(cli: Cli, plan: tuple[str | Path, ...])
         ("benchmark.empty.pods=331", "111 pods on each machine; a node carries at most 110"),
         ("benchmark.worker_memory=1GiB", "34 pods of 1 GiB on each machine"),
         ("benchmark.empty.runtime=kata-fc", "runtime kata-fc"),
-        ("software.manager=none", "its pods need a cluster"),
     ],
 )
 def test_what_the_nodes_cannot_hold_is_not_runnable_here(
@@ -47,6 +46,15 @@ def test_what_the_nodes_cannot_hold_is_not_runnable_here(
     ending = cli(*plan, "--set", setting)
     assert ending.code == 3
     assert reason in ending.stderr
+
+
+def test_pods_without_a_cluster_are_an_error_of_the_file(
+    cli: Cli, plan: tuple[str | Path, ...]
+) -> None:
+    ending = cli(*plan, "--set", "software.manager=none")
+    assert ending.code == 2
+    assert "--set: software.manager" in ending.stderr
+    assert "its pods need a cluster" in ending.stderr
 
 
 def test_a_file_of_the_first_continuum_says_that_kubernetes_is_unmodified(cli: Cli) -> None:

@@ -97,6 +97,7 @@ def test_a_browser_that_goes_away_in_the_middle_of_an_answer_is_not_told_of(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     begun, gone = threading.Event(), threading.Event()
+    before = threading.enumerate()
 
     def look() -> object:
         begun.set()
@@ -110,25 +111,31 @@ def test_a_browser_that_goes_away_in_the_middle_of_an_answer_is_not_told_of(
         assert begun.wait(10)
         connection.close()
         gone.set()
-        wait_for_the_answers_to_end()
+        wait_for_the_answers_to_end(before)
     assert said == []
     assert capfd.readouterr().err == ""
 
 
 def test_what_is_wrong_in_an_answer_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
+    before = threading.enumerate()
     with serving(lambda: {1: object()}, said) as server:
         with pytest.raises(http.client.RemoteDisconnected):
             get(server, "/snapshot.json")
-        wait_for_the_answers_to_end()
+        wait_for_the_answers_to_end(before)
     assert len(said) == 1
     assert "TypeError" in said[0]
     assert capfd.readouterr().err == ""
 
 
-def wait_for_the_answers_to_end() -> None:
+def wait_for_the_answers_to_end(before: list[threading.Thread]) -> None:
+    """Threads of answers that are not of other servers, which were there before."""
     end = time.monotonic() + 10
-    while any("process_request_thread" in each.name for each in threading.enumerate()):
+    while any(
+        "process_request_thread" in each.name
+        for each in threading.enumerate()
+        if each not in before
+    ):
         assert time.monotonic() < end
         time.sleep(0.01)
 
