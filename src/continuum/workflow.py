@@ -462,30 +462,30 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
     loaded: Loaded,
     events: Events,
     *,
-    results: Path | None = None,
+    results: Path,
     down: bool = False,
     accept_links: bool = False,
     all_pairs: bool = False,
 ) -> Outcome:
     """Bring up, check the links, run the benchmark, and write results and report.
 
-    Once machines are up the results folder is written, whatever happens then.
+    Once machines are up the folder `results`, see `results_folder`, is written, whatever happens
+    then.
 
     Raises:
         LinksOutOfTolerance: unless `accept_links`; what was measured is in the results folder.
-        UsageError: the results folder is not empty, or nothing can be written there.
+        UsageError: nothing can be written there.
     """
     from continuum.recorder import Recorder  # noqa: PLC0415  slow to import
 
-    folder = results_folder(loaded.experiment.name, results)
     deployment = Deployment.named(loaded.experiment.name)
     with _changing(deployment):
         _look_for_grafana(loaded, deployment, events)
         todo = plan(loaded, events)
-        _try_to_write(folder)
+        _try_to_write(results)
         ready = _up(todo, events, recreate=False)
         recorder = Recorder(
-            folder=folder,
+            folder=results,
             loaded=loaded,
             deployment=deployment,
             plan=todo.infrastructure,
@@ -519,7 +519,7 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
             _finish(recorder, events, teller, ready.machines)
             raise
         record = _finish(recorder, events, teller, ready.machines)
-    return Outcome(folder, record, deployment, recorder.removed)
+    return Outcome(results, record, deployment, recorder.removed)
 
 
 def _teller(recorder: Recorder) -> Teller:

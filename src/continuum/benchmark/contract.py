@@ -244,6 +244,19 @@ class Driver(ABC):
         """
 
 
+class Locating(Application):
+    """Base of applications that know which key is to blame: they give `misfit` instead of `skip`."""
+
+    @abstractmethod
+    def misfit(self, experiment: Experiment) -> Misfit | None:
+        """Why the experiment does not fit, which key is to blame, and what would mend it."""
+
+    def skip(self, experiment: Experiment) -> str | None:
+        """The reason alone."""
+        found = self.misfit(experiment)
+        return None if found is None else found.reason
+
+
 class Driven(Application):
     """Base of applications that have no endpoints, and so no workers that answer them."""
 

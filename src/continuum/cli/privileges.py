@@ -20,18 +20,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _HANDED_ON = (
-    *(
-        "HOME",
-        "PATH",
-        "PYTHONPATH",
-        "PYTHONSAFEPATH",
-        "TERM",
-        "COLORTERM",
-        "NO_COLOR",
-        "LANG",
-        "TZ",
-    ),
-    "SSH_AUTH_SOCK",
+    *("HOME", "PATH", "PYTHONPATH", "PYTHONSAFEPATH", "SSH_AUTH_SOCK"),
+    *("TERM", "COLORTERM", "NO_COLOR", "LANG", "TZ"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
     *("GOPROXY", "GOSUMDB", "GOPRIVATE", "GONOPROXY", "GONOSUMDB", "GOFLAGS", "GOTOOLCHAIN"),

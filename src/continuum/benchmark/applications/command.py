@@ -7,7 +7,6 @@ import re
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -16,9 +15,9 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from continuum.benchmark.contract import (
     RUN_FOLDER,
-    Application,
     Endpoint,
     Load,
+    Locating,
     Misfit,
     Transport,
     Worker,
@@ -147,34 +146,32 @@ class CommandSettings(PluginSettings):
         return value
 
 
-class CommandApplication(Application):
+class CommandApplication(Locating):
     """Starts the programs, hands them what they need to know, and takes their lines."""
 
     name: ClassVar[str] = "command"
     settings_type: ClassVar[type[PluginSettings]] = CommandSettings
 
-    def skip(self, experiment: Experiment) -> str | None:
+    def misfit(self, experiment: Experiment) -> Misfit | None:
         """Why the experiment does not fit; None when it does."""
         benchmark = experiment.benchmark
         assert benchmark is not None
         files, tier = self._settings.files, benchmark.endpoints
         if files is not None and not files.exists():
-            return f'files: there is no "{files}"'
+            return self._not_here("files", f'there is no "{files}"')
         if tier not in experiment.tiers or experiment.tiers[tier].machines == 0:
-            return f'it needs at least one machine in the tier "{tier}"'
+            return Misfit(f'it needs at least one machine in the tier "{tier}"')
         if experiment.worker_tier == tier:
             if self._settings.worker:
-                return f'a worker is given, but the tier "{tier}" is also that of the endpoints'
+                reason = f'a worker is given, but the tier "{tier}" is also that of the endpoints'
+                return Misfit(reason)
             return None
-        return self._worker_problem(experiment.worker_tier, benchmark)
+        problem = self._worker_problem(experiment.worker_tier, benchmark)
+        return None if problem is None else Misfit(problem)
 
-    def misfit(self, experiment: Experiment) -> Misfit | None:
+    def _not_here(self, key: str, problem: str) -> Misfit:
         """A file that is not on this host may be on another."""
-        found = super().misfit(experiment)
-        for key in ("files", "archive"):
-            if found is not None and found.reason.startswith(f"{key}: "):
-                return replace(found, path=("benchmark", self.name, key), lacking=True)
-        return found
+        return Misfit(f"{key}: {problem}", ("benchmark", self.name, key), lacking=True)
 
     def _worker_problem(self, tier: str, benchmark: Benchmark) -> str | None:
         if not self._settings.worker:

@@ -13,6 +13,7 @@ from continuum.benchmark.applications.command import (
     CommandApplication,
     CommandSettings,
 )
+from continuum.benchmark.contract import Misfit
 from continuum.software.contract import ProcessSpec
 from continuum.software.serverless import openfaas
 
@@ -72,20 +73,21 @@ class ContainerApplication(CommandApplication):
     name: ClassVar[str] = "container"
     settings_type: ClassVar[type[PluginSettings]] = ContainerSettings
 
-    def skip(self, experiment: Experiment) -> str | None:
+    def misfit(self, experiment: Experiment) -> Misfit | None:
         """Why the experiment does not fit; None when it does."""
         model = experiment.software.execution_model if experiment.software else "process"
         if not experiment.workers_in_containers:
-            return f'it needs software.execution_model = "container" or "function", not "{model}"'
+            wanted = '"container" or "function"'
+            return Misfit(f'it needs software.execution_model = {wanted}, not "{model}"')
         if experiment.workers_as_functions and self._settings.worker:
-            return "a function starts what its image names; leave `worker` out"
+            return Misfit("a function starts what its image names; leave `worker` out")
         assert experiment.benchmark is not None
         if experiment.worker_tier == experiment.benchmark.endpoints:
-            return (
+            return Misfit(
                 f'its workers need a tier of their own; "{experiment.worker_tier}" is that of the '
                 "endpoints"
             )
-        return super().skip(experiment) or self._image_problem()
+        return super().misfit(experiment) or self._image_misfit()
 
     def _worker_problem(self, tier: str, benchmark: Benchmark) -> str | None:
         del tier
@@ -93,14 +95,14 @@ class ContainerApplication(CommandApplication):
             return "workers on one machine cannot share a port; leave `port` out"
         return None
 
-    def _image_problem(self) -> str | None:
+    def _image_misfit(self) -> Misfit | None:
         from continuum.images.foreign import problem_with_archive  # noqa: PLC0415  as above
 
         archive = self._own.archive
         if (archive is None) == (not self._own.image):
-            return "it needs one image: either `archive` or `image`"
+            return Misfit("it needs one image: either `archive` or `image`")
         problem = problem_with_archive(archive) if archive is not None else None
-        return f"archive: {problem}" if problem else None
+        return self._not_here("archive", problem) if problem else None
 
     def container_image(self) -> ContainerImage:
         """The user's image, written again under a name of ours."""

@@ -12,7 +12,7 @@ from continuum.artifacts.store import ArtifactStore
 from continuum.benchmark.applications.empty import capacity
 from continuum.benchmark.applications.empty.driver import PodDriver
 from continuum.benchmark.applications.empty.pods import Deployment, Wish
-from continuum.benchmark.contract import Driven, Misfit
+from continuum.benchmark.contract import Driven, Locating, Misfit
 from continuum.events import Events
 from continuum.experiment.model import CLUSTER_MANAGERS
 from continuum.experiment.units import PositiveSeconds
@@ -61,19 +61,14 @@ class EmptySettings(PluginSettings):
     )
 
 
-class Empty(Driven):
+class Empty(Locating, Driven):
     """Pods that sleep. What is measured is the cluster that brings them up."""
 
     name: ClassVar[str] = "empty"
     settings_type: ClassVar[type[PluginSettings]] = EmptySettings
 
-    def skip(self, experiment: Experiment) -> str | None:
-        """Why the experiment does not fit; None when it does."""
-        found = self.misfit(experiment)
-        return None if found is None else found.reason
-
     def misfit(self, experiment: Experiment) -> Misfit | None:
-        """The same with the key to blame; what the nodes cannot hold is nothing wrong as such."""
+        """Why the experiment does not fit; what the nodes cannot hold is nothing wrong as such."""
         return self._not_in_this_version() or self._wrong(experiment) or self._too_much(experiment)
 
     def _not_in_this_version(self) -> Misfit | None:

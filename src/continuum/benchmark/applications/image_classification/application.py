@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,9 +13,9 @@ from pydantic import Field
 from continuum.benchmark.applications.image_classification import build
 from continuum.benchmark.contract import (
     RUN_FOLDER,
-    Application,
     Endpoint,
     Load,
+    Locating,
     Misfit,
     Transport,
     Worker,
@@ -72,42 +71,38 @@ def golden() -> Mapping[str, str]:
     return labels
 
 
-class ImageClassification(Application):
+def _too_few(tier: str, workers: int, reason: str) -> Misfit:
+    path = ("tiers", tier, "machines")
+    return Misfit(reason, path, f"{dotted(path)} = {workers} or more")
+
+
+class ImageClassification(Locating):
     """EfficientNet-Lite0 on 60 photos. Requests to workers elsewhere cross by MQTT, to functions by HTTP."""
 
     name: ClassVar[str] = "image_classification"
     settings_type: ClassVar[type[PluginSettings]] = ImageClassificationSettings
     port: int = MQTT_PORT
 
-    def skip(self, experiment: Experiment) -> str | None:
-        """Why the experiment does not fit; None when it does."""
+    def misfit(self, experiment: Experiment) -> Misfit | None:
+        """Why the experiment does not fit; too few endpoints are mended by more of them."""
         benchmark = experiment.benchmark
         assert benchmark is not None
         tier = benchmark.endpoints
         endpoints = experiment.tiers[tier].machines if tier in experiment.tiers else 0
+        workers = len(experiment.worker_machines) * benchmark.workers_per_machine
         if endpoints == 0:
-            return f'it needs at least one machine in the tier "{tier}" to send photos'
+            reason = f'it needs at least one machine in the tier "{tier}" to send photos'
+            if tier not in experiment.tiers or workers == 0:
+                return Misfit(reason)
+            return _too_few(tier, workers, reason)
         if experiment.worker_tier == tier:
             return None
-        workers = len(experiment.worker_machines) * benchmark.workers_per_machine
         if workers == 0:
-            return f'the tier "{experiment.worker_tier}" has no machine for workers'
+            return Misfit(f'the tier "{experiment.worker_tier}" has no machine for workers')
         if endpoints < workers:
-            return f"{endpoints} endpoints cannot use {workers} workers: each endpoint has one"
+            reason = f"{endpoints} endpoints cannot use {workers} workers: each endpoint has one"
+            return _too_few(tier, workers, reason)
         return None
-
-    def misfit(self, experiment: Experiment) -> Misfit | None:
-        """Too few endpoints are mended by more of them."""
-        found = super().misfit(experiment)
-        benchmark = experiment.benchmark
-        assert benchmark is not None
-        if found is None or benchmark.endpoints not in experiment.tiers:
-            return found
-        workers = len(experiment.worker_machines) * benchmark.workers_per_machine
-        if workers == 0:
-            return found
-        path = ("tiers", benchmark.endpoints, "machines")
-        return replace(found, path=path, hint=f"{dotted(path)} = {workers} or more")
 
     def install(self) -> tuple[InstallStep, ...]:
         """Model, photos, our programs, and the Python packages that they need."""
