@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from continuum import folders
+from continuum import folders, native
 from continuum.deployment import Deployment
 from continuum.errors import NotPossibleHere
 from continuum.events import Events
@@ -76,6 +76,7 @@ class Lxc(OnThisHost):
         "setpriv": "util-linux",
         "ssh": "openssh-client",
         "sysctl": "procps",
+        **native.PACKAGES,
     }
 
     def __init__(self, settings: PluginSettings, events: Events) -> None:
