@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from continuum import folders
 from continuum.benchmark import expectation, samples, statistics
+from continuum.benchmark.reasons import Code, Reason, in_order
 from continuum.benchmark.results import (
     LINKS_FILE,
     LOGS_FOLDER,
@@ -66,6 +67,8 @@ class Recorder:
         image_versions: of what the machine image holds, by name.
         links, collected: filled in as they come to be known.
         logs: of machines and pods, by the names of their files without the ending.
+        accept: codes of reasons that are accepted as data.
+        reasons: what was not as it should be, beside what was collected.
     """
 
     folder: Path
@@ -81,9 +84,11 @@ class Recorder:
     links: list[LinkMeasurement] = field(default_factory=list)
     collected: Collected | None = None
     logs: dict[str, str] = field(default_factory=dict)
+    accept: tuple[str, ...] = ()
+    reasons: list[Reason] = field(default_factory=list)
     started: str = field(default_factory=_now)
     _notes: list[str] = field(default_factory=list)
-    _failure: tuple[Status, str] | None = None
+    _failure: tuple[Status, Reason] | None = None
 
     def note(self, text: str) -> None:
         """Keep something that a reader of the report should know."""
@@ -91,12 +96,18 @@ class Recorder:
 
     def failed(self, error: ContinuumError) -> None:
         """The run ended with an error."""
-        self._failure = ("failed", f"{error.message} ({error.where})".removesuffix(" ()"))
+        sentence = f"{error.message} ({error.where})".removesuffix(" ()")
+        self._failure = ("failed", Reason(code=Code.FAILED, sentence=sentence))
+
+    def because(self, reason: Reason) -> None:
+        """Something was not as it should be: the run is degraded."""
+        self.reasons.append(reason)
 
     def interrupted(self) -> None:
         """The run was stopped by a signal: the deployment stays. One that had failed has failed."""
         if self._failure is None:
-            self._failure = ("interrupted", "stopped by a signal")
+            why = Reason(code=Code.INTERRUPTED, sentence="stopped by a signal")
+            self._failure = ("interrupted", why)
         self.removed = False
 
     def write(self) -> Run:
@@ -131,30 +142,36 @@ class Recorder:
 
     def _status(
         self, table: pa.Table | None, groups: tuple[Group, ...]
-    ) -> tuple[Status, tuple[str, ...]]:
+    ) -> tuple[Status, tuple[Reason, ...]]:
+        collected = self.collected.reasons if self.collected else []
         if self._failure is not None:
-            known = self.collected.reasons if self.collected else []
             status, why = self._failure
             if status == "interrupted":
-                why = self._how_far(table) or why
-            return status, tuple(dict.fromkeys([why, *known]))
-        if self.collected is None:
-            return "done", ()
-        reasons = [*self.collected.reasons, *_wrong(groups)]
-        # Who drives the repetitions knows better why a sample is not as it should be.
-        if self.benchmark is None or self.benchmark.driver is None or not reasons:
-            reasons += _unanswered(table, self.noun)
-        return ("degraded" if reasons else "done"), tuple(reasons)
+                why = self._progress(table) or why
+            return status, (why, *in_order([*self.reasons, *collected]))
+        reasons = [*self.reasons, *collected]
+        if self.collected is not None:
+            found = [*collected, *_wrong(groups)]
+            # Who drives the repetitions knows better why a sample is not as it should be.
+            if self.benchmark is None or self.benchmark.driver is None or not found:
+                found += _unanswered(table, self.noun)
+            reasons = [*self.reasons, *found]
+        return ("degraded" if reasons else "done"), in_order(reasons)
 
-    def _how_far(self, table: pa.Table | None) -> str:
-        """How many of all requests an interrupted run had come to; "" when only endpoints know."""
+    def _progress(self, table: pa.Table | None) -> Reason | None:
+        """How many of all requests an interrupted run had come to; None when only endpoints know."""
         if table is None or self.benchmark is None or self.application is None:
-            return ""
+            return None
         loads = [run.load for repetition in self.benchmark.repetitions for run in repetition]
         if not loads or any(self.application.expected_requests(load) is None for load in loads):
-            return ""
+            return None
         made = table["warmup"].to_pylist().count(False)
-        return f"interrupted after {made} of {sum(load.requests[1] for load in loads)} {self.noun}s"
+        planned = sum(load.requests[1] for load in loads)
+        return Reason(
+            code=Code.INTERRUPTED,
+            sentence=f"interrupted after {made} of {planned} {self.noun}s",
+            figures={"made": made, "planned": planned},
+        )
 
     def _record(self, table: pa.Table | None) -> Run:
         experiment = self.loaded.experiment
@@ -168,6 +185,7 @@ class Recorder:
             deployment=self.deployment.name,
             status=status,
             reasons=reasons,
+            accept=self.accept,
             started=self.started,
             finished=_now(),
             versions=_versions(self.image_versions),
@@ -312,8 +330,8 @@ class Recorder:
         return expectation.expect(table, ways, transport, seed=seed)
 
 
-def _unanswered(table: pa.Table | None, noun: str) -> list[str]:
-    """Sentences about samples that are not as they should be, after the warm-up."""
+def _unanswered(table: pa.Table | None, noun: str) -> list[Reason]:
+    """Samples that are not as they should be, after the warm-up."""
     if table is None:
         return []
     rows = [
@@ -329,19 +347,30 @@ def _unanswered(table: pa.Table | None, noun: str) -> list[str]:
         "error": "ended in an error",
     }
     found = [
-        f"{rows.count(status)} of {len(rows)} {noun}s {said}"
+        Reason(
+            code=Code.UNANSWERED,
+            sentence=f"{rows.count(status)} of {len(rows)} {noun}s {said}",
+            figures={status: rows.count(status), "of": len(rows)},
+        )
         for status, said in words.items()
         if rows.count(status)
     ]
-    return found if rows else [f"no {noun} was made"]
+    return found if rows else [Reason(code=Code.UNANSWERED, sentence=f"no {noun} was made")]
 
 
-def _wrong(groups: tuple[Group, ...]) -> list[str]:
-    """A sentence about results that are not the right ones."""
+def _wrong(groups: tuple[Group, ...]) -> list[Reason]:
+    """Results that are not the right ones."""
     whole = next((group for group in groups if group.kind == "all"), None)
     if whole is None or whole.agreed == whole.judged:
         return []
-    return [f"{whole.judged - whole.agreed} of {whole.judged} results are not the right ones"]
+    wrong = whole.judged - whole.agreed
+    return [
+        Reason(
+            code=Code.WRONG_RESULTS,
+            sentence=f"{wrong} of {whole.judged} results are not the right ones",
+            figures={"wrong": wrong, "of": whole.judged},
+        )
+    ]
 
 
 def _versions(image: dict[str, str]) -> dict[str, str]:

@@ -39,6 +39,7 @@ from continuum.infrastructure import execute as infrastructure_execute
 from continuum.infrastructure import time_source
 from continuum.infrastructure.configure import Change, Surroundings
 from continuum.live import LiveRun, Teller
+from continuum.reasons import Code
 from continuum.software import configure as software_configure
 from continuum.software import execute as software_execute
 from continuum.software.serverless import distribution
@@ -464,16 +465,16 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
     *,
     results: Path,
     down: bool = False,
-    accept_links: bool = False,
+    accept: Sequence[str] = (),
     all_pairs: bool = False,
 ) -> Outcome:
     """Bring up, check the links, run the benchmark, and write results and report.
 
     Once machines are up the folder `results`, see `results_folder`, is written, whatever happens
-    then.
+    then. `accept` are codes of reasons that are accepted as data, beside those of the experiment.
 
     Raises:
-        LinksOutOfTolerance: unless `accept_links`; what was measured is in the results folder.
+        LinksOutOfTolerance: unless `links` is accepted; what was measured is in the results folder.
         UsageError: nothing can be written there.
     """
     from continuum.recorder import Recorder  # noqa: PLC0415  slow to import
@@ -493,6 +494,7 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
             application=todo.application,
             capabilities=todo.provider.capabilities,
             emulator=todo.provider.emulator_in_use(deployment, todo.infrastructure),
+            accept=_accepted(loaded.experiment, accept),
             removed=down or loaded.experiment.infrastructure.delete,
             image_versions={
                 **todo.provider.image_versions(todo.infrastructure),
@@ -503,9 +505,7 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
             recorder.note(remark)
         teller = _teller(recorder)
         try:
-            _measure(
-                ready, recorder, events, teller, accept_links=accept_links, all_pairs=all_pairs
-            )
+            _measure(ready, recorder, events, teller, all_pairs=all_pairs)
         except Exception as error:
             recorder.failed(
                 error
@@ -539,19 +539,19 @@ def _teller(recorder: Recorder) -> Teller:
     )
 
 
-def _measure(  # noqa: PLR0913  one parameter per option of the command line
-    ready: Up,
-    recorder: Recorder,
-    events: Events,
-    teller: Teller,
-    *,
-    accept_links: bool,
-    all_pairs: bool,
+def _accepted(experiment: Experiment, more: Sequence[str]) -> tuple[str, ...]:
+    """Codes of reasons that are accepted as data, by the experiment or for this run."""
+    benchmark = experiment.benchmark
+    return tuple(dict.fromkeys((*(benchmark.accept if benchmark else ()), *more)))
+
+
+def _measure(
+    ready: Up, recorder: Recorder, events: Events, teller: Teller, *, all_pairs: bool
 ) -> None:
     recorder.links = _check_links(ready, recorder, events, all_pairs=all_pairs)
     teller.tell(links=tuple(recorder.links))
     remark = ready.plan.provider.link_remark(ready.deployment, ready.plan.infrastructure)
-    _judge_links(recorder.links, remark, recorder, events, accept_links=accept_links)
+    _judge_links(recorder.links, remark, recorder, events)
     if ready.plan.benchmark is not None:
         _benchmark(ready, recorder, events, teller)
 
@@ -565,7 +565,9 @@ def _finish(recorder: Recorder, events: Events, teller: Teller, machines: Sequen
         # Of a run that has ended nobody should read that it was killed.
         teller.tell(status="interrupted")
         raise
-    teller.tell(status=record.status, reasons=record.reasons, removed=recorder.removed)
+    teller.tell(
+        status=record.status, reasons=tuple(map(str, record.reasons)), removed=recorder.removed
+    )
     if recorder.removed:
         _down(recorder.deployment, events)
     return record
@@ -687,12 +689,7 @@ def _delayed_on_arrival(name: str) -> bool:
 
 
 def _judge_links(
-    links: list[LinkMeasurement],
-    remark: str,
-    recorder: Recorder,
-    events: Events,
-    *,
-    accept_links: bool,
+    links: list[LinkMeasurement], remark: str, recorder: Recorder, events: Events
 ) -> None:
     outside = [link for link in links if not link.ok]
     if not outside:
@@ -707,11 +704,14 @@ def _judge_links(
             for link in outside
         )
         + (f"\n{remark}" if remark else ""),
-        hint="run again when the host is less busy, or go on all the same with --accept-links",
+        hint="run again when the host is less busy, or go on all the same with --accept links",
     )
-    if not accept_links:
+    if Code.LINKS not in recorder.accept:
         raise error
-    recorder.note(f"{error.message}; accepted by --accept-links")
+    from continuum.benchmark.reasons import Reason  # noqa: PLC0415  slow to import
+
+    figures = {"outside": len(outside), "of": len(links)}
+    recorder.because(Reason(code=Code.LINKS, sentence=error.message, figures=figures))
     events.note(f"{error.message}; going on, as asked\n{error.output}", "warning")
 
 

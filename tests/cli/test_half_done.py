@@ -343,7 +343,7 @@ def test_a_defect_in_a_run_leaves_a_record_too(
     assert cli("run", write(rest=BENCHMARK), "--results", tmp_path / "out").code == 70
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert record["status"] == "failed"
-    assert record["reasons"] == ["RuntimeError: surprise"]
+    assert [each["sentence"] for each in record["reasons"]] == ["RuntimeError: surprise"]
     assert (tmp_path / "out/links.parquet").exists()
 
 

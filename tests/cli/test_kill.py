@@ -190,7 +190,9 @@ def test_ctrl_c_under_load_keeps_the_samples_so_far(cli: Cli, write: Write, tmp_
     assert (tmp_path / "stopped" / "samples.parquet").exists()
     whole = record["table"][0] if record["table"] else {"samples": 0, "lost": 0}
     assert (whole["samples"] < 600, whole["lost"]) == (True, 0)
-    assert record["reasons"] == [f"interrupted after {whole['samples']} of 1200 requests"]
+    (reason,) = record["reasons"]
+    assert reason["code"] == "interrupted"
+    assert reason["sentence"] == f"interrupted after {whole['samples']} of 1200 requests"
     requests = cli("watch", "--json").json["requests"]
     assert requests is None or requests["lost"] == 0
     assert cli("down", "paper").code == 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,8 +12,8 @@ from command_line import BENCHMARK, Cli, Write
 FILES = {"run.json", "samples.parquet", "links.parquet", "report.html"}
 
 
-def _record(folder: Path) -> dict[str, object]:
-    record: dict[str, object] = json.loads((folder / "run.json").read_text())
+def _record(folder: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((folder / "run.json").read_text())
     return record
 
 
@@ -77,7 +78,7 @@ def test_a_link_out_of_tolerance_stops_the_run(cli: Cli, write: Write, tmp_path:
     assert ending.code == 1
     assert "out of tolerance" in ending.stderr
     assert "endpoint-1" in ending.stderr
-    assert "--accept-links" in ending.stderr
+    assert "--accept links" in ending.stderr
     assert "workers" not in ending.stderr
     record = _record(tmp_path / "here")
     assert record["status"] == "failed"
@@ -87,9 +88,44 @@ def test_a_link_out_of_tolerance_stops_the_run(cli: Cli, write: Write, tmp_path:
 def test_a_link_out_of_tolerance_can_be_accepted(cli: Cli, write: Write, tmp_path: Path) -> None:
     path = write(rest=BENCHMARK, fake="links_off_by = 50.0")
     ending = cli("run", path, "--results", "here", "--accept-links")
+    assert ending.code == 0
     assert "going on, as asked" in ending.stderr
     assert (tmp_path / "here" / "samples.parquet").exists()
-    assert "accepted by --accept-links" in json.dumps(_record(tmp_path / "here"))
+    record = _record(tmp_path / "here")
+    assert record["status"] == "degraded"
+    assert [reason["code"] for reason in record["reasons"]] == ["links"]
+    first, second, *_ = ending.stdout.splitlines()
+    assert first.startswith("degraded")
+    assert first.endswith("(accepted: links)")
+    assert "out of tolerance [links]" in second
+    assert "accepted: links" in (tmp_path / "here" / "report.html").read_text()
+
+
+def test_reasons_are_accepted_by_the_file_too_and_only_those_named(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    path = write(rest=f"{BENCHMARK}accept = ['links']\n", fake="links_off_by = 50.0\nloss = 100.0")
+    ending = cli("run", path, "--results", "one", "--accept", "host-busy")
+    assert ending.code == 1
+    codes = [reason["code"] for reason in _record(tmp_path / "one")["reasons"]]
+    assert codes == ["links", "unanswered"]
+    ending = cli("run", path, "--results", "two", "--accept", "host-busy,unanswered")
+    assert ending.code == 0
+    assert "(accepted: links, unanswered)" in ending.stdout.splitlines()[0]
+
+
+def test_an_unknown_code_is_refused_before_anything_is_made(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    ending = cli("run", write(rest=BENCHMARK), "--results", "here", "--accept", "everything")
+    assert ending.code == 2
+    assert 'no reason has the code "everything"' in ending.stderr
+    path = write(rest=f"{BENCHMARK}accept = ['link']\n")
+    ending = cli("run", path, "--results", "here")
+    assert ending.code == 2
+    assert f"{path.name}:" in ending.stderr
+    assert 'no reason has the code "link"' in ending.stderr
+    assert not (tmp_path / "here").exists()
 
 
 def test_all_pairs_measures_more(cli: Cli, write: Write, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from run_reasons import sentences
 from waiting import await_load
 
 pytestmark = pytest.mark.e2e
@@ -62,7 +63,7 @@ def test_a_killed_broker_degrades_the_run(shared: Any, file: Path) -> None:
 
 def test_a_killed_worker_degrades_the_run(shared: Any, file: Path) -> None:
     run = break_in_mid_run(shared, file, "no-worker", *KILL, "continuum-worker-1")
-    assert any("worker-1" in reason for reason in run["reasons"])
+    assert any("worker-1" in reason for reason in sentences(run))
     assert run["table"][0]["lost"] > 0
 
 
@@ -72,7 +73,7 @@ def test_a_killed_machine_degrades_the_run_and_up_heals_it(
 ) -> None:
     halt = (machine, "--", "systemctl", "halt", "--force", "--force")
     run = break_in_mid_run(shared, file, f"no-{machine}", *halt, code=None)
-    assert any(machine in reason for reason in run["reasons"])
+    assert any(machine in reason for reason in sentences(run))
     healed = shared("up", file)
     assert machine in healed.err
     shared("exec", NAME, machine, "--", "true")

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from run_reasons import defects, sentences
+
 EXPERIMENT = """\
 name = "e2e-observed"
 
@@ -87,7 +89,7 @@ def all_answered(run: dict[str, Any], seconds: int) -> bool:
 def test_a_run_leaves_what_was_seen_of_every_machine(observed: Any) -> None:
     observed("run", "experiment.toml", "--results", "whole")
     run, folder = outcome(observed, "whole")
-    assert run["status"] == "done", run["reasons"]
+    assert defects(run) == []
     table = pq.read_table(folder / "series.parquet").to_pylist()
     machines = {"cloud-1", "edge-1", "endpoint-1"}
     for name in (
@@ -133,7 +135,7 @@ def during(line: Any, name: str, seconds: int, *arguments: str) -> dict[str, Any
 def test_prometheus_that_is_gone_costs_series_and_no_sample(observed: Any) -> None:
     run = during(observed, "gone", 8, "systemctl", "stop", "prometheus.service")
     on(observed, "systemctl", "start", "prometheus.service")
-    (reason,) = run["reasons"]
+    (reason,) = sentences(run)
     assert "no series" in reason
     assert "Prometheus on cloud-1 does not answer" in reason
 
@@ -142,7 +144,7 @@ def test_prometheus_that_was_away_leaves_a_gap_that_is_told(observed: Any) -> No
     away = "systemctl stop prometheus.service; sleep 17; systemctl start prometheus.service"
     run = during(observed, "away", 24, "sh", "-c", away)
     # How much of the run it sees at all depends on when it is back: that is told either way.
-    assert all(reason.startswith("no series ") for reason in run["reasons"]), run["reasons"]
+    assert all(reason.startswith("no series ") for reason in sentences(run)), run["reasons"]
 
 
 def test_a_full_disk_on_the_control_machine_costs_series_and_no_sample(observed: Any) -> None:
@@ -163,4 +165,4 @@ def test_a_full_disk_on_the_control_machine_costs_series_and_no_sample(observed:
             *("sh", "-c"),
             f"systemctl stop prometheus.service; umount {DATA}; systemctl start prometheus.service",
         )
-    assert any("no series" in reason for reason in run["reasons"]), run["reasons"]
+    assert any("no series" in reason for reason in sentences(run)), run["reasons"]

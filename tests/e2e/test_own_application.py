@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from run_reasons import defects
+
 pytestmark = pytest.mark.e2e
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -34,7 +36,7 @@ def test_own_programs_with_two_workers_on_a_machine_and_two_repetitions(
         *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")),
     )
     run = results()
-    assert run["status"] == "done", run["reasons"]
+    assert defects(run) == []
     samples = pq.read_table(tmp_path / "out" / "samples.parquet").to_pydict()
     assert set(samples["status"]) == {"ok"}
     assert set(samples["agrees"]) == {True}
@@ -64,7 +66,7 @@ def test_two_workers_on_a_machine_classify_only_their_own_photos(
         *("--set", "tiers.endpoint.machines=3", "--set", "tiers.endpoint.memory=512 MiB"),
     )
     run = results()
-    assert run["status"] == "done", run["reasons"]
+    assert defects(run) == []
     counted = {each["name"]: each["samples"] for each in run["table"] if each["kind"] == "worker"}
     assert counted == {"worker-1": 16, "worker-2": 8}
     assert run["table"][0]["agreed"] == run["table"][0]["judged"]

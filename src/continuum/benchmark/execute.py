@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from continuum.benchmark.contract import RUN_FOLDER
+from continuum.benchmark.reasons import Code, Reason
 from continuum.benchmark.results import ClockReading
 from continuum.benchmark.sample_lines import parse_lines
 from continuum.errors import (
@@ -70,7 +71,7 @@ class Collected:
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
+    reasons: list[Reason] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
     series: list[dict[str, Any]] = field(default_factory=list)
@@ -78,8 +79,9 @@ class Collected:
     starts: list[Start] = field(default_factory=list)
     interrupted: bool = False
 
-    def because(self, reason: str) -> None:
+    def because(self, code: Code, sentence: str, **figures: float | str) -> None:
         """Note a reason, once."""
+        reason = Reason(code=code, sentence=sentence, figures=figures)
         if reason not in self.reasons:
             self.reasons.append(reason)
 
@@ -150,7 +152,9 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
             except ContinuumError as error:
                 if number == 1:
                     raise
-                collected.because(f"{name} could not begin, and was the last: {error.message}")
+                collected.because(
+                    Code.REPETITION, f"{name} could not begin, and was the last: {error.message}"
+                )
                 collected.logs[f"repetition-{number}"] = f"{error.where}\n{error.output}\n"
             _look_at_workers(run, workers, collected)
             if f"repetition-{number}" in collected.logs:
@@ -174,7 +178,7 @@ def _take_series_home(run: Run, collected: Collected) -> None:
     with run.deployment.journal.step(run.events, PHASE, "series", waits_for="Prometheus"):
         collected.series, missing = run.observation.end()
     for reason in missing:
-        collected.because(reason)
+        collected.because(Code.OBSERVABILITY, reason)
 
 
 def _processes(run: Run) -> dict[tuple[ExecutionModel, str], list[ProcessSpec]]:
@@ -245,7 +249,8 @@ def _read_clocks(
     ]
     for machine, why in failed.items():
         collected.because(
-            f"the clock of {machine} was not read {when} repetition {repetition}: {why}"
+            Code.CLOCK,
+            f"the clock of {machine} was not read {when} repetition {repetition}: {why}",
         )
 
 
@@ -264,7 +269,7 @@ def _measure_starts(run: Run, workers: list[ProcessSpec], collected: Collected) 
             for start in run.worker_model.starts(machine, process, step.progress):
                 collected.starts.append(start)
         except ContinuumError as error:
-            collected.because(error.message)
+            collected.because(Code.STARTS, error.message)
             _keep_log(run, run.worker_model, process, collected)
         if collected.starts:
             _await_ready(run, run.worker_model, workers)
@@ -345,7 +350,9 @@ def _repetition(
                 str(due_ns[number]).encode(), f"{each.load.folder}/start"
             )
         except ContinuumError as error:
-            collected.because(f"{each.endpoint.name} was not told to start: {error.message}")
+            collected.because(
+                Code.ENDPOINT, f"{each.endpoint.name} was not told to start: {error.message}"
+            )
 
     for_each(begin, list(enumerate(endpoints)))
     if run.teller is not None:
@@ -400,7 +407,7 @@ def _await_end(
         now = time.time()
         if now > limit:
             for each in waiting:
-                collected.because(f"{each.endpoint.name} did not end in time")
+                collected.because(Code.ENDPOINT, f"{each.endpoint.name} did not end in time")
                 _keep_log(run, run.endpoint_model, each.process, collected)
             return
         phase = _tell(step, now - start, load.warmup, load.duration)
@@ -435,10 +442,10 @@ def _still_runs(run: Run, each: EndpointRun, collected: Collected) -> bool:
     try:
         state = run.endpoint_model.state(run.machines[each.endpoint.machine], each.process)
     except ContinuumError as error:
-        collected.because(f"{each.endpoint.machine} is gone: {error.message}")
+        collected.because(Code.MACHINE, f"{each.endpoint.machine} is gone: {error.message}")
         return False
     if state in {"failed", "absent"}:
-        collected.because(f"{each.endpoint.name} failed")
+        collected.because(Code.ENDPOINT, f"{each.endpoint.name} failed")
         _keep_log(run, run.endpoint_model, each.process, collected)
     return state not in {"failed", "absent", "ended"}
 
@@ -447,11 +454,13 @@ def _collect(run: Run, each: EndpointRun, collected: Collected) -> None:
     try:
         content = run.machines[each.endpoint.machine].get(samples_file(each))
     except (NotFound, MachineUnreachable, StepFailed) as error:
-        collected.because(f"no samples from {each.endpoint.name}: {error.message}")
+        collected.because(Code.ENDPOINT, f"no samples from {each.endpoint.name}: {error.message}")
         content = b""
     samples, problems = parse_lines(content, each.load.requests[0])
     for problem in problems[:5]:
-        collected.because(f"{each.endpoint.name} wrote a line that is no sample: {problem}")
+        collected.because(
+            Code.ENDPOINT, f"{each.endpoint.name} wrote a line that is no sample: {problem}"
+        )
     seen = set()
     for sample in samples:
         seen.add(sample["sequence"])
@@ -501,10 +510,12 @@ def _look_at_workers(run: Run, workers: list[ProcessSpec], collected: Collected)
         except ContinuumError as error:
             # It may be another machine that does not answer: that of the control plane.
             where = f"{process.name} on {process.machine}"
-            collected.because(f"how {where} is cannot be told: {error.message}")
+            collected.because(Code.WORKER, f"how {where} is cannot be told: {error.message}")
             return
         if state in {"failed", "ended", "absent"}:
-            collected.because(f"{process.name} on {process.machine} has {_past(state)}")
+            collected.because(
+                Code.WORKER, f"{process.name} on {process.machine} has {_past(state)}"
+            )
             _keep_log(run, run.worker_model, process, collected)
 
     for_each(look, workers)

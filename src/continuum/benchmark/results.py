@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from continuum import folders
+from continuum.benchmark.reasons import Reason
+from continuum.benchmark.record import Record
 from continuum.errors import NotFound, StepFailed
 
 if TYPE_CHECKING:
@@ -46,15 +48,6 @@ LABELS = {
 
 GroupKind = Literal["all", "endpoint", "worker"]
 Status = Literal["done", "degraded", "failed", "interrupted"]
-
-
-class Record(BaseModel):
-    """Base of all that `run.json` holds: frozen; keys that a later version added are passed over.
-
-    Not-a-number and infinity are refused: JSON has none.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 class Figure(Record):
@@ -272,7 +265,8 @@ class Run(Record):
         run: name of the run, unique within its deployment.
         status: `done`; `degraded`: something that should have held did not; `failed`;
             `interrupted`.
-        reasons: why it is not `done`, in sentences.
+        reasons: why it is not `done`.
+        accept: codes of reasons that whoever began the run accepts as data.
         started, finished: ISO 8601 with offset.
         versions: of `continuum`, `python`, `kernel`, `lxc`, `ansible`, and what the image holds.
         host: facts of the host, as `continuum.host_facts.host_facts` gathers them.
@@ -295,7 +289,8 @@ class Run(Record):
     run: str
     deployment: str
     status: Status
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    accept: tuple[str, ...] = ()
     started: str
     finished: str
     versions: dict[str, str] = Field(default_factory=dict)
@@ -323,6 +318,23 @@ class Run(Record):
     logs: tuple[str, ...] = ()
     functions: FunctionsRecord | None = None
     starts: tuple[StartRecord, ...] = ()
+
+    @field_validator("reasons", mode="before")
+    @classmethod
+    def _plain_sentences(cls, value: object) -> object:
+        """Earlier versions kept sentences without a code."""
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple(
+            {"code": "", "sentence": each} if isinstance(each, str) else each for each in value
+        )
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is `degraded` for reasons alone that were accepted."""
+        return self.status == "degraded" and all(
+            reason.code in self.accept for reason in self.reasons
+        )
 
     @property
     def all(self) -> Group | None:

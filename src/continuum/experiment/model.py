@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from continuum import plugins
+from continuum import plugins, reasons
 from continuum.errors import ContinuumError
 from continuum.experiment.names import NAME
 from continuum.experiment.units import (
@@ -366,12 +366,33 @@ class Benchmark(Part):
     answer_timeout: PositiveSeconds = Field(
         default=10.0, description="After this a request without an answer counts as lost."
     )
+    accept: tuple[str, ...] = Field(
+        default=(),
+        description="Codes of reasons that are taken as data: a run that is `degraded` for these "
+        "alone ends with exit code 0.",
+    )
     seed: int = Field(
         default=1, ge=0, lt=2**63, description="From which all random choices follow."
     )
     settings: dict[str, Any] = Field(
         default_factory=dict, description="The application's own settings."
     )
+
+    @field_validator("accept", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("accept")
+    @classmethod
+    def _known_codes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = reasons.unknown(value)
+        if wrong:
+            msg = (
+                f'no reason has the code "{wrong[0][:40]}"; codes: {", ".join(reasons.ACCEPTABLE)}'
+            )
+            raise ValueError(msg)
+        return value
 
 
 class Experiment(Part):

@@ -103,6 +103,8 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         run=run,
         title=_title(run),
         meaning=_MEANINGS[run.status],
+        accepted=table.accepted(run).strip(" ()"),
+        reasons=table.reasons(run),
         made_up=table.MADE_UP,
         when=show.moment(run.started),
         lasted=show.lasted(run.started, run.finished),

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from continuum.benchmark.results import LABELS, Expectation, Figure, Group, Run, Statistic
+from continuum.reasons import ACCEPTABLE
 from continuum.report import format as show
 from continuum.report.clocks import ClockError, Clocks
 
@@ -20,6 +21,20 @@ LINK_LABELS = {
     "loss_percent": ("loss", "%"),
     "rate_mbit": ("rate", "Mbit/s"),
 }
+
+
+def accepted(run: Run) -> str:
+    """The reasons of a run that were accepted, for its first line; empty where none was."""
+    codes = dict.fromkeys(reason.code for reason in run.reasons if reason.code in run.accept)
+    return f"  (accepted: {', '.join(codes)})" if codes else ""
+
+
+def reasons(run: Run) -> list[str]:
+    """Why a run is not `done`, a line each, with the code that accepts it."""
+    return [
+        f"{reason.sentence} [{reason.code}]" if reason.code in ACCEPTABLE else reason.sentence
+        for reason in run.reasons
+    ]
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,11 @@ def summary(
             (run.status, _STYLES.get(run.status, "bold red")),
             "  ",
             (run.run, "bold"),
+            (rows_of.accepted(run), "yellow"),
             overflow="fold",
         )
     ]
-    parts += [_plain(f"  {reason}") for reason in run.reasons]
+    parts += [_plain(f"  {reason}") for reason in rows_of.reasons(run)]
     if run.made_up:
         parts.append(_plain(f"  {rows_of.MADE_UP}"))
     if run.all is not None:

@@ -7,13 +7,31 @@ from typing import TYPE_CHECKING
 
 import click
 
+from continuum import reasons
 from continuum.cli import output
 from continuum.cli.experiments import experiment_arguments, provider_of, read
 from continuum.cli.privileges import prepare_host, with_programs
 from continuum.cli.session import ResultsPlace, Session, common, current, json_option, yes_option
+from continuum.errors import UsageError
+from continuum.reasons import Code
 
 if TYPE_CHECKING:
     from continuum.workflow import Outcome
+
+
+def _codes(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Codes of reasons, one a time or several with commas."""
+    del context, parameter
+    codes = tuple(code.strip() for each in value for code in each.split(",") if code.strip())
+    wrong = reasons.unknown(codes)
+    if wrong:
+        raise UsageError(
+            f'--accept: no reason has the code "{wrong[0][:40]}"',
+            hint=f"codes: {', '.join(reasons.ACCEPTABLE)}",
+        )
+    return codes
 
 
 @click.command("run")
@@ -28,7 +46,14 @@ if TYPE_CHECKING:
     "--repeat", metavar="N", type=click.IntRange(1, 1000), help="Repetitions of the benchmark."
 )
 @click.option("--down", is_flag=True, help="Remove everything afterwards.")
-@click.option("--accept-links", is_flag=True, help="Go on when links are out of tolerance.")
+@click.option(
+    "--accept",
+    metavar="CODE",
+    multiple=True,
+    callback=_codes,
+    help="Take a reason of that code as data: exit 0 all the same. May be repeated.",
+)
+@click.option("--accept-links", is_flag=True, help="The same as --accept links.")
 @click.option("--all-pairs", is_flag=True, help="Measure the links of every pair of machines.")
 @yes_option
 @json_option
@@ -41,6 +66,7 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     results: Path | None,
     repeat: int | None,
     down: bool,
+    accept: tuple[str, ...],
     accept_links: bool,
     all_pairs: bool,
     as_json: bool,
@@ -50,7 +76,7 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     The machines stay up, so that the next run starts at once; --down, or `delete = true` in the
     file, removes them.
 
-    Exit codes: 0 done; 1 a step or a link check failed, or the run is degraded; 2 invalid
+    Exit codes: 0 done, or degraded for accepted reasons alone; 1 a step or a link check failed, or the run is degraded; 2 invalid
     experiment; 3 not on this host; 4 a machine cannot be reached; 130 interrupted.
     """
     session = current()
@@ -70,7 +96,7 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
             session.events,
             results=folder,
             down=down,
-            accept_links=accept_links,
+            accept=(*accept, *((Code.LINKS,) if accept_links else ())),
             all_pairs=all_pairs,
         ),
     )
@@ -81,7 +107,7 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
         _show(session, outcome)
     if outcome.record.status == "interrupted":
         raise KeyboardInterrupt
-    return 0 if outcome.record.status == "done" else 1
+    return 0 if outcome.record.status == "done" or outcome.record.accepted else 1
 
 
 def _show(session: Session, outcome: Outcome) -> None:

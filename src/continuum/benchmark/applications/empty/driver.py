@@ -23,6 +23,7 @@ from continuum.errors import ContinuumError, NotFound, StepFailed, TimedOut
 from continuum.images.recipe import RUNTIME_FOLDER
 from continuum.machine import Command
 from continuum.parallel import for_each
+from continuum.reasons import Code
 from continuum.software.managers.kubernetes.audit import NAMESPACE
 from continuum.software.managers.kubernetes.kubeadm import AUDIT_LOG
 from continuum.software.managers.kubernetes.kubectl import Kubectl
@@ -173,7 +174,7 @@ class _Repetition:
             self._ask()
             self._follow()
         except ContinuumError as error:
-            self.collected.because(error.message)
+            self.collected.because(Code.PODS, error.message)
             self.collected.logs[f"pods-{self.repetition}"] = f"{error.where}\n{error.output}\n"
         finally:
             self.step.progress("collecting what the logs say")
@@ -277,7 +278,7 @@ class _Repetition:
             except NotFound:
                 content = b""
             except ContinuumError as error:
-                self.collected.because(f"{machine.name} is gone: {error.message}")
+                self.collected.because(Code.MACHINE, f"{machine.name} is gone: {error.message}")
                 return
             self.collected.resources += [
                 {
@@ -297,7 +298,7 @@ class _Repetition:
         try:
             self._read_on()
         except ContinuumError as error:
-            self.collected.because(error.message)
+            self.collected.because(Code.PODS, error.message)
             whole = False
         nodes = for_each(lambda name: self._node(name, began), self.driver.wish.machines)
         seen = Seen(self.calls, self.log.pods, nodes, whole)
@@ -306,7 +307,7 @@ class _Repetition:
         if reasons:
             self._look_at_control_plane()
         for reason in reasons:
-            self.collected.because(reason)
+            self.collected.because(Code.PODS, reason)
         for row in timeline.rows(wish, self.asked, seen):
             self.collected.rows.append(
                 {
@@ -324,7 +325,7 @@ class _Repetition:
                 "the control plane does not answer any more"
             )
         except ContinuumError as error:
-            self.collected.because(error.message)
+            self.collected.because(Code.PODS, error.message)
 
     def _node(self, name: str, began: float) -> NodeLife:
         machine: Machine = self.run.machines[name]
@@ -339,7 +340,7 @@ class _Repetition:
                 )
             ).check()
         except ContinuumError as error:
-            self.collected.because(f"{name} does not tell of its pods: {error.message}")
+            self.collected.because(Code.PODS, f"{name} does not tell of its pods: {error.message}")
             return NodeLife()
         return containerd_log.read(log.stdout.decode("utf-8", "replace"), NAMESPACE)
 
