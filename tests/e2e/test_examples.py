@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.measures]
     "name", ["edge-offload", "cloud-offload", "endpoint-only", "observed-offload"]
 )
 def test_plain_machines(continuum: Any, tmp_path: Path, name: str) -> None:
-    short = ("benchmark.warmup=1s", "benchmark.duration=8s")
+    short = ("benchmark.warmup=1s", "benchmark.duration=8s", "benchmark.repetitions=1")
     _, said = run_example(continuum, name, 40, *short)
     assert "report.html" in said
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000

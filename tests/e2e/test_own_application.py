@@ -62,7 +62,7 @@ def test_two_workers_on_a_machine_classify_only_their_own_photos(
         *("--results", "out", "--down", "--accept-links"),
         *("--set", "benchmark.workers_per_machine=2"),
         *("--set", "benchmark.warmup=0s", "--set", "benchmark.duration=4s"),
-        *("--set", "benchmark.frequency=2Hz"),
+        *("--set", "benchmark.frequency=2Hz", "--set", "benchmark.repetitions=1"),
         *("--set", "tiers.endpoint.machines=3", "--set", "tiers.endpoint.memory=512 MiB"),
     )
     run = results()

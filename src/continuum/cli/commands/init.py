@@ -69,8 +69,8 @@ application = "image_classification"
 workers = "edge"            # "endpoint": endpoints classify by themselves
 frequency = "5 Hz"          # requests per second of each endpoint
 warmup = "5 s"
-duration = "60 s"
-repetitions = 1
+duration = "20 s"
+repetitions = 3             # figures get an interval over repetitions
 """
 
 
