@@ -14,6 +14,7 @@ from continuum import folders
 from continuum.benchmark import expectation, samples, statistics
 from continuum.benchmark.reasons import Code, Reason, in_order
 from continuum.benchmark.results import (
+    LINK_SERIES_FILE,
     LINKS_FILE,
     LOGS_FOLDER,
     RESOURCES_FILE,
@@ -123,6 +124,8 @@ class Recorder:
             samples.write_resources(self.folder / RESOURCES_FILE, self.collected.resources)
         if self.collected is not None and self.collected.series:
             samples.write_series(self.folder / SERIES_FILE, self.collected.series)
+        if self.collected is not None and self.collected.link_series:
+            samples.write_link_series(self.folder / LINK_SERIES_FILE, self.collected.link_series)
         for name, text in self._all_logs().items():
             folders.write_file(self.folder / name, text)
         record = self._record(table)

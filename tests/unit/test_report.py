@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
 from continuum.benchmark import samples
+from continuum.benchmark.reasons import Reason
 from continuum.benchmark.results import LINKS_FILE, Run, WorkerRecord, write_run
+from continuum.benchmark.samples import write_link_series
 from continuum.errors import NotFound
 from continuum.infrastructure.plan import LinkSettings
 from continuum.report import format as show
@@ -196,7 +199,10 @@ def test_hostile_texts_stay_texts(tmp_path: Path) -> None:
     changed = run.model_copy(
         update={
             "run": evil,
-            "reasons": (evil, "\x1b[31mred", "$\\frac{1}{2}$", "half \udc80"),
+            "reasons": tuple(
+                Reason(code=evil, sentence=sentence)
+                for sentence in (evil, "\x1b[31mred", "$\\frac{1}{2}$", "half \udc80")
+            ),
             "machines": tuple(machines),
             "workers": (WorkerRecord(name=evil, machine="edge-1"),),
             "table": tuple(
@@ -508,3 +514,34 @@ def test_made_up_runs_differ_by_their_behaviour() -> None:
 def test_made_up_figures_are_called_so(tmp_path: Path, made_up: bool) -> None:
     page = report(MadeUp(changes={"made_up": made_up}), tmp_path)
     assert (MADE_UP in " ".join(page.words)) is made_up
+
+
+def test_the_links_during_the_run_are_shown_and_drawn(tmp_path: Path) -> None:
+    made_up = MadeUp()
+    run = made_up.write(tmp_path)
+    due = pq.read_table(tmp_path / "samples.parquet")["intended_ns"].to_pylist()
+    start = min(each for each in due if each is not None)
+    window = {
+        "repetition": 1,
+        "source": "edge",
+        "destination": "endpoint",
+        "machine": "endpoint-1",
+        "packets": 50,
+        "bytes": 75_700,
+        "lost": 1,
+        "backlog": 9,
+        "delay_ms": 7.5,
+        "late_p50_ms": 0.06,
+        "late_p99_ms": 0.2,
+        "late_max_ms": 0.4,
+    }
+    rows = [
+        {**window, "start_ns": start + 100_000_000 * number, "overflow": number % 2}
+        for number in range(20)
+    ]
+    write_link_series(tmp_path / "link_series.parquet", rows)
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Links during the run" in page
+    assert "edge → endpoint" in page
+    assert (tmp_path / "plots" / "links-over-time.svg").exists()
+    assert run.run in page

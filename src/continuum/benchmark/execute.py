@@ -64,7 +64,7 @@ class Collected:
 
     `logs` holds what a worker or an endpoint said, by its name, when there was a reason to look;
     `resources` what machines took of processor and memory over time, when that was noted;
-    `series` what Prometheus saw;
+    `series` what Prometheus saw; `link_series` what the emulator did to packets;
     `clocks` how far the machines' clocks were off, where they have their own;
     `starts` how long a worker took to be there, where that was measured;
     `interrupted`, which is no reason of its own: a person stopped it.
@@ -75,6 +75,7 @@ class Collected:
     logs: dict[str, str] = field(default_factory=dict)
     resources: list[dict[str, Any]] = field(default_factory=list)
     series: list[dict[str, Any]] = field(default_factory=list)
+    link_series: list[dict[str, Any]] = field(default_factory=list)
     clocks: list[ClockReading] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
     interrupted: bool = False

@@ -5,6 +5,7 @@ samples.parquet    one row per request; absent when no benchmark ran
 links.parquet      asked and measured; absent when no links were measured
 resources.parquet  processor and memory over time; absent when they were not noted
 series.parquet     what `observability` saw over time; absent without it
+link_series.parquet  what the emulator did to packets over time; absent where it does not count
 report.html        made from the others
 """
 
@@ -31,6 +32,7 @@ SAMPLES_FILE = "samples.parquet"
 LINKS_FILE = "links.parquet"
 RESOURCES_FILE = "resources.parquet"
 SERIES_FILE = "series.parquet"
+LINK_SERIES_FILE = "link_series.parquet"
 REPORT_FILE = "report.html"
 LOGS_FOLDER = "logs"
 
@@ -356,6 +358,7 @@ class Results:
     links: pa.Table | None
     resources: pa.Table | None = None
     series: pa.Table | None = None
+    link_series: pa.Table | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Results:
@@ -370,6 +373,7 @@ class Results:
         run = read_run(folder)
         samples, links = folder / SAMPLES_FILE, folder / LINKS_FILE
         resources, series = folder / RESOURCES_FILE, folder / SERIES_FILE
+        link_series = folder / LINK_SERIES_FILE
         return cls(
             folder=folder,
             run=run,
@@ -377,6 +381,7 @@ class Results:
             links=tables.read_links(links) if links.exists() else None,
             resources=tables.read_resources(resources) if resources.exists() else None,
             series=tables.read_series(series) if series.exists() else None,
+            link_series=(tables.read_link_series(link_series) if link_series.exists() else None),
         )
 
 

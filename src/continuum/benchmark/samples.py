@@ -83,6 +83,26 @@ SERIES_SCHEMA = pa.schema(
 )
 """What the service `observability` saw; `labels` is JSON text, `time_ns` Unix time."""
 
+LINK_SERIES_SCHEMA = pa.schema(
+    [
+        pa.field("repetition", pa.int32(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("destination", pa.string(), nullable=False),
+        pa.field("machine", pa.string(), nullable=False),
+        pa.field("start_ns", pa.int64(), nullable=False),
+        pa.field("packets", pa.int64(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("lost", pa.int64(), nullable=False),
+        pa.field("overflow", pa.int64(), nullable=False),
+        pa.field("backlog", pa.int64(), nullable=False),
+        pa.field("delay_ms", pa.float64(), nullable=False),
+        pa.field("late_p50_ms", pa.float64(), nullable=False),
+        pa.field("late_p99_ms", pa.float64(), nullable=False),
+        pa.field("late_max_ms", pa.float64(), nullable=False),
+    ]
+)
+"""What the emulator did to the packets of each link, by windows of 100 ms that had any."""
+
 QUANTITIES = ("delay_ms", "jitter_ms", "loss_percent", "rate_mbit")
 
 _VERSION_KEY = b"continuum.schema_version"
@@ -234,6 +254,21 @@ def read_series(path: Path) -> pa.Table:
         StepFailed: it is no file of series, or of a schema version that is not known here.
     """
     return _read(path, "series", SERIES_SCHEMA)
+
+
+def write_link_series(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write what the emulator did during the run: rows with the fields of the schema."""
+    _write(path, pa.Table.from_pylist(list(rows), schema=LINK_SERIES_SCHEMA), "link series", {})
+
+
+def read_link_series(path: Path) -> pa.Table:
+    """What the emulator did during the run.
+
+    Raises:
+        NotFound: there is no such file.
+        StepFailed: it is no file of link series, or of a schema version that is not known here.
+    """
+    return _read(path, "link series", LINK_SERIES_SCHEMA)
 
 
 def _whole_schema(own: pa.Schema | None) -> pa.Schema:

@@ -16,7 +16,15 @@ from continuum.benchmark.results import REPORT_FILE, Results, Run
 from continuum.experiment.model import THIS_HOST
 from continuum.experiment.units import show_bytes
 from continuum.report import format as show
-from continuum.report import functions, machines_over_time, plots, pods, table, topology
+from continuum.report import (
+    functions,
+    links_over_time,
+    machines_over_time,
+    plots,
+    pods,
+    table,
+    topology,
+)
 from continuum.report.clocks import Clocks
 from continuum.report.files import write_plots
 
@@ -72,6 +80,7 @@ def draw(results: Results) -> dict[str, Markup]:
     found = {
         **dict.fromkeys(("breakdown", "distribution", "timeline", *pods.DRAWINGS), Markup()),
         "machines-over-time": Markup(),
+        "links-over-time": Markup(),
         "topology": topology.draw(run, results.links),
         "links": plots.links(results.links),
         "starts": functions.draw_starts(run),
@@ -86,6 +95,11 @@ def draw(results: Results) -> dict[str, Markup]:
         "machines-over-time": (
             machines_over_time.draw(run, samples, results.series)
             if taken and results.series is not None
+            else Markup()
+        ),
+        "links-over-time": (
+            links_over_time.draw(samples, results.link_series)
+            if taken and results.link_series is not None
             else Markup()
         ),
     }
@@ -128,6 +142,7 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         expectation_by_endpoint=table.expectation_rows(run, "endpoint"),
         expected=any(row.within is not None for row in run.expectation if row.kind == "all"),
         links=shown,
+        emulated=links_over_time.rows(results.link_series),
         link_columns=table.link_columns(links),
         links_hold=all(row.ok for row in links),
         links_left_out=len(links) - len(shown),
