@@ -173,7 +173,7 @@ class MadeUp:
                 "endpoints": [
                     EndpointRecord(name=name, machine=name, worker="worker-1") for name in ways
                 ],
-                "table": aggregate(table),
+                "table": aggregate(table, answer_timeout=self.load.answer_timeout),
                 "expectation": expect(table, ways, Transport(30)),
             }
             fields["experiment"]["benchmark"] = {"repetitions": self.repetitions}

@@ -181,7 +181,7 @@ class Recorder:
         resolved = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
         benchmark = experiment.benchmark
         seed = benchmark.seed if benchmark else 1
-        groups = self._groups(table, seed)
+        groups = self._groups(table)
         status, reasons = self._status(table, groups)
         return Run(
             run=self.folder.name,
@@ -272,10 +272,15 @@ class Recorder:
         """What one sample is."""
         return self.application.noun if self.application else Run.model_fields["noun"].default
 
-    def _groups(self, table: pa.Table | None, seed: int) -> tuple[Group, ...]:
+    def _groups(self, table: pa.Table | None) -> tuple[Group, ...]:
         if table is None or self.application is None:
             return ()
-        return statistics.aggregate(table, seed=seed, quantities=self.application.quantities())
+        benchmark = self.loaded.experiment.benchmark
+        # Pods wait for as long as their application says.
+        waits = benchmark.answer_timeout if benchmark and self.noun == "request" else None
+        return statistics.aggregate(
+            table, quantities=self.application.quantities(), answer_timeout=waits
+        )
 
     def _seeds(self, seed: int) -> dict[str, int]:
         if self.benchmark is None:

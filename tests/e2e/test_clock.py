@@ -16,6 +16,7 @@ from continuum.infrastructure import time_source
 from continuum.infrastructure.links import process
 from continuum.machine import Command, Machine
 from continuum.report import format as show
+from continuum.report import table
 from continuum.report.clocks import Clocks
 from continuum.software.services.clock import Clock
 from own_clocks import NAME
@@ -102,7 +103,7 @@ def test_what_clocks_add_stands_beside_the_forward_delay(ran: Ran) -> None:
     forward = ran.record.all.statistic("forward_ms") if ran.record.all else None
     assert forward is not None
     assert forward.mean.value > 9
-    assert f"{show.number(forward.mean.value)} {show.DOUBTFUL}" not in page
+    assert f"{table.cell(forward.mean).value} {show.DOUBTFUL}" not in page
 
 
 def test_chrony_follows_this_host_and_in_a_container_only_looks(ran: Ran) -> None:

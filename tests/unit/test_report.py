@@ -24,7 +24,7 @@ from continuum.report import format as show
 from continuum.report import plots, terminal, topology
 from continuum.report.fitted import Column, Fitted, label
 from continuum.report.page import write_report
-from continuum.report.table import MADE_UP, link_rows, summary_table
+from continuum.report.table import MADE_UP, cell, link_rows, summary_table
 from continuum.testing.synthetic import Behaviour, MadeUpLoad
 from made_up_runs import CLOUD_4G, EDGE_4G, MadeUp, Measurement
 
@@ -118,9 +118,10 @@ def test_the_page_shows_what_the_run_holds(tmp_path: Path) -> None:
     run = made_up.run(made_up.table())
     assert run.all is not None
     for row in summary_table(run):
-        for cell in (row.mean, row.deviation, row.p50, row.p95, row.p99):
-            assert cell.value in page.text
-            assert cell.interval in page.text
+        for each in (row.mean, row.deviation, row.p50, row.p95, row.p99):
+            assert each.value in page.text
+            assert each.interval in page.text
+            assert each.maximum in page.text
     for words in (
         "100 of 100 requests answered",
         "as expected",
@@ -297,7 +298,7 @@ def test_many_samples_become_bands() -> None:
     svg = str(plots.timeline(table))
     assert "5 … 95 %" in svg
     assert len(svg) < 100_000
-    assert len(str(plots.distribution(table))) < 100_000
+    assert len(str(plots.distribution(MadeUp().run(None), table))) < 100_000
 
 
 def test_one_request_far_from_all_others_makes_the_axis_logarithmic() -> None:
@@ -305,10 +306,14 @@ def test_one_request_far_from_all_others_makes_the_axis_logarithmic() -> None:
     answered = table["answered_ns"].to_pylist()
     answered[30] += 60 * 10**9
     far = with_column(table, "answered_ns", answered)
-    for draw in (plots.distribution, plots.timeline):
-        assert ">10,000<" in str(draw(far))
-        assert ">10,000<" not in str(draw(table))
-        assert "$" not in str(draw(far))
+    run = MadeUp().run(None)
+    for shown_far, shown_near in (
+        (plots.distribution(run, far), plots.distribution(run, table)),
+        (plots.timeline(far), plots.timeline(table)),
+    ):
+        assert ">10,000<" in shown_far
+        assert ">10,000<" not in shown_near
+        assert "$" not in shown_far
 
 
 def test_the_breakdown_shows_the_expected_transfers_only_when_there_are_any() -> None:
@@ -394,10 +399,11 @@ def test_no_terminal_is_too_narrow_for_whole_figures(width: int, endpoints: int)
     assert max(map(len, text.splitlines())) <= width
     assert figures(text) <= figures(shown(run, 250))
     assert run.all is not None
-    mean = run.all.statistics[0].mean.value
-    assert {str(run.all.samples), show.number(mean)} <= figures(text)
-    assert ("95 % interval" in text.partition("not shown")[0]) is (width >= 80)
-    assert ("not shown: 95 % interval, deviation" in text) is (width < 80)
+    mean = run.all.statistics[0].mean
+    assert {str(run.all.samples), cell(mean, level="run").value} <= figures(text)
+    # Figures without what they are worth are the last to be shown.
+    assert ("95 % within" in text.partition("not shown")[0]) is (width >= 60)
+    assert ("not shown: 95 % within, deviation" in text) is (width < 60)
 
 
 def test_a_table_that_does_not_fit_is_left_to_the_terminal_to_wrap() -> None:
@@ -470,6 +476,92 @@ def test_markup_in_texts_has_no_effect() -> None:
 )
 def test_numbers_keep_the_digits_that_count(value: float | None, text: str) -> None:
     assert show.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text", "between"),
+    [
+        (112.234, 109.4, 115.0, "112.2", "109.4 … 115.0"),
+        (112.234, 0, 1010, "110", "0 … 1,010"),
+        (67_932, 67_480, 68_380, "67,930", "67,480 … 68,380"),
+        (14.021, 14.0, 14.04, "14.021", "14.000 … 14.040"),
+        (5.31, 5.31 - 0.996, 5.31 + 0.996, "5.3", "4.3 … 6.3"),
+        (0.05213, 0.05212, 0.05214, "0.052", "0.052 … 0.052"),
+        (130.2, 126.7, None, "130.2", "≥ 126.7"),
+        (130.2, None, 134.7, "130.2", "≤ 134.7"),
+        # Without an interval three digits count.
+        (148.31, None, None, "148", ""),
+        (62_203.4, None, None, "62,200", ""),
+        (0.0004, None, None, "0", ""),
+        (3.3, 3.3, 3.3, "3.30", "3.30 … 3.30"),
+        (-3.519, None, None, "−3.52", ""),
+    ],
+)
+def test_no_digit_that_the_interval_does_not_support(
+    value: float, low: float | None, high: float | None, text: str, between: str
+) -> None:
+    half = show.half_width(value, low, high)
+    assert show.supported(value, half) == text
+    assert show.interval(low, high, half) == between
+
+
+def test_the_table_says_what_its_intervals_are_over() -> None:
+    one, three = MadeUp(), MadeUp(repetitions=3)
+    within, between = (shown(each.run(each.table())) for each in (one, three))
+    assert "95 % within" in within
+    assert "95 % intervals are within this run: another run may differ by more." in within
+    assert "95 % between" in between
+    assert "95 % intervals are between 3 repetitions." in between
+
+
+def test_old_bootstraps_are_said_to_be_too_narrow() -> None:
+    made_up = MadeUp()
+    run = made_up.run(made_up.table())
+    old = run.model_dump(mode="json")
+    for group in old["table"]:
+        for statistic in group["statistics"]:
+            for field in ("level", "repetitions", "unanswered", "maximum"):
+                del statistic[field]
+    text = shown(Run.model_validate(old))
+    assert "95 % interval " in text
+    assert "bootstraps of an earlier version" in text
+
+
+def test_drawings_tell_intervals_of_one_run_from_those_of_several() -> None:
+    for repetitions, words in ((1, "95 %, this run"), (3, "95 %, 3 repetitions")):
+        made_up = MadeUp(repetitions=repetitions)
+        table = made_up.table()
+        run = made_up.run(table)
+        for drawn in (plots.breakdown(run), plots.distribution(run, table)):
+            assert words in drawn
+            assert ("stroke-dasharray: 2.6" in drawn) is (repetitions == 1)
+
+
+def test_percentiles_that_no_answer_reached_are_said(tmp_path: Path) -> None:
+    made_up = MadeUp(repetitions=2, behaviour=LOSSY, load=MadeUpLoad(duration=30))
+    run = made_up.run(made_up.table())
+    text = shown(run)
+    assert "> 10,000" in text
+    assert "p95, p99 > 10 s: " in text
+    page = report(made_up, tmp_path)
+    assert "p95, p99 > 10 s: " in page.text
+    assert "> 10 s" in page.text[: page.text.index("Overview")]
+
+
+def test_percentiles_of_few_requests_give_way_to_the_longest(tmp_path: Path) -> None:
+    made_up = MadeUp(endpoints=1, load=MadeUpLoad(duration=5))
+    run = made_up.run(made_up.table())
+    assert run.all is not None
+    latency = run.all.statistics[0]
+    assert latency.maximum is not None
+    longest = show.supported(latency.maximum.value)
+    lines = shown(run).splitlines()
+    assert any(line.split()[-3:] == ["p95", "p99", "max"] for line in lines)
+    row = next(line for line in lines if line.startswith("end-to-end latency"))
+    assert row.split()[-3:] == ["–", "–", longest]
+    page = report(made_up, tmp_path)
+    assert f"max {longest}" in page.text
+    assert "Latency, longest" in page.text
 
 
 def test_words_for_shares_times_and_differences() -> None:

@@ -161,7 +161,7 @@ def test_clocks_that_are_far_mark_one_way_figures(tmp_path: Path) -> None:
     assert run.all is not None
     forward = run.all.statistic("forward_ms")
     assert forward is not None
-    marked = f"{show.number(forward.mean.value)} {show.DOUBTFUL}"
+    marked = f"{table.cell(forward.mean).value} {show.DOUBTFUL}"
     for text in (summary(run), page(what, tmp_path)):
         assert marked in text
         assert "clocks +20.00 ± 0.200" in text

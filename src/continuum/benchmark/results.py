@@ -49,6 +49,7 @@ LABELS = {
 """What each quantity is called, in the order of the table. Forward delay and return are one-way."""
 
 GroupKind = Literal["all", "endpoint", "worker"]
+Level = Literal["", "run", "repetitions"]
 Status = Literal["done", "degraded", "failed", "interrupted"]
 
 
@@ -60,22 +61,45 @@ class Figure(Record):
     high: float | None = None
 
 
+class Percentile(Record):
+    """A percentile and its 95 % interval, in which samples without an answer count as infinite.
+
+    `value` is None when it is one of those: it then is more than `above`. When that is None too,
+    too few samples lie beyond it. An end of the interval is None when it cannot be said.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+
+
 class Statistic(Record):
     """One quantity of one group of samples. `n` counts the samples that have the quantity.
 
-    `deviation` is the samples' standard deviation (n - 1), None for a single sample. `label` is
-    what an application calls the quantity; empty for one of `LABELS`.
+    Attributes:
+        label: what an application calls the quantity; empty for one of `LABELS`.
+        unanswered: samples without an answer that percentiles count as infinite.
+        repetitions: how many have the quantity; 0 in what earlier versions wrote.
+        level: what intervals are over: `repetitions`, or samples within this one `run`; empty in
+            what earlier versions wrote, of which every interval is a bootstrap.
+        deviation: the samples' standard deviation (n - 1), None for a single sample.
+        maximum: None in what earlier versions wrote.
     """
 
     quantity: str
     label: str = ""
     unit: str
     n: int
+    unanswered: int = 0
+    repetitions: int = 0
+    level: Level = ""
     mean: Figure
     deviation: Figure | None
-    p50: Figure
-    p95: Figure
-    p99: Figure
+    p50: Percentile
+    p95: Percentile
+    p99: Percentile
+    maximum: Percentile | None = None
 
 
 class Group(Record):

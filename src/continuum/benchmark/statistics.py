@@ -1,24 +1,26 @@
 """From samples to the table: n, mean, deviation and percentiles, each with its 95 % interval.
 
-Intervals are percentile bootstraps. Repetitions are not alike (each has its own seed and its own
-moment), so with two or more of them a resample draws repetitions first, and then samples within
-each (Davison and Hinkley, *Bootstrap Methods and Their Application*, 1997, section 3.8). With one
-repetition it draws samples, and the interval says nothing about what another run would give.
-
-Where samples are so many that drawing as many again would take long, fewer are drawn, and the
-interval of a single repetition is scaled by the root of their share; with several repetitions it
-is left as it is, a little too wide.
+`continuum.benchmark.intervals` has the method, and `docs/statistics.md` describes it.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from continuum.benchmark.results import Figure, Group, GroupKind, Statistic
+from continuum.benchmark.intervals import (
+    LEAST_BEYOND_EACH,
+    Estimate,
+    Series,
+    between,
+    enough,
+    percentile_of,
+)
+from continuum.benchmark.results import Figure, Group, GroupKind, Percentile, Statistic
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,8 +35,11 @@ if TYPE_CHECKING:
 class Quantity:
     """Something that is computed from each sample: `finish` minus `start`, or `finish` alone.
 
-    `label` is what it is called where it is shown; empty for what `continuum.benchmark.results`
-    calls it.
+    Attributes:
+        label: what it is called where it is shown; empty for what `continuum.benchmark.results`
+            calls it.
+        whole: whether it lasts until a sample has its answer. Those that got none then count in
+            its percentiles, as ones that took for ever.
     """
 
     name: str
@@ -42,10 +47,11 @@ class Quantity:
     finish: str
     start: str = ""
     label: str = ""
+    whole: bool = False
 
 
 QUANTITIES = (
-    Quantity("latency_ms", "ms", "answered_ns", "intended_ns"),
+    Quantity("latency_ms", "ms", "answered_ns", "intended_ns", whole=True),
     Quantity("late_ms", "ms", "prepare_started_ns", "intended_ns"),
     Quantity("preparation_ms", "ms", "prepare_finished_ns", "prepare_started_ns"),
     Quantity("forward_ms", "ms", "received_ns", "sent_ns"),
@@ -56,29 +62,33 @@ QUANTITIES = (
 )
 """In the order of the table. Each is null where one of its times is."""
 
+
 PERCENTILES = (50.0, 95.0, 99.0)
-CONFIDENCE = 0.95
-RESAMPLES = (200, 1000)
-"""Fewest and most resamples for an interval."""
-DRAWS = (500, 5000)
-"""Fewest and most samples of one group that a resample draws, where the group has that many."""
-_EFFORT = 40_000_000
-"""Values that may be drawn for one table: about two seconds."""
 
 
 def aggregate(
-    samples: pa.Table, *, seed: int = 1, quantities: tuple[Quantity, ...] = QUANTITIES
+    samples: pa.Table,
+    *,
+    quantities: tuple[Quantity, ...] = QUANTITIES,
+    answer_timeout: float | None = None,
 ) -> tuple[Group, ...]:
     """The table: all samples, then each endpoint's, then each worker's, by name.
 
-    Statistics are over samples with status `ok` after the warm-up; the others are counted. The
-    same samples and seed give the same table.
+    Statistics are over samples with status `ok` after the warm-up; the others are counted, and
+    take part in percentiles of quantities that are `whole`.
+
+    Args:
+        samples: one repetition or more.
+        quantities: of each group.
+        answer_timeout: seconds after which there is no answer any more; None where that is not
+            known.
     """
-    columns = _Columns.of(samples, quantities)
-    members = list(_groups(columns))
-    sizes = [int(np.count_nonzero(mask & columns.counted)) for _, _, mask in members]
-    bootstrap = _bootstrap(sizes, len(quantities), np.random.default_rng(seed))
-    return tuple(_group(columns, kind, name, mask, bootstrap) for kind, name, mask in members)
+    ordered = samples.sort_by([("repetition", "ascending"), ("intended_ns", "ascending")])
+    bound = 0.0 if answer_timeout is None else answer_timeout * 1000
+    return tuple(
+        _group(columns, kind, name, bound)
+        for kind, name, columns in _groups(ordered, _columns(ordered, quantities))
+    )
 
 
 def values(samples: pa.Table, quantity: str) -> Floats:
@@ -97,53 +107,64 @@ def values_of(samples: pa.Table, quantity: Quantity) -> Floats:
 
 
 @dataclass(frozen=True)
-class Bootstrap:
-    """How intervals are found: `resamples`, of which each draws at most `draws` samples.
-
-    `rng` is consumed.
-    """
-
-    resamples: int
-    draws: int
-    rng: np.random.Generator
-
-
-@dataclass(frozen=True)
 class _Columns:
-    """The columns that statistics need, as arrays over the samples."""
+    """The columns that statistics need, as arrays over samples in the order of their time.
+
+    `endpoint` and `worker` are numbers of names, -1 for none. `quantities` are not-a-number where a
+    sample has none, infinite where it got no answer.
+    """
 
     status: NDArray[Any]
     warmup: Mask
-    endpoint: NDArray[Any]
-    worker: NDArray[Any]
+    endpoint: Integers
+    worker: Integers
     repetition: Integers
-    intended: tuple[Integers, Mask]
-    answered: tuple[Integers, Mask]
-    agrees: NDArray[Any]
+    intended: Integers
+    due: Mask
+    answered: Integers
+    came: Mask
+    judged: Mask
+    agreed: Mask
     quantities: dict[Quantity, Floats]
 
-    @classmethod
-    def of(cls, samples: pa.Table, quantities: tuple[Quantity, ...]) -> _Columns:
-        names = samples.schema.names
-        judged = "agrees" in names and str(samples.schema.field("agrees").type) == "bool"
-        agrees = samples["agrees"].to_numpy() if judged else np.full(samples.num_rows, None)
-        return cls(
-            status=samples["status"].to_numpy(),
-            warmup=samples["warmup"].to_numpy().astype(bool),
-            endpoint=samples["endpoint"].to_numpy(),
-            worker=samples["worker"].to_numpy(),
-            repetition=samples["repetition"].to_numpy().astype(np.int64),
-            intended=_integers(samples, "intended_ns"),
-            answered=_integers(samples, "answered_ns"),
-            agrees=agrees,
-            quantities={each: values_of(samples, each) for each in quantities},
+    def chosen(self, rows: Integers | Mask) -> _Columns:
+        """Some of the samples."""
+        columns = {
+            each.name: getattr(self, each.name)[rows]
+            for each in fields(self)
+            if each.name != "quantities"
+        }
+        return _Columns(
+            **columns, quantities={name: each[rows] for name, each in self.quantities.items()}
         )
 
-    @property
-    def counted(self) -> Mask:
-        """Samples that statistics are over."""
-        ok: Mask = self.status == "ok"
-        return ~self.warmup & ok
+
+def _columns(samples: pa.Table, quantities: tuple[Quantity, ...]) -> _Columns:
+    status = samples["status"].to_numpy()
+    ok = status == "ok"
+    intended, due = _integers(samples, "intended_ns")
+    answered, came = _integers(samples, "answered_ns")
+    judged = agreed = np.zeros(samples.num_rows, dtype=bool)
+    if "agrees" in samples.schema.names and str(samples.schema.field("agrees").type) == "bool":
+        judged = ok & samples["agrees"].is_valid().to_numpy()
+        agreed = judged & samples["agrees"].fill_null(False).to_numpy()  # noqa: FBT003  pyarrow's
+    return _Columns(
+        status=status,
+        warmup=samples["warmup"].to_numpy().astype(bool),
+        endpoint=_numbers(samples["endpoint"])[0],
+        worker=_numbers(samples["worker"])[0],
+        repetition=samples["repetition"].to_numpy().astype(np.int64),
+        intended=intended,
+        due=due,
+        answered=answered,
+        came=came,
+        judged=judged,
+        agreed=agreed,
+        quantities={
+            each: np.where(ok, values_of(samples, each), np.inf if each.whole else np.nan)
+            for each in quantities
+        },
+    )
 
 
 def _integers(samples: pa.Table, column: str) -> tuple[Integers, Mask]:
@@ -153,15 +174,22 @@ def _integers(samples: pa.Table, column: str) -> tuple[Integers, Mask]:
     return chunked.fill_null(0).to_numpy().astype(np.int64), known
 
 
-def _groups(columns: _Columns) -> Iterator[tuple[GroupKind, str, Mask]]:
-    yield "all", "all", np.ones(len(columns.status), dtype=bool)
-    kinds: tuple[tuple[GroupKind, NDArray[Any]], ...] = (
+def _numbers(names: pa.ChunkedArray) -> tuple[Integers, list[str]]:
+    """Each name as its place in the list of all different ones, -1 for null."""
+    encoded = names.combine_chunks().dictionary_encode()
+    return encoded.indices.fill_null(-1).to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _groups(samples: pa.Table, columns: _Columns) -> Iterator[tuple[GroupKind, str, _Columns]]:
+    yield "all", "all", columns
+    kinds: tuple[tuple[GroupKind, Integers], ...] = (
         ("endpoint", columns.endpoint),
         ("worker", columns.worker),
     )
-    for kind, names in kinds:
-        for name in sorted({name for name in names if name is not None}, key=_natural):
-            yield kind, name, names == name
+    for kind, numbers in kinds:
+        names = _numbers(samples[kind])[1]
+        for place in sorted(range(len(names)), key=lambda place: _natural(names[place])):
+            yield kind, names[place], columns.chosen(np.flatnonzero(numbers == place))
 
 
 def _natural(name: str) -> tuple[str, int, str]:
@@ -171,146 +199,159 @@ def _natural(name: str) -> tuple[str, int, str]:
     return head, int(digits) if digits else -1, name
 
 
-def _bootstrap(sizes: list[int], quantities: int, rng: np.random.Generator) -> Bootstrap:
-    """As many resamples and draws as keep the whole table within its effort."""
-    fewest, most = RESAMPLES
-    least = sum(min(size, DRAWS[0]) for size in sizes) * quantities
-    resamples = fewest if least * most > _EFFORT else most
-    share = max(1, _EFFORT // (resamples * quantities * max(1, len(sizes))))
-    return Bootstrap(resamples, int(np.clip(share, *DRAWS)), rng)
-
-
-def _group(
-    columns: _Columns, kind: GroupKind, name: str, mask: Mask, bootstrap: Bootstrap
-) -> Group:
-    measured = mask & ~columns.warmup
-    counted = mask & columns.counted
-    status = columns.status[measured]
-    judged = [value for value in columns.agrees[counted] if value is not None]
+def _group(columns: _Columns, kind: GroupKind, name: str, bound: float) -> Group:
+    measured = columns.chosen(~columns.warmup)
     statistics = []
-    for quantity, column in columns.quantities.items():
-        here = counted & ~np.isnan(column)
-        if here.any():
-            repetitions = columns.repetition[here]
-            clusters = [column[here][repetitions == each] for each in np.unique(repetitions)]
-            statistics.append(summarise(quantity, clusters, bootstrap))
+    for quantity, column in measured.quantities.items():
+        here = ~np.isnan(column)
+        found = column[here]
+        if np.isfinite(found).any():
+            repetitions = np.split(found, _edges(measured.repetition[here]))
+            usual = _usual(found, measured.endpoint[here]) if len(repetitions) == 1 else 0.0
+            statistics.append(summarise(quantity, repetitions, bound=bound, usual=usual))
     return Group(
         kind=kind,
         name=name,
-        samples=int(np.count_nonzero(measured)),
-        ok=int(np.count_nonzero(counted)),
-        lost=int(np.count_nonzero(status == "lost")),
-        timeout=int(np.count_nonzero(status == "timeout")),
-        error=int(np.count_nonzero(status == "error")),
-        warmup=int(np.count_nonzero(mask & columns.warmup)),
-        judged=len(judged),
-        agreed=sum(1 for value in judged if value),
-        seconds=_seconds(columns, measured),
+        samples=measured.status.size,
+        ok=int(np.count_nonzero(measured.status == "ok")),
+        lost=int(np.count_nonzero(measured.status == "lost")),
+        timeout=int(np.count_nonzero(measured.status == "timeout")),
+        error=int(np.count_nonzero(measured.status == "error")),
+        warmup=int(np.count_nonzero(columns.warmup)),
+        judged=int(np.count_nonzero(measured.judged)),
+        agreed=int(np.count_nonzero(measured.agreed)),
+        seconds=_seconds(measured),
         statistics=tuple(statistics),
     )
 
 
-def _seconds(columns: _Columns, measured: Mask) -> float | None:
+def _edges(repetition: Integers) -> Integers:
+    """Where the repetitions after the first begin: they lie one after the other."""
+    return np.flatnonzero(np.diff(repetition)) + 1
+
+
+def _seconds(measured: _Columns) -> float | None:
     """From the first request that was due to the last answer, summed over repetitions."""
-    intended, due = columns.intended
-    answered, came = columns.answered
     total: float | None = None
-    for repetition in np.unique(columns.repetition[measured]):
-        here = measured & (columns.repetition == repetition)
-        if (here & due).any() and (here & came).any():
-            span = int(answered[here & came].max()) - int(intended[here & due].min())
-            total = (total or 0.0) + span / 1e9
+    edges = [0, *_edges(measured.repetition), measured.repetition.size]
+    for first, last in itertools.pairwise(edges):
+        here = slice(first, last)
+        due, came = measured.due[here], measured.came[here]
+        if due.any() and came.any():
+            begun, ended = measured.intended[here][due].min(), measured.answered[here][came].max()
+            total = (total or 0.0) + (int(ended) - int(begun)) / 1e9
     return None if total is None else round(total, 6)
 
 
-def summarise(quantity: Quantity, clusters: list[Floats], bootstrap: Bootstrap) -> Statistic:
-    """Mean, deviation and percentiles (linear between neighbours), with their intervals.
+def _usual(values: Floats, numbers: Integers) -> Floats:
+    """The mean of each sample's endpoint, over those that are finite; 0 where none is."""
+    known = np.isfinite(values)
+    count = np.bincount(numbers[known], minlength=int(numbers.max()) + 1)
+    total = np.bincount(numbers[known], values[known], minlength=int(numbers.max()) + 1)
+    means: Floats = (total / np.maximum(1, count))[numbers]
+    return means
 
-    `clusters` are the samples of each repetition, none of them empty.
+
+def summarise(
+    quantity: Quantity,
+    repetitions: list[Floats],
+    *,
+    bound: float = 0.0,
+    usual: Floats | float = 0.0,
+) -> Statistic:
+    """Mean, deviation and percentiles with their intervals.
+
+    Args:
+        quantity: of which.
+        repetitions: the samples of each in the order of their time, infinite where there was no
+            answer; at least one of all is finite.
+        bound: what a sample without an answer took at least, in the unit.
+        usual: see `Series`; of one repetition.
     """
-    whole = np.sort(np.concatenate(clusters))
-    centre = [whole.mean(), *np.percentile(whole, PERCENTILES)]
-    if whole.size == 1:
-        mean, p50, p95, p99 = (Figure(value=_rounded(value)) for value in centre)
-        deviation = None
+    whole = np.concatenate(repetitions)
+    finite = [each[np.isfinite(each)] for each in repetitions]
+    finite = [each for each in finite if each.size]
+    answered = np.concatenate(finite)
+    n = answered.size
+    bound = max(bound, float(answered.max()))
+    percentiles: list[Percentile]
+    if len(repetitions) == 1:
+        only = Series(whole, usual)
+        mean = only.mean
+        deviation = Estimate(float(answered.std(ddof=1))) if n > 1 else None
+        percentiles = [_within(only, each, bound) for each in PERCENTILES]
     else:
-        estimates = np.array([whole.std(ddof=1), *centre])
-        low, high = _interval(clusters, estimates, bootstrap)
-        deviation, mean, p50, p95, p99 = (
-            Figure(value=_rounded(value), low=_rounded(below), high=_rounded(above))
-            for value, below, above in zip(estimates, low, high, strict=True)
-        )
+        positive = bool((answered >= 0).all())
+        mean = between(np.array([each.mean() for each in finite]), positive=positive)
+        several = [each.std(ddof=1) for each in finite if each.size > 1]
+        deviation = between(np.array(several), positive=True) if several else None
+        percentiles = [_over(repetitions, each, bound) for each in PERCENTILES]
     return Statistic(
         quantity=quantity.name,
         label=quantity.label,
         unit=quantity.unit,
-        n=whole.size,
-        mean=mean,
-        deviation=deviation,
-        p50=p50,
-        p95=p95,
-        p99=p99,
+        n=n,
+        unanswered=whole.size - n,
+        repetitions=len(repetitions),
+        level="run" if len(repetitions) == 1 else "repetitions",
+        mean=_figure(mean),
+        deviation=None if deviation is None else _figure(deviation),
+        p50=percentiles[0],
+        p95=percentiles[1],
+        p99=percentiles[2],
+        maximum=_percentile(Estimate(float(whole.max())), bound),
     )
 
 
-def _interval(
-    clusters: list[Floats], estimates: Floats, bootstrap: Bootstrap
-) -> tuple[Floats, Floats]:
-    drawn = _resample(clusters, bootstrap)
-    tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
-    low, high = np.quantile(drawn, tails, axis=1)
-    share = bootstrap.draws / sum(cluster.size for cluster in clusters)
-    if len(clusters) == 1 and share < 1:
-        middle = np.median(drawn, axis=1)
-        low = estimates + (low - middle) * share**0.5
-        high = estimates + (high - middle) * share**0.5
-    return low, high
+def _within(series: Series, percentile: float, bound: float) -> Percentile:
+    """A percentile of a single repetition; nothing where too few samples lie beyond it."""
+    if percentile > 50 and not enough(series.values.size, percentile):
+        return Percentile()
+    return _percentile(series.percentile(percentile), bound)
+
+
+def _over(repetitions: list[Floats], percentile: float, bound: float) -> Percentile:
+    """A percentile over repetitions; nothing where too few samples lie beyond it.
+
+    Of those repetitions that have enough for one of their own. Where not even two have, it is that
+    of all samples together, and how well it is known cannot be said.
+    """
+    together = np.concatenate(repetitions)
+    if percentile > 50 and not enough(together.size, percentile):
+        return Percentile()
+    each = np.array(
+        [
+            percentile_of(np.sort(values), percentile)
+            for values in repetitions
+            if percentile <= 50 or enough(values.size, percentile, LEAST_BEYOND_EACH)
+        ]
+    )
+    if each.size < 2:
+        return _percentile(Estimate(percentile_of(np.sort(together), percentile)), bound)
+    positive = bool((together >= 0).all())
+    # One that is infinite makes the mean so; it is more than that with the bound in its place.
+    least = float(np.where(np.isfinite(each), each, bound).mean())
+    return _percentile(between(each, positive=positive), least)
+
+
+def _percentile(found: Estimate, bound: float) -> Percentile:
+    known = bool(np.isfinite(found.value))
+    return Percentile(
+        value=_rounded(found.value) if known else None,
+        low=None if found.low is None else _rounded(found.low),
+        high=None if found.high is None else _rounded(found.high),
+        above=None if known else _rounded(bound),
+    )
+
+
+def _figure(found: Estimate) -> Figure:
+    return Figure(
+        value=_rounded(found.value),
+        low=None if found.low is None else _rounded(found.low),
+        high=None if found.high is None else _rounded(found.high),
+    )
 
 
 def _rounded(value: float) -> float:
     """To 0.1 µs, or a ten-thousandth of a byte: below what any clock here tells."""
     return round(float(value), 4)
-
-
-def _resample(clusters: list[Floats], bootstrap: Bootstrap) -> Floats:
-    """Deviation, mean and percentiles of each resample: (2 + percentiles, resamples).
-
-    Works on ranks rather than values, since small integers sort faster; a rank past the last one
-    fills rows that drew a shorter repetition.
-    """
-    resamples, rng = bootstrap.resamples, bootstrap.rng
-    joined = np.concatenate(clusters)
-    order = np.argsort(joined, kind="stable")
-    filler = joined.size
-    rank = np.empty(filler, dtype=np.uint16 if filler < 2**16 else np.uint32)
-    rank[order] = np.arange(filler)
-    sizes = np.array([cluster.size for cluster in clusters])
-    offsets = np.cumsum(sizes) - sizes
-    taken = np.maximum(1, np.round(sizes * min(1.0, bootstrap.draws / filler)).astype(np.int64))
-    blocks = []
-    count = np.zeros(resamples, dtype=np.int64)
-    for _ in clusters:
-        pick = rng.integers(0, len(clusters), resamples)
-        within = rng.random((resamples, taken.max())) * sizes[pick][:, None]
-        ranks = rank[offsets[pick][:, None] + within.astype(np.int64)]
-        ranks[np.arange(taken.max()) >= taken[pick][:, None]] = filler
-        blocks.append(ranks)
-        count += taken[pick]
-    ranks = np.concatenate(blocks, axis=1)
-    ranks.sort(axis=1)
-    # Around the mean, so that squares lose no digits; the filler then adds nothing to any sum.
-    middle = joined.mean()
-    centred = np.append(joined[order] - middle, 0.0)
-    rows = centred[ranks]
-    mean = rows.sum(axis=1) / count
-    square = np.einsum("ij,ij->i", rows, rows)
-    variance = np.maximum(0.0, (square - count * mean**2) / (count - 1))
-    figures = [np.sqrt(variance), mean + middle]
-    each = np.arange(resamples)
-    for percentile in PERCENTILES:
-        place = percentile / 100 * (count - 1)
-        below = place.astype(np.int64)
-        above = np.minimum(below + 1, count - 1)
-        first, second = rows[each, below], rows[each, above]
-        figures.append(middle + first + (place - below) * (second - first))
-    return np.stack(figures)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-
-from continuum.benchmark.results import Figure
+import math
 
 NOTHING = "–"
 """What stands where there is no value."""
@@ -35,11 +34,51 @@ def percent(value: float) -> str:
     return f"{value:+.1f} %".replace("-", "−").replace("+0.0 %", "0 %").replace("−0.0 %", "0 %")
 
 
-def interval(figure: Figure | None, scale: float = 1.0) -> str:
-    """A 95 % interval, as `125.6 … 129.8`; empty when there is none."""
-    if figure is None or figure.low is None or figure.high is None:
-        return ""
-    return f"{number(figure.low / scale)} … {number(figure.high / scale)}"
+def supported(value: float | None, half: float | None = None) -> str:
+    """A figure without digits that its interval does not support: 112.2; 67,900; 0.052.
+
+    Two digits of half the interval's width count; without an interval three of the figure. Never
+    more than three places.
+    """
+    if value is None:
+        return NOTHING
+    return _to(value, _places(half, 2) if half else _places(abs(value), 3))
+
+
+def interval(low: float | None, high: float | None, half: float | None = None) -> str:
+    """An interval, as `125.6 … 129.8` or, with one end, `≥ 125.6`; empty without any."""
+    places = _places(half, 2) if half else _places(abs(high or low or 0.0), 3)
+    if low is None:
+        return "" if high is None else f"≤ {_to(high, places)}"
+    return f"≥ {_to(low, places)}" if high is None else f"{_to(low, places)} … {_to(high, places)}"
+
+
+def half_width(value: float | None, low: float | None, high: float | None) -> float | None:
+    """Half the width of an interval; None without one. Of one with one end, how far that lies off."""
+    if low is not None and high is not None:
+        return (high - low) / 2 or None
+    end = high if low is None else low
+    return None if end is None or value is None else abs(value - end) or None
+
+
+def _places(size: float, digits: int) -> int:
+    """Places behind the point that leave so many digits; less than 0 in front of it."""
+    if size < 1e-9:
+        return 3
+    # As it is written: 0.0996 with two digits is 0.10.
+    return min(3, digits - 1 - math.floor(math.log10(float(f"{size:.{digits - 1}e}"))))
+
+
+def _to(value: float, places: int) -> str:
+    rounded = round(value, places)
+    if rounded == 0:
+        return "0"
+    return f"{rounded:,.{max(0, places)}f}".replace("-", "−")  # a real minus
+
+
+def milliseconds(value: float) -> str:
+    """A limit of time as it was asked for: 250 ms; 10 s."""
+    return f"{value / 1000:,g} s" if value >= 1000 else f"{supported(value)} ms"
 
 
 def share(part: int, whole: int) -> str:

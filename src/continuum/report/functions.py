@@ -52,10 +52,10 @@ def start_rows(run: Run) -> list[StartRow]:
                     kind=f"{name} to {to} replicas" if kind == "out" else name,
                     meaning=meaning,
                     n=len(seconds),
-                    mean=show.number(mean(seconds)),
-                    median=show.number(median(seconds)),
-                    least=show.number(min(seconds)),
-                    most=show.number(max(seconds)),
+                    mean=show.supported(mean(seconds)),
+                    median=show.supported(median(seconds)),
+                    least=show.supported(min(seconds)),
+                    most=show.supported(max(seconds)),
                 )
             )
     return rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from continuum import folders
-from continuum.benchmark.results import REPORT_FILE, Results, Run
+from continuum.benchmark.results import REPORT_FILE, Percentile, Results, Run, Statistic
 from continuum.experiment.model import THIS_HOST
 from continuum.experiment.units import show_bytes
 from continuum.report import format as show
@@ -90,7 +90,7 @@ def draw(results: Results) -> dict[str, Markup]:
     taken = samples is not None and samples.num_rows > 0
     return found | {
         "breakdown": plots.breakdown(run),
-        "distribution": plots.distribution(samples) if taken else Markup(),
+        "distribution": plots.distribution(run, samples) if taken else Markup(),
         "timeline": plots.timeline(samples) if taken else Markup(),
         "machines-over-time": (
             machines_over_time.draw(run, samples, results.series)
@@ -131,6 +131,8 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         else "",
         starts=functions.start_rows(run),
         outcome=table.outcome(run.all, run.noun) if run.all else "",
+        unanswered_note=table.unanswered_note(run),
+        interval_note=table.interval_note(run),
         pods=pods.are_samples(results.samples),
         nodes=pods.node_rows(run),
         node_columns=pods.node_columns(run),
@@ -201,20 +203,7 @@ def _cards(results: Results) -> list[Card]:
     cards = []
     latency = group.statistic("latency_ms")
     if latency is not None:
-        cards += [
-            Card(
-                "Latency, median",
-                show.number(latency.p50.value),
-                "ms",
-                _in_words(show.interval(latency.p50)),
-            ),
-            Card(
-                "Latency, p95",
-                show.number(latency.p95.value),
-                "ms",
-                _in_words(show.interval(latency.p95)),
-            ),
-        ]
+        cards += [_percentile_card(latency, *each) for each in (("p50", "median"), ("p95", "p95"))]
     expected = {each.quantity: each for each in run.expectation if each.kind == "all"}
     forward = group.statistic("forward_ms")
     if forward is not None and forward.mean.value != 0:
@@ -228,7 +217,7 @@ def _cards(results: Results) -> list[Card]:
         cards.append(
             Card(
                 "Forward delay, mean",
-                table.marked(forward.mean.value, error),
+                table.mean(forward, error).value,
                 "ms",
                 ", ".join(beside),
                 {True: "good", False: "bad", None: ""}[row.within if row else None],
@@ -236,14 +225,8 @@ def _cards(results: Results) -> list[Card]:
         )
     processing = group.statistic("processing_ms")
     if processing is not None:
-        cards.append(
-            Card(
-                "Processing, mean",
-                show.number(processing.mean.value),
-                "ms",
-                _in_words(show.interval(processing.mean)),
-            )
-        )
+        found = table.mean(processing)
+        cards.append(Card("Processing, mean", found.value, "ms", table.interval_in_words(found)))
     cards.append(
         Card(
             "Requests answered",
@@ -266,8 +249,17 @@ def _cards(results: Results) -> list[Card]:
     return cards
 
 
-def _in_words(interval: str) -> str:
-    return f"95 % in {interval}" if interval else ""
+def _percentile_card(latency: Statistic, name: str, title: str) -> Card:
+    """A percentile of the latency, or the largest one where that cannot be given."""
+    found: Percentile = getattr(latency, name)
+    cell = table.percentile_cell(latency, name)
+    if found.above is not None:
+        share = show.share(latency.unanswered, latency.n + latency.unanswered)
+        value, _, unit = show.milliseconds(found.above).partition(" ")
+        return Card(f"Latency, {title}", f"> {value}", unit, f"{share} unanswered", "bad")
+    if cell.maximum:
+        return Card("Latency, longest", cell.maximum, "ms", f"too few requests for a {title}")
+    return Card(f"Latency, {title}", cell.value, "ms", table.interval_in_words(cell))
 
 
 def _machines(run: Run) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ import numpy as np
 from markupsafe import Markup
 
 from continuum import folders
-from continuum.benchmark.results import LABELS, Group, Run
+from continuum.benchmark.results import LABELS, Figure, Group, Percentile, Run, Statistic
 from continuum.benchmark.statistics import values
 from continuum.report import format as show
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawn
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -67,12 +67,18 @@ _MOST_POINTS = 2500
 _MOST_DOTS = 60
 _MOST_WAYS = 24
 _MOST_REPETITIONS = 12
+_MOST_OF_WHISKER = 1.4
+"""How far an interval is drawn, in the longest bar's length."""
 
 
-def distribution(samples: pa.Table) -> Markup:
-    """How the end-to-end latency is distributed, cumulatively: all, or each of a few endpoints."""
+def distribution(run: Run, samples: pa.Table) -> Markup:
+    """How the end-to-end latency is distributed, cumulatively: all, or each of a few endpoints.
+
+    Requests without an answer count among all of which a share is drawn.
+    """
     latency, endpoint = _counted(samples)
-    if latency.size == 0:
+    answered = latency[np.isfinite(latency)]
+    if answered.size == 0:
         return Markup()
     names = sorted(set(endpoint.tolist()))
     with plot("distribution") as (figure, finish):
@@ -80,28 +86,82 @@ def distribution(samples: pa.Table) -> Markup:
         if 1 < len(names) <= _MOST_SERIES:
             for name, colour in zip(names, SERIES, strict=False):
                 _cumulative(axes, latency[endpoint == name], colour, shortened(name))
-            axes.legend(loc="lower right")
         else:
             _cumulative(axes, latency, SERIES[0], "all")
-        for percentile, side in ((50, "center"), (95, "right"), (99, "left")):
-            value = float(np.percentile(latency, percentile))
-            axes.axvline(value, color=COLOURS["muted"], linewidth=0.7, linestyle=(0, (3, 3)))
-            axes.annotate(
-                f"p{percentile}",
-                (value, 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 3),
-                textcoords="offset points",
-                ha=side,
-                fontsize=8,
-                color=COLOURS["muted"],
-            )
-        _perhaps_logarithmic(axes, "x", latency)
-        axes.set_ylim(0, 1.0)
+        statistic = run.all.statistic("latency_ms") if run.all else None
+        if statistic is not None:
+            _percentiles(axes, statistic, float(answered.max()))
+        if len(names) > 1 or axes.get_legend_handles_labels()[1] != ["all"]:
+            axes.legend(loc="lower right")
+        _perhaps_logarithmic(axes, "x", answered)
+        axes.set_ylim(0, 1.02)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "25", "50", "75", "100 %"])
         axes.set_xlabel("end-to-end latency, ms")
         axes.set_ylabel("share of requests at or below")
         return finish()
+
+
+def _percentiles(axes: Axes, statistic: Statistic, largest: float) -> None:
+    """A line for each percentile, and across the curve its interval."""
+    for name, share, side in (
+        ("p50", 0.5, "center"),
+        ("p95", 0.95, "right"),
+        ("p99", 0.99, "left"),
+    ):
+        found: Percentile = getattr(statistic, name)
+        if found.value is None:
+            continue
+        axes.axvline(found.value, color=COLOURS["muted"], linewidth=0.7, linestyle=(0, (3, 3)))
+        axes.annotate(
+            name,
+            (found.value, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha=side,
+            fontsize=8,
+            color=COLOURS["muted"],
+        )
+        if found.low is not None or found.high is not None:
+            _whisker(axes, share, found, statistic, largest)
+
+
+def _whisker(
+    axes: Axes, place: float, figure: Figure | Percentile, statistic: Statistic, most: float
+) -> None:
+    """An interval as a line with caps: whole over repetitions, dashed and pale within one run.
+
+    An end that cannot be said, or lies beyond `most`, has no cap.
+    """
+    within = statistic.level == "run"
+    words = "95 %, this run" if within else f"95 %, {statistic.repetitions} repetitions"
+    said = words in axes.get_legend_handles_labels()[1]
+    alpha = 0.55 if within else 1.0
+    low, high = figure.low, figure.high
+    axes.plot(
+        [0.0 if low is None else low, most if high is None else min(high, most)],
+        [place, place],
+        color=COLOURS["text"],
+        alpha=alpha,
+        linewidth=1.3,
+        linestyle=(0, (2, 1.5)) if within else "solid",
+        solid_capstyle="butt",
+        dash_capstyle="butt",
+        zorder=5,
+        label=words if statistic.level and not said else None,
+    )
+    caps = [end for end in (low, high) if end is not None and end <= most]
+    axes.plot(
+        caps,
+        [place] * len(caps),
+        linestyle="none",
+        marker="|",
+        markersize=7,
+        markeredgewidth=1.3,
+        color=COLOURS["text"],
+        alpha=alpha,
+        zorder=5,
+    )
 
 
 def timeline(samples: pa.Table) -> Markup:
@@ -157,7 +217,9 @@ def breakdown(run: Run) -> Markup:
         return Markup()
     bars = [
         _Bar(
-            "measured" if group.kind == "all" else shortened(group.name), stages, latency.mean.value
+            "measured" if group.kind == "all" else shortened(group.name),
+            stages,
+            latency,
         )
         for group in (everything, *run.groups("endpoint"))
         if (stages := _stages(group)) and (latency := group.statistic("latency_ms")) is not None
@@ -179,11 +241,14 @@ def breakdown(run: Run) -> Markup:
 
 @dataclass(frozen=True)
 class _Bar:
-    """The mean of each stage, in ms, and of the whole, which may be a little more."""
+    """The mean of each stage, in ms, and of the whole, which may be a little more.
+
+    The whole is a number where it is what was expected.
+    """
 
     label: str
     stages: dict[str, float]
-    whole: float
+    whole: Statistic | float
 
 
 def _stages(group: Group) -> dict[str, float]:
@@ -229,19 +294,18 @@ def links(table: pa.Table | None) -> Markup:
 
 
 def _counted(samples: pa.Table) -> tuple[Floats, NDArray[Any]]:
-    """Latency and endpoint of the `ok` samples after the warm-up."""
-    latency = values(samples, "latency_ms")
-    kept = (
-        (samples["status"].to_numpy() == "ok")
-        & ~samples["warmup"].to_numpy().astype(bool)
-        & ~np.isnan(latency)
-    )
+    """Latency and endpoint of the samples after the warm-up; infinite without an answer."""
+    ok = samples["status"].to_numpy() == "ok"
+    latency = np.where(ok, values(samples, "latency_ms"), np.inf)
+    kept = ~samples["warmup"].to_numpy().astype(bool) & ~np.isnan(latency)
     return latency[kept], samples["endpoint"].to_numpy()[kept]
 
 
 def _cumulative(axes: Axes, taken: Floats, colour: str, label: str) -> None:
-    ordered = np.sort(taken)
-    share = np.arange(1, ordered.size + 1) / ordered.size
+    ordered = np.sort(taken[np.isfinite(taken)])
+    if ordered.size == 0:
+        return
+    share = np.arange(1, ordered.size + 1) / taken.size
     if ordered.size > 400:
         kept = np.unique(np.linspace(0, ordered.size - 1, 400).round().astype(int))
         ordered, share = ordered[kept], share[kept]
@@ -366,17 +430,17 @@ def stack(
     axes: Axes,
     names: Sequence[str],
     parts: Sequence[tuple[str, str, Sequence[float]]],
-    wholes: Sequence[float],
+    wholes: Sequence[Statistic | float],
     *,
     room: float,
 ) -> None:
-    """Horizontal bars, one for each name, the first at the top.
+    """Horizontal bars, one for each name, the first at the top; intervals of means across their ends.
 
     Args:
         axes: to draw on.
         names: of the bars.
         parts: label, colour and a width for each bar, from left to right.
-        wholes: the figure that is written at the end of each bar.
+        wholes: what is written at the end of each bar: a mean, or a number without an interval.
         room: width of the plot, as a multiple of the longest bar.
     """
     places = np.arange(len(names))
@@ -393,10 +457,20 @@ def stack(
             label=label,
         )
         left += np.asarray(widths)
+    longest = max(1e-6, float(left.max()))
+    furthest = longest
     for place, end, whole in zip(places, left, wholes, strict=True):
+        mean = Figure(value=whole) if isinstance(whole, float) else whole.mean
+        right = float(end)
+        if not isinstance(whole, float) and mean.low is not None and mean.high is not None:
+            most = _MOST_OF_WHISKER * longest
+            _whisker(axes, float(place), mean, whole, most)
+            right = max(right, min(mean.high, most))
+        furthest = max(furthest, right)
+        half = show.half_width(mean.value, mean.low, mean.high)
         axes.annotate(
-            show.number(whole),
-            (end, place),
+            show.supported(mean.value, half),
+            (right, place),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
@@ -405,7 +479,7 @@ def stack(
         )
     axes.set_yticks(places, names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0, max(1e-6, left.max()) * room)
+    axes.set_xlim(0, furthest * room)
 
 
 def _stacked(bars: list[_Bar]) -> Markup:
@@ -417,8 +491,8 @@ def _stacked(bars: list[_Bar]) -> Markup:
             for name, colour in _STAGES
             if any(widths := [max(0.0, bar.stages.get(name, 0.0)) for bar in bars])
         ]
-        ends = [bar.whole for bar in bars]
-        stack(axes, [bar.label for bar in bars], parts, ends, room=1.1)
+        wholes = [bar.whole for bar in bars]
+        stack(axes, [bar.label for bar in bars], parts, wholes, room=1.1)
         axes.set_xlabel("mean, ms")
         axes.grid(visible=False, axis="y")
         figure.legend(loc="outside upper center", ncols=3)
@@ -462,7 +536,7 @@ def shortened(name: object) -> str:
 
 
 @contextmanager
-def plot(name: str, *, height: float = _SIZE[1]) -> Iterator[tuple[Figure, Callable[[], Markup]]]:
+def plot(name: str, *, height: float = _SIZE[1]) -> Iterator[tuple[Drawn, Callable[[], Markup]]]:
     """An empty figure in the page's style, and the function that makes SVG of it."""
     # Fonts are looked up once for all and kept with our own cache, not in another folder of HOME.
     if "MPLCONFIGDIR" not in os.environ:

@@ -96,11 +96,13 @@ def cards(run: Run, samples: pa.Table | None) -> list[tuple[str, str, str, str, 
         found.append((f"All {run.noun}s ready", text, "s", several, ""))
     latency = group.statistic("latency_ms")
     if latency is not None:
-        for name, figure in (("median", latency.p50), ("p99", latency.p99)):
-            interval = show.interval(figure, 1000)
-            detail = f"95 % in {interval}" if interval else ""
-            value = show.number(figure.value / 1000)
-            found.append((f"Asked to ready, {name}", value, "s", detail, ""))
+        for name, title in (("p50", "median"), ("p99", "p99")):
+            figure = tables.percentile_cell(latency, name, 1000)
+            words = "longest" if figure.maximum else title
+            value = figure.maximum or figure.value
+            found.append(
+                (f"Asked to ready, {words}", value, "s", tables.interval_in_words(figure), "")
+            )
     rate = [span and group.ok / len(whole) / span for span in whole]
     if rate and len(whole) == len(_all_ready(samples)):
         value = show.number(float(np.mean(rate)))
@@ -236,7 +238,8 @@ def steps(run: Run) -> Markup:
             for name, _, quantity, colour in STEPS
         ]
         names = ["all" if group.kind == "all" else shortened(group.name) for group in bars]
-        stack(axes, names, parts, [_value(group, "latency_ms") for group in bars], room=1.12)
+        wholes = [each for group in bars if (each := group.statistic("latency_ms"))]
+        stack(axes, names, parts, wholes, room=1.12)
         axes.set_xlabel("until …, mean, ms")
         axes.grid(visible=False, axis="y")
         figure.legend(loc="outside upper center", ncols=5)

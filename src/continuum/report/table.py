@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from continuum.benchmark.results import LABELS, Expectation, Figure, Group, Run, Statistic
+from continuum.benchmark.results import (
+    LABELS,
+    Expectation,
+    Figure,
+    Group,
+    Percentile,
+    Run,
+    Statistic,
+)
 from continuum.reasons import ACCEPTABLE
 from continuum.report import format as show
 from continuum.report.clocks import ClockError, Clocks
@@ -42,19 +50,23 @@ class Cell:
     """A figure and its 95 % interval, both as text; `interval` is empty when there is none.
 
     A figure of which the clocks may make up more than a tenth is marked. `clocks` is what they add
-    to it, where that stands beside the figure.
+    to it, where that stands beside the figure. `within` is true where the interval is over the
+    samples of a single run. `maximum` stands in for a percentile that cannot be given.
     """
 
     value: str
     interval: str = ""
     clocks: str = ""
+    within: bool = False
+    maximum: str = ""
 
 
 @dataclass(frozen=True)
 class StatisticRow:
     """One quantity of one group of samples.
 
-    `clocks` is what the machines' clocks add to it; empty for what compares none.
+    `clocks` is what the machines' clocks add to it; empty for what compares none. `maximum` is
+    empty where every percentile could be given.
     """
 
     quantity: str
@@ -67,6 +79,7 @@ class StatisticRow:
     p95: Cell
     p99: Cell
     clocks: str = ""
+    maximum: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,18 +224,111 @@ def agreement(group: Group) -> str:
     return f"{show.share(group.agreed, group.judged)} ({group.agreed:,} of {group.judged:,})"
 
 
-def cell(figure: Figure | None, scale: float = 1.0, error: ClockError | None = None) -> Cell:
+def interval_title(run: Run) -> str:
+    """The head of a column of intervals: what they are over."""
+    words = {"repetitions": "95 % between", "run": "95 % within"}
+    levels = _levels(run)
+    return words.get(levels[0], "95 % interval") if len(levels) == 1 else "95 % interval"
+
+
+def interval_note(run: Run) -> str:
+    """What the intervals of a run are over, in a sentence; empty without any."""
+    return " ".join(_LEVELS[level].format(_repetitions(run, level)) for level in _levels(run))
+
+
+_LEVELS = {
+    "repetitions": "95 % intervals are between {} repetitions.",
+    "run": "95 % intervals are within this run: another run may differ by more.",
+    "": "95 % intervals are bootstraps of an earlier version, which were too narrow.",
+}
+
+
+def _levels(run: Run) -> list[str]:
+    """What the intervals of all samples are over."""
+    statistics = run.all.statistics if run.all else ()
+    return list(dict.fromkeys(each.level for each in statistics if _has_interval(each)))
+
+
+def _has_interval(statistic: Statistic) -> bool:
+    figures = (statistic.mean, statistic.p50, statistic.p95, statistic.p99)
+    return any(each.low is not None or each.high is not None for each in figures)
+
+
+def _repetitions(run: Run, level: str) -> int:
+    statistics = run.all.statistics if run.all else ()
+    return max((each.repetitions for each in statistics if each.level == level), default=0)
+
+
+def unanswered_note(run: Run) -> str:
+    """Percentiles that are requests without an answer: `p95, p99 > 10 s: 6.3 % unanswered.`."""
+    word = "unanswered" if run.noun == "request" else "not ready"
+    for each in run.all.statistics if run.all else ():
+        named = {"p50": each.p50, "p95": each.p95, "p99": each.p99}
+        above = {name: found.above for name, found in named.items() if found.above is not None}
+        if above:
+            share = show.share(each.unanswered, each.n + each.unanswered)
+            limit = show.milliseconds(min(above.values()))
+            return f"{', '.join(above)} > {limit}: {share} {word}."
+    return ""
+
+
+def cell(
+    figure: Figure | None, scale: float = 1.0, error: ClockError | None = None, level: str = ""
+) -> Cell:
     """A figure as text, divided by `scale`; `error` is what clocks may have added to it."""
     if figure is None:
         return Cell(show.NOTHING)
-    value = marked(figure.value / scale, error)
-    return Cell(value, show.interval(figure, scale))
+    low, high = _scaled(figure.low, scale), _scaled(figure.high, scale)
+    value = figure.value / scale
+    half = show.half_width(value, low, high)
+    return Cell(marked(value, error, half), show.interval(low, high, half), within=level == "run")
 
 
-def marked(value: float, error: ClockError | None) -> str:
-    """A figure as text, with the mark of one that the clocks outweigh."""
+def percentile_cell(
+    statistic: Statistic | None, name: str, scale: float = 1.0, error: ClockError | None = None
+) -> Cell:
+    """A percentile as text, divided by `scale`; the maximum beside one that cannot be given."""
+    if statistic is None:
+        return Cell(show.NOTHING)
+    found: Percentile = getattr(statistic, name)
+    if found.value is not None:
+        figure = Figure(value=found.value, low=found.low, high=found.high)
+        return cell(figure, scale, error, statistic.level)
+    if found.above is not None:
+        low = _scaled(found.low, scale)
+        return Cell(f"> {show.supported(found.above / scale)}", show.interval(low, None, low))
+    return Cell(show.NOTHING, maximum=_maximum(statistic, scale))
+
+
+def interval_in_words(found: Cell) -> str:
+    """The interval of a figure, and what it is over; empty without one."""
+    if not found.interval:
+        return ""
+    words = "in " if "…" in found.interval else ""
+    return f"95 % {words}{found.interval}" + (" within this run" if found.within else "")
+
+
+def _maximum(statistic: Statistic, scale: float) -> str:
+    """The largest sample as text; empty where it is not known."""
+    found = statistic.maximum
+    if found is None:
+        return ""
+    if found.value is not None:
+        return show.supported(found.value / scale)
+    return "" if found.above is None else f"> {show.supported(found.above / scale)}"
+
+
+def _scaled(value: float | None, scale: float) -> float | None:
+    return None if value is None else value / scale
+
+
+def marked(value: float, error: ClockError | None, half: float | None = None) -> str:
+    """A figure as text, with the mark of one that the clocks outweigh.
+
+    `half` is half the width of its interval.
+    """
     doubtful = error is not None and error.outweighs(value)
-    return show.number(value) + (f" {show.DOUBTFUL}" if doubtful else "")
+    return show.supported(value, half) + (f" {show.DOUBTFUL}" if doubtful else "")
 
 
 def in_words(error: ClockError | None) -> str:
@@ -232,23 +338,26 @@ def in_words(error: ClockError | None) -> str:
 
 def _statistic_row(statistic: Statistic, error: ClockError | None) -> StatisticRow:
     unit, scale = _unit(statistic)
+    p95 = percentile_cell(statistic, "p95", scale, error)
+    p99 = percentile_cell(statistic, "p99", scale, error)
     return StatisticRow(
         quantity=statistic.quantity,
         label=statistic.label or LABELS.get(statistic.quantity, statistic.quantity),
         unit=unit,
         n=statistic.n,
-        mean=cell(statistic.mean, scale, error),
-        deviation=cell(statistic.deviation, scale),
-        p50=cell(statistic.p50, scale, error),
-        p95=cell(statistic.p95, scale, error),
-        p99=cell(statistic.p99, scale, error),
+        mean=cell(statistic.mean, scale, error, statistic.level),
+        deviation=cell(statistic.deviation, scale, level=statistic.level),
+        p50=percentile_cell(statistic, "p50", scale, error),
+        p95=p95,
+        p99=p99,
         clocks=in_words(error),
+        maximum=p95.maximum or p99.maximum,
     )
 
 
 def _unit(statistic: Statistic) -> tuple[str, float]:
     """The unit that leaves few digits, and by what to divide."""
-    if statistic.unit == "B" and statistic.p50.value >= 10_000:
+    if statistic.unit == "B" and statistic.mean.value >= 10_000:
         return "kB", 1000.0
     return statistic.unit, 1.0
 
@@ -265,7 +374,7 @@ def _group_row(group: Group, error: ClockError | None) -> GroupRow:
         agreement=show.share(group.agreed, group.judged),
         latency=mean(latency),
         latency_deviation=_deviation(latency),
-        latency_p95=cell(latency.p95) if latency else Cell(show.NOTHING),
+        latency_p95=percentile_cell(latency, "p95"),
         preparation=mean(group.statistic("preparation_ms")),
         forward=mean(forward, error),
         forward_deviation=_deviation(forward),
@@ -276,21 +385,21 @@ def _group_row(group: Group, error: ClockError | None) -> GroupRow:
 
 def mean(statistic: Statistic | None, error: ClockError | None = None) -> Cell:
     """The mean, and beside it what clocks may have added; nothing where there is no statistic."""
-    found = cell(statistic.mean if statistic else None, error=error)
-    return replace(found, clocks=in_words(error)) if statistic else found
+    if statistic is None:
+        return Cell(show.NOTHING)
+    found = cell(statistic.mean, error=error, level=statistic.level)
+    return replace(found, clocks=in_words(error))
 
 
 def _deviation(statistic: Statistic | None) -> str:
-    if statistic is None or statistic.deviation is None:
-        return show.NOTHING
-    return show.number(statistic.deviation.value)
+    return cell(statistic.deviation).value if statistic else show.NOTHING
 
 
 def _size(statistic: Statistic | None) -> str:
     if statistic is None:
         return show.NOTHING
     unit, scale = _unit(statistic)
-    return f"{show.number(statistic.mean.value / scale)} {unit}"
+    return f"{cell(statistic.mean, scale).value} {unit}"
 
 
 def _expectation_row(row: Expectation, error: ClockError | None) -> ExpectationRow:

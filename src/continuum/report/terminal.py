@@ -80,6 +80,8 @@ def _benchmark(run: Run) -> list[RenderableType]:
     if expected:
         parts += [Text(""), _expectation(expected)]
     parts += [Text(""), Text(f"{rows_of.outcome(run.all, run.noun)}.")]
+    notes = (rows_of.unanswered_note(run), rows_of.interval_note(run))
+    parts += [_plain(note) for note in notes if note]
     if Clocks(run).note:
         parts.append(_plain(Clocks(run).note))
     if run.all.judged:
@@ -114,19 +116,23 @@ def _table(columns: Sequence[Column]) -> Fitted:
 
 
 def _statistics(run: Run) -> Fitted:
+    from rich.text import Text  # noqa: PLC0415
+
     rows = rows_of.summary_table(run)
     compared = any(row.clocks for row in rows)
+    short = any(row.maximum for row in rows)
     made = _table(
         [
             label(""),
             Column("n"),
             Column("mean"),
-            Column("95 % interval", dropped=4),
-            Column("deviation", dropped=6),
+            Column(rows_of.interval_title(run), dropped=3),
+            Column("deviation", dropped=7),
             Column("p50", dropped=1),
             Column("p95", dropped=2),
-            Column("p99", dropped=3),
-            *((Column("one way", dropped=5),) if compared else ()),
+            Column("p99", dropped=5),
+            *((Column("max", dropped=4),) if short else ()),
+            *((Column("one way", dropped=6),) if compared else ()),
         ]
     )
     for row in rows:
@@ -134,11 +140,12 @@ def _statistics(run: Run) -> Fitted:
             _plain(f"{row.label}, {row.unit}"),
             f"{row.n:,}",
             row.mean.value,
-            row.mean.interval,
+            Text(row.mean.interval, style="dim" if row.mean.within else ""),
             row.deviation.value,
             row.p50.value,
             row.p95.value,
             row.p99.value,
+            *((row.maximum,) if short else ()),
             *((row.clocks,) if compared else ()),
         )
     return made

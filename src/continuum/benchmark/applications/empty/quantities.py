@@ -5,7 +5,7 @@ from __future__ import annotations
 from continuum.benchmark.statistics import Quantity
 
 QUANTITIES = (
-    Quantity("latency_ms", "ms", "ready_ns", "intended_ns", "asked to ready"),
+    Quantity("latency_ms", "ms", "ready_ns", "intended_ns", "asked to ready", whole=True),
     Quantity("create_ms", "ms", "created_ns", "intended_ns", "asked to created"),
     Quantity("schedule_ms", "ms", "scheduled_ns", "created_ns", "created to scheduled"),
     Quantity("sandbox_ms", "ms", "sandbox_ns", "scheduled_ns", "scheduled to sandbox"),
