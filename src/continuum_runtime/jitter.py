@@ -36,8 +36,8 @@ SLOT = 2 * math.pi
 GOLDEN = 0x9E3779B97F4A7C15
 WORD = 2**64 - 1
 
-_LEAST, _MOST = -5.0, 1e6
-"""Bounds of centre / spread: at −5 the deviation is 2,000 times the mean."""
+_LEAST, _MOST = -5.0, 8.0
+"""Bounds of centre / spread: at −5 the deviation is 2,000 times the mean; at 8 nothing is cut."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,14 @@ class Process:
 def process(mean: float, deviation: float) -> Process:
     """The process that has this mean and deviation, both in nanoseconds, never below 0.
 
-    A mean of 0 cannot have a deviation: then the mean is that of the half normal distribution
-    with the deviation asked for.
+    A mean of 0, or below a thousandth of the deviation, cannot have it: then the mean is that of the
+    half normal distribution with the deviation asked for.
     """
     if deviation <= 0:
         return Process(mean, 0.0, 0)
-    if mean <= 0:
+    if mean >= _MOST * deviation:
+        return Process(mean, deviation, _slot(deviation))
+    if mean < deviation / 1000:
         first, second = _moments(0.0)
         spread = deviation / math.sqrt(second - first**2)
         return Process(0.0, spread, _slot(spread))
