@@ -7,7 +7,6 @@ beside it, so that it runs in machines too.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import platform
@@ -31,10 +30,18 @@ TIMEOUT = 60.0
 _EXECUTABLE = 0o755
 
 
-@functools.cache
+_known: dict[str, Path] = {}
+
+
 def program(name: str) -> Path | None:
-    """The compiled program, which is made when it is not there; None where none can be had."""
-    return _shipped(name) or _compiled(name)
+    """The compiled program, which is made when it is not there; None where none can be had.
+
+    That is found out each time: `up` may have installed the compiler meanwhile.
+    """
+    found = _known.get(name) or _shipped(name) or _compiled(name)
+    if found is not None:
+        _known[name] = found
+    return found
 
 
 def source(name: str) -> str:

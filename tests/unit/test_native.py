@@ -19,7 +19,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "sources"
     folder.mkdir()
     monkeypatch.setattr(native, "_folder", lambda: folder)
-    native.program.cache_clear()
+    native._known.clear()
     return folder
 
 
@@ -30,10 +30,10 @@ def test_a_program_is_compiled_once_and_anew_when_its_source_changes(sources: Pa
     assert first is not None
     said = subprocess.run([first], capture_output=True, check=True).stdout
     assert said == b"hello\n"
-    native.program.cache_clear()
+    native._known.clear()
     assert native.program("hello") == first
     (sources / "hello.c").write_text(HELLO.replace("hello", "hallo"))
-    native.program.cache_clear()
+    native._known.clear()
     assert native.program("hello") not in {first, None}
 
 
@@ -47,6 +47,17 @@ def test_without_a_compiler_there_is_none(sources: Path, monkeypatch: pytest.Mon
     (sources / "hello.c").write_text(HELLO)
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert native.program("hello") is None
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler on this host")
+def test_a_compiler_that_came_meanwhile_is_used(
+    sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sources / "hello.c").write_text(HELLO)
+    with monkeypatch.context() as before:
+        before.setattr(shutil, "which", lambda _: None)
+        assert native.program("hello") is None
+    assert native.program("hello") is not None
 
 
 def test_a_shipped_program_is_taken_as_it_is(
