@@ -1,30 +1,30 @@
 """Delays, loses and keeps in order the packets that wait in netfilter queues.
 
-    python -m continuum_runtime.delay_emulator IDENTITY CONFIGURATION
+    python -m continuum_runtime.delay_emulator IDENTITY TABLE
     python -m continuum_runtime.delay_emulator --probe
 
 One process serves all machines of one deployment on one host. In each machine's network namespace
 it binds one queue per link that ends there; rules in the namespace put arriving packets into the
 queues. A packet is released at
 
-    max(release of the packet before it on the same path, arrival + delay + normal jitter + length / rate)
+    max(release of the packet before it of its flow, arrival + D(arrival) + length / rate)
 
-with the sampled delay never below 0. A path is one source address to one machine, so packets of a
-flow are never reordered. The rate itself is enforced at the sender by the kernel's token bucket,
-which lets a packet go when its transmission would begin on an idle link; `length / rate` is the
-time until its last bit would have left.
+with the delay D of its path, a queue and a source address, as `continuum_runtime.jitter` has it. A
+flow is what has the same addresses, protocol and ports; fragments go by addresses and protocol. A
+queue keeps 1024 flows in order, and those of the same hash count as one. The rate itself is
+enforced at the sender by the kernel's token bucket, which lets a packet go when its transmission
+would begin on an idle link; `length / rate` is the time until its last bit would have left. A
+packet that is lost waits as long as any other: the kernel looks for a packet from the oldest on.
 
-The configuration is a JSON object:
-
-    state      file that is written once all queues are bound, and removed at the end
-    seed       text that the random numbers derive from
-    machines   list of {name, namespace, queues}, each queue {queue, delay_ms, jitter_ms,
-               loss_percent, rate_mbit (or null)}
-
-The state is a JSON object: `process` (its number), `configuration` (SHA-256 of the file).
+The table is that of `continuum_runtime.delay_table`; what is counted goes where and as
+`continuum_runtime.link_series` says. The state file is a JSON object: `process` (its number),
+`configuration` (the table's digest).
 
 It ends on SIGTERM, and when the last of its machines has ended. When it is gone, packets that the
 rules catch are dropped by the kernel: nothing passes unshaped.
+
+`native/delay_emulator.c` is the same in C, for many more packets; this program is what it is compared
+with in tests, and stands in where no compiler is to be had.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import hashlib
 import heapq
 import json
 import os
-import random
+import queue as queues
 import re
 import resource
 import select
@@ -44,12 +43,14 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from continuum_runtime import delay_emulator_codec as codec
+from continuum_runtime import delay_table, jitter, link_series
 
 MAXIMUM_HELD = 200_000
 """Packets that one queue may hold."""
@@ -61,10 +62,19 @@ ANSWER_TIMEOUT = 5.0
 """Seconds for the kernel to answer a request."""
 
 AT_ONCE = 64
-"""Packets read from one machine before what is due is released."""
+"""Packets read from one machine, or released, in a row."""
 
-LONGEST_COMPENSATION = 100_000_000
-"""Nanoseconds for which a late reading of a packet is made up for; more is a clock that jumped."""
+FLOWS = 1024
+
+LATEST = 600_000_000_000
+"""Nanoseconds by which a packet may be read too late; an older one has a stamp of another clock."""
+
+CLOCK_STEP = 2_000_000
+"""Nanoseconds by which the wall clock may leave the monotonic one at once; more is a clock that was
+set, and for a window the kernel's stamps are of no use."""
+
+LOSS_SOURCE = 2**32
+"""Beyond every address: the path whose numbers decide on losses."""
 
 CLONE_NEWNET = 0x40000000
 PR_SET_TIMERSLACK = 29
@@ -72,7 +82,12 @@ SO_TIMESTAMPNS = 35
 SO_RCVBUFFORCE = 33
 
 _ARRIVAL = struct.Struct("!QQ")
-_LENGTH = struct.Struct("!H")
+_ADDRESSES = struct.Struct("!Q")
+_HEADER = struct.Struct("!BxHxxHxBxxI")
+_PORTS = struct.Struct("!I")
+
+WITH_PORTS = frozenset({6, 17, 33, 132, 136})
+"""Protocols whose headers begin with two ports: TCP, UDP, DCCP, SCTP, UDP-Lite."""
 
 
 class Stop(BaseException):
@@ -81,51 +96,88 @@ class Stop(BaseException):
 
 @dataclass(eq=False)
 class Queue:
-    """What is done to the packets of one queue. Times in nanoseconds.
+    """What is done to the packets of one queue, and what is counted of them in a window.
 
     Attributes:
-        delay, jitter: mean and standard deviation.
-        loss: probability that a packet is dropped.
-        byte: time that one byte takes at the link's rate.
         accept, drop: messages of the two verdicts, without the packet's number.
-        released: by source address, when its last packet goes.
+        released: by flow, when its last packet goes, in ns.
+        arrived: how many packets have.
+        held: how many of them wait.
     """
 
-    delay: float
-    jitter: float
-    loss: float
-    byte: float
+    settings: delay_table.Queue
     accept: bytes
     drop: bytes
-    random: random.Random
-    released: dict[bytes, int] = field(default_factory=dict)
+    loss_key: int
+    released: dict[int, int] = field(default_factory=dict)
+    arrived: int = 0
+    held: int = 0
+    keys: dict[int, int] = field(default_factory=dict)
+    packets: int = 0
+    carried: int = 0
+    lost: int = 0
+    refused: int = 0
+    backlog: int = 0
+    waits: int = 0
+    lateness: link_series.Lateness = field(default_factory=link_series.Lateness)
 
     @classmethod
-    def of(cls, settings: dict[str, Any], seed: str) -> Queue:
-        """The queue that an entry of the configuration describes."""
-        rate = settings["rate_mbit"]
+    def of(cls, settings: delay_table.Queue) -> Queue:
+        """The queue that a line of the table describes."""
         return cls(
-            delay=settings["delay_ms"] * 1e6,
-            jitter=settings["jitter_ms"] * 1e6,
-            loss=settings["loss_percent"] / 100,
-            byte=8e3 / rate if rate else 0.0,
-            accept=codec.verdict_prefix(settings["queue"], codec.ACCEPT),
-            drop=codec.verdict_prefix(settings["queue"], codec.DROP),
-            random=random.Random(seed),
+            settings,
+            accept=codec.verdict_prefix(settings.number, codec.ACCEPT),
+            drop=codec.verdict_prefix(settings.number, codec.DROP),
+            loss_key=jitter.key(settings.seed, LOSS_SOURCE),
         )
 
-    def release(self, source: bytes, length: int, arrival: int) -> int | None:
-        """When a packet goes that arrived at `arrival`; None when it is lost."""
-        if self.loss and self.random.random() < self.loss:
-            return None
-        delay = self.delay
-        if self.jitter:
-            delay = max(0.0, self.random.gauss(delay, self.jitter))
-        due = arrival + int(delay + (length + codec.ETHERNET_HEADER) * self.byte)
-        before = self.released.get(source, 0)
-        due = max(due, before)
-        self.released[source] = due
-        return due
+    def release(self, packet: bytes, arrival: int) -> tuple[int, bool]:
+        """When a packet goes that arrived at `arrival`, in ns, and whether it is lost.
+
+        `packet` is its beginning: an IPv4 header, and what is there of the next one.
+        """
+        settings = self.settings
+        first, length, fragment, protocol, source = _HEADER.unpack_from(packet)
+        start = (first & 15) * 4
+        ports = 0
+        if not fragment & 0x3FFF and protocol in WITH_PORTS and len(packet) >= start + 4:
+            (ports,) = _PORTS.unpack_from(packet, start)
+        (ends,) = _ADDRESSES.unpack_from(packet, 12)
+        flow = jitter.mix(ends ^ jitter.mix(ports << 8 | protocol)) % FLOWS
+        wait = settings.process.centre
+        if settings.process.slot:
+            key = self.keys.get(source)
+            if key is None:
+                key = self.keys[source] = jitter.key(settings.seed, source)
+            wait = jitter.delay(settings.process, key, arrival)
+        due = arrival + int(wait + (length + codec.ETHERNET_HEADER) * settings.byte)
+        due = max(due, self.released.get(flow, 0))
+        self.released[flow] = due
+        lost = settings.loss and jitter.draw(self.loss_key, self.arrived) >> 11 < settings.loss
+        self.arrived += 1
+        return due, bool(lost)
+
+    def record(self, machine: str, start: int) -> link_series.Record:
+        """What was counted in the window that began at `start`; a new one begins."""
+        kept = self.packets - self.lost - self.refused
+        found = link_series.Record(
+            machine,
+            self.settings.number,
+            start,
+            self.packets,
+            self.carried,
+            self.lost,
+            self.refused,
+            self.backlog,
+            self.waits / kept / 1000 if kept else 0.0,
+            self.lateness.quantile(50),
+            self.lateness.quantile(99),
+            self.lateness.largest,
+        )
+        self.packets = self.carried = self.lost = self.refused = self.waits = 0
+        self.backlog = self.held
+        self.lateness = link_series.Lateness()
+        return found
 
 
 @dataclass(eq=False)
@@ -134,7 +186,7 @@ class Gate:
 
     `process` is a descriptor that becomes readable when the machine ends, None when the
     namespace belongs to no process. `early` holds messages of packets that came while the queues
-    were being opened.
+    were being opened. `counters` is the kernel's own file of them, None where it is not read.
     """
 
     name: str
@@ -142,6 +194,60 @@ class Gate:
     queues: dict[bytes, Queue]
     process: int | None = None
     early: list[bytes] = field(default_factory=list)
+    counters: int | None = None
+
+
+class Series:
+    """A thread that writes what is counted: files are no business of the loop's."""
+
+    def __init__(self, folder: Path, gates: list[Gate]) -> None:
+        self._writer = link_series.Writer(folder, [gate.name for gate in gates])
+        self._gates = gates
+        self._places = {gate.name: place for place, gate in enumerate(gates)}
+        self._dropped: dict[tuple[str, int], int] = {}
+        self._waiting: queues.SimpleQueue[list[link_series.Record] | None] = queues.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def put(self, records: list[link_series.Record]) -> None:
+        """Have them written soon."""
+        self._waiting.put(records)
+
+    def close(self) -> None:
+        """Write what there is, and end."""
+        self._waiting.put(None)
+        self._thread.join(ANSWER_TIMEOUT)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        while (records := self._waiting.get()) is not None:
+            drops = {
+                (name, number): total
+                for name in {record.machine for record in records}
+                for number, total in self._read_drops(self._gates[self._places[name]])
+            }
+            packed = []
+            for record in records:
+                at = (record.machine, record.queue)
+                dropped = drops.get(at, 0)
+                overflow = record.overflow + max(0, dropped - self._dropped.get(at, 0))
+                self._dropped[at] = dropped
+                counted = record._replace(overflow=overflow)
+                packed.append(link_series.pack(counted, self._places[record.machine]))
+            try:
+                self._writer.write(b"".join(packed))
+            except OSError as error:
+                print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+
+    def _read_drops(self, gate: Gate) -> Iterator[tuple[int, int]]:
+        """By queue: packets that a full queue, or a full socket, did not take."""
+        if gate.counters is None:
+            return
+        with contextlib.suppress(OSError):
+            for line in os.pread(gate.counters, 2**20, 0).decode().splitlines():
+                words = line.split()
+                yield int(words[0]), int(words[5]) + int(words[6])
 
 
 class Emulator:
@@ -154,9 +260,13 @@ class Emulator:
         self._poll = select.epoll()
         self._gates: dict[int, Gate] = {}
         self._ends: dict[int, Gate] = {}
-        self._held: list[tuple[int, int, Gate, bytes]] = []
+        self._held: list[tuple[int, int, Gate, Queue, bytes]] = []
         self._count = 0
-        self._layouts: dict[int, codec.Layout] = {}
+        self._active: dict[Queue, str] = {}
+        self._window_end = 0
+        self._ahead = time.time_ns() - time.monotonic_ns()
+        self._compared = time.monotonic_ns()
+        self._distrust_until = 0
 
     def add(self, gate: Gate) -> None:
         """Serve this machine too."""
@@ -166,75 +276,119 @@ class Emulator:
             self._ends[gate.process] = gate
             self._poll.register(gate.process, select.EPOLLIN)
 
-    def run(self) -> None:
-        """Serve until no machine is left."""
+    def run(self, folder: Path) -> None:
+        """Serve until no machine is left; what is counted goes to a folder."""
         # `select` on the poll's own descriptor waits to the microsecond, `poll` to the millisecond.
         wait = (self._poll.fileno(),)
         held = self._held
         clock = time.monotonic_ns
-        for gate in list(self._gates.values()):
-            while gate.early:
-                self._receive(gate)
-        while self._gates:
-            if not held:
-                select.select(wait, (), ())
-            elif (left := held[0][0] - clock()) > 0:
-                select.select(wait, (), (), left * 1e-9)
-            if held and held[0][0] <= clock():
+        series = Series(folder, list(self._gates.values()))
+        self._begin_window(clock())
+        try:
+            for gate in list(self._gates.values()):
+                while gate.early:
+                    self._receive(gate)
+            while self._gates:
+                now = clock()
+                if now >= self._window_end:
+                    self._close_window(now, series)
+                ends = [held[0][0]] if held else []
+                ends += [self._window_end] if self._active else []
+                if not ends:
+                    select.select(wait, (), ())
+                elif (left := min(ends) - now) > 0:
+                    select.select(wait, (), (), left * 1e-9)
                 self._release()
-            for descriptor, _ in self._poll.poll(0):
-                if descriptor in self._gates:
-                    self._receive(self._gates[descriptor])
-                else:
-                    self._close(self._ends.pop(descriptor))
+                for descriptor, _ in self._poll.poll(0):
+                    if descriptor in self._gates:
+                        self._receive(self._gates[descriptor])
+                    else:
+                        self._close(self._ends.pop(descriptor))
+                    self._release()
+        finally:
+            self._close_window(clock(), series)
+            series.close()
+
+    def _begin_window(self, now: int) -> None:
+        self._window_end = now - now % link_series.WINDOW_NS + link_series.WINDOW_NS
+
+    def _close_window(self, now: int, series: Series) -> None:
+        start = self._window_end - link_series.WINDOW_NS + self._ahead
+        if self._active:
+            series.put([queue.record(name, start) for queue, name in self._active.items()])
+            self._active.clear()
+        self._begin_window(now)
 
     def _release(self) -> None:
-        """Accept every packet that is due."""
+        """Let go of what is due, at most `AT_ONCE` packets."""
         held = self._held
         now = time.monotonic_ns()
+        if not held or held[0][0] > now:
+            return
         due: dict[Gate, list[bytes]] = {}
-        while held and held[0][0] <= now:
-            _, _, gate, verdict = heapq.heappop(held)
+        gone: list[tuple[int, Gate, Queue]] = []
+        while held and held[0][0] <= now and len(gone) < AT_ONCE:
+            at, _, gate, queue, verdict = heapq.heappop(held)
             due.setdefault(gate, []).append(verdict)
+            gone.append((at, gate, queue))
         for gate, verdicts in due.items():
             _send(gate, verdicts)
+        now = time.monotonic_ns()
+        for at, gate, queue in gone:
+            self._active[queue] = gate.name
+            queue.held -= 1
+            queue.lateness.add(now - at)
 
     def _receive(self, gate: Gate) -> None:
         """Read what has arrived for one machine, at most `AT_ONCE` packets."""
         now = time.monotonic_ns()
-        # Arrival times come from the wall clock, which may be set; releases are monotonic.
-        ahead = time.time_ns() - now
+        self._compare_clocks(now)
         receive = gate.socket.recv
         early = gate.early
-        lost = []
         for _ in range(AT_ONCE):
             try:
                 data = early.pop() if early else receive(4096)
             except BlockingIOError:
                 break
             queue = gate.queues.get(data[codec.QUEUE_NUMBER])
-            if queue is None or data[codec.KIND] != codec.KIND_PACKET:
-                continue
-            number = data[codec.PACKET_NUMBER]
-            where = self._layouts.get(len(data))
-            if where is None:
-                where = self._layouts[len(data)] = codec.layout(data)
-            arrival = now
-            if where.timestamp:
-                seconds, microseconds = _ARRIVAL.unpack_from(data, where.timestamp)
-                stamped = seconds * 1_000_000_000 + microseconds * 1000 - ahead
-                if 0 <= now - stamped <= LONGEST_COMPENSATION:
-                    arrival = stamped
-            header = where.header
-            (length,) = _LENGTH.unpack_from(data, header + 2)
-            release = queue.release(data[header + 12 : header + 16], length, arrival)
-            if release is None:
-                lost.append(queue.drop + number)
-            else:
-                self._count += 1
-                heapq.heappush(self._held, (release, self._count, gate, queue.accept + number))
+            if queue is not None and data[codec.KIND] == codec.KIND_PACKET:
+                self._take(gate, queue, data, now)
+
+    def _compare_clocks(self, now: int) -> None:
+        """Arrival times come from the wall clock, which may be set; releases are monotonic."""
+        ahead = time.time_ns() - now
+        if abs(ahead - self._ahead) > CLOCK_STEP + (now - self._compared) // 1000:
+            self._distrust_until = now + link_series.WINDOW_NS
+        self._ahead, self._compared = ahead, now
+
+    def _take(self, gate: Gate, queue: Queue, data: bytes, now: int) -> None:
+        """One announcement of a packet."""
+        number = data[codec.PACKET_NUMBER]
+        where = codec.layout(data)
+        self._active[queue] = gate.name
+        queue.packets += 1
+        if not where.header:
+            queue.refused += 1
+            _send(gate, [queue.drop + number])
+            return
+        arrival = now
+        if where.timestamp and now >= self._distrust_until:
+            seconds, microseconds = _ARRIVAL.unpack_from(data, where.timestamp)
+            stamped = seconds * 1_000_000_000 + microseconds * 1000 - self._ahead
+            if 0 <= now - stamped <= LATEST:
+                arrival = stamped
+        packet = data[where.header : where.end]
+        due, lost = queue.release(packet, arrival)
+        queue.carried += int.from_bytes(packet[2:4], "big") + codec.ETHERNET_HEADER
         if lost:
-            _send(gate, lost)
+            queue.lost += 1
+        else:
+            queue.waits += due - arrival
+        queue.held += 1
+        queue.backlog = max(queue.backlog, queue.held)
+        self._count += 1
+        verdict = (queue.drop if lost else queue.accept) + number
+        heapq.heappush(self._held, (due, self._count, gate, queue, verdict))
 
     def _close(self, gate: Gate) -> None:
         """Let go of a machine that has ended: an open socket would keep its namespace alive."""
@@ -246,6 +400,9 @@ class Emulator:
         heapq.heapify(self._held)
         os.close(gate.process)
         gate.socket.close()
+        counters, gate.counters = gate.counters, None
+        if counters is not None:
+            os.close(counters)
 
 
 def _send(gate: Gate, verdicts: list[bytes]) -> None:
@@ -261,8 +418,10 @@ def enter(namespace: int) -> None:
         raise OSError(error, os.strerror(error), "setns")
 
 
-def open_queues(numbers: list[int]) -> tuple[socket.socket, list[bytes]]:
+def open_queues(whole: dict[int, bool]) -> tuple[socket.socket, list[bytes]]:
     """A socket in the current network namespace that gets the packets of these queues.
+
+    `whole` says of each, by its number, whether large packets of segmentation offload stay whole.
 
     Returns the socket, and messages of packets that have come already, the latest first.
 
@@ -276,13 +435,11 @@ def open_queues(numbers: list[int]) -> tuple[socket.socket, list[bytes]]:
         opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
         opened.settimeout(ANSWER_TIMEOUT)
         early: list[bytes] = []
-        for number in numbers:
+        for number in whole:
             early += _ask(opened, codec.bind(number))
-        for number in numbers:
-            early += _ask(
-                opened,
-                codec.configure(number, copy=codec.IPV4_HEADER, maximum_length=MAXIMUM_HELD),
-            )
+        for number, uncut in whole.items():
+            request = codec.configure(number, maximum_length=MAXIMUM_HELD, whole=uncut)
+            early += _ask(opened, request)
         opened.setblocking(False)  # noqa: FBT003  the standard library's own signature
     except BaseException:
         opened.close()
@@ -304,28 +461,24 @@ def _ask(opened: socket.socket, request: bytes) -> list[bytes]:
 _PROCESS_NAMESPACE = re.compile(r"/proc/(\d+)/ns/net")
 
 
-def open_gate(machine: dict[str, Any], seed: str) -> Gate:
+def open_gate(machine: delay_table.Machine) -> Gate:
     """Open a machine's queues. Leaves this thread in the machine's network namespace.
 
     Raises:
         OSError: the namespace is gone, or a queue cannot be had.
     """
-    belongs = _PROCESS_NAMESPACE.fullmatch(machine["namespace"])
+    belongs = _PROCESS_NAMESPACE.fullmatch(machine.namespace)
     process = os.pidfd_open(int(belongs[1])) if belongs else None
-    namespace = os.open(machine["namespace"], os.O_RDONLY)
+    namespace = os.open(machine.namespace, os.O_RDONLY)
     try:
         enter(namespace)
     finally:
         os.close(namespace)
-    numbers = [settings["queue"] for settings in machine["queues"]]
-    opened, early = open_queues(numbers)
-    queues = {
-        settings["queue"].to_bytes(2, "big"): Queue.of(
-            settings, f"{seed}/{machine['name']}/{settings['queue']}"
-        )
-        for settings in machine["queues"]
-    }
-    return Gate(machine["name"], opened, queues, process, early)
+    opened, early = open_queues({each.number: each.whole for each in machine.queues})
+    served = {each.number.to_bytes(2, "big"): Queue.of(each) for each in machine.queues}
+    # It stays that of this namespace wherever the thread is later.
+    counters = os.open("/proc/thread-self/net/netfilter/nfnetlink_queue", os.O_RDONLY)
+    return Gate(machine.name, opened, served, process, early, counters)
 
 
 def prefer_this_process() -> None:
@@ -333,6 +486,8 @@ def prefer_this_process() -> None:
     with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    # The other thread gives way at once.
+    sys.setswitchinterval(1e-4)
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -345,33 +500,33 @@ def stamp_arrivals() -> socket.socket:
     return asking
 
 
-def serve(configuration: Path) -> None:
+def serve(path: Path) -> None:
     """Run until the last machine has ended.
 
     Raises:
         OSError: a namespace is gone, or a queue cannot be had.
+        ValueError: the file holds no table.
         Stop: SIGTERM or SIGINT came.
     """
-    content = configuration.read_bytes()
-    settings = json.loads(content)
-    state = Path(settings["state"])
+    table = delay_table.read(path.read_text())
+    state = Path(table.state)
     emulator = Emulator()
-    # Two descriptors for each machine, and a few of our own.
+    # Three descriptors for each machine, and a few of our own.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with stamp_arrivals():
         home = os.open("/proc/self/ns/net", os.O_RDONLY)
-        for each in settings["machines"]:
-            emulator.add(open_gate(each, settings["seed"]))
+        for each in table.machines:
+            emulator.add(open_gate(each))
         enter(home)
         os.close(home)
         prefer_this_process()
-        ready = {"process": os.getpid(), "configuration": hashlib.sha256(content).hexdigest()}
+        ready = {"process": os.getpid(), "configuration": table.digest}
         temporary = state.with_name(f".{state.name}.{os.getpid()}")
         temporary.write_text(json.dumps(ready) + "\n")
         temporary.replace(state)
         try:
-            emulator.run()
+            emulator.run(Path(table.series))
         finally:
             state.unlink(missing_ok=True)
 
@@ -384,13 +539,13 @@ def main(arguments: list[str]) -> int:
     """Run as a program; the exit status."""
     if arguments == ["--probe"]:
         try:
-            open_queues([1])[0].close()
+            open_queues({1: True})[0].close()
         except OSError as error:
             print(f"no packet queues: {error.strerror}")
             return 1
         return 0
     if len(arguments) != 2:
-        print("usage: delay_emulator IDENTITY CONFIGURATION | --probe", file=sys.stderr)
+        print("usage: delay_emulator IDENTITY TABLE | --probe", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
@@ -399,9 +554,13 @@ def main(arguments: list[str]) -> int:
     except Stop:
         return 0
     except OSError as error:
-        print(f"{error.filename or 'delay emulator'}: {error.strerror}", file=sys.stderr)
-        return 1
-    return 0
+        said = f"{error.filename or 'delay emulator'}: {error.strerror}"
+    except ValueError as error:
+        said = f"{arguments[1]}: {error}"
+    else:
+        return 0
+    print(said, file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

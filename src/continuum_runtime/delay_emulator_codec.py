@@ -41,6 +41,9 @@ DROP = 0
 ACCEPT = 1
 
 IPV4_HEADER = 20
+COPIED = 64
+"""Bytes copied of each packet: an IPv4 header with all options, and ports."""
+
 ETHERNET_HEADER = 14
 
 _HEADER = struct.Struct("=IHHII")
@@ -79,13 +82,16 @@ def bind(queue: int) -> bytes:
     return message(MESSAGE_CONFIG, queue, body, flags=FLAG_ACKNOWLEDGE)
 
 
-def configure(queue: int, *, copy: int, maximum_length: int) -> bytes:
-    """Have the first `copy` bytes of each packet, and let `maximum_length` packets be held."""
+def configure(queue: int, *, maximum_length: int, whole: bool) -> bytes:
+    """Have the beginning of each packet, and let `maximum_length` packets be held.
+
+    Unless they come `whole`, the kernel cuts large packets into frames.
+    """
     body = (
-        attribute(CONFIG_PARAMETERS, struct.pack("!IB", copy, COPY_PACKET))
+        attribute(CONFIG_PARAMETERS, struct.pack("!IB", COPIED, COPY_PACKET))
         + attribute(CONFIG_MAXIMUM_LENGTH, struct.pack("!I", maximum_length))
         + attribute(CONFIG_MASK, struct.pack("!I", GSO_WHOLE))
-        + attribute(CONFIG_FLAGS, struct.pack("!I", GSO_WHOLE))
+        + attribute(CONFIG_FLAGS, struct.pack("!I", GSO_WHOLE if whole else 0))
     )
     return message(MESSAGE_CONFIG, queue, body, flags=FLAG_ACKNOWLEDGE)
 
@@ -106,28 +112,30 @@ def verdict_prefix(queue: int, verdict: int) -> bytes:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand in a packet's message; equal for all messages of equal attributes.
+    """Where things stand in a packet's message.
 
     Attributes:
         timestamp: offset of the arrival time (seconds and microseconds), 0 when it has none.
-        header: offset of the packet's IPv4 header, 0 when it has none.
+        header, end: offsets of the packet's IPv4 header, and of what was copied no more; 0 when it
+            has none.
     """
 
     timestamp: int
     header: int
+    end: int
 
 
 def layout(data: bytes) -> Layout:
     """Find the attributes of a packet's message."""
-    timestamp = header = 0
+    timestamp = header = end = 0
     at = _PAYLOAD_START
     while at + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, at)
-        if length < _ATTRIBUTE.size:
+        if length < _ATTRIBUTE.size or at + length > len(data):
             break
         if kind == ATTRIBUTE_TIMESTAMP:
             timestamp = at + _ATTRIBUTE.size
         elif kind == ATTRIBUTE_PAYLOAD and length >= _ATTRIBUTE.size + IPV4_HEADER:
-            header = at + _ATTRIBUTE.size
+            header, end = at + _ATTRIBUTE.size, at + length
         at += length + -length % 4
-    return Layout(timestamp, header)
+    return Layout(timestamp, header, end)

@@ -6,15 +6,17 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from continuum import native
 from continuum.deployment import Deployment
 from continuum.errors import CommandFailed
-from continuum.infrastructure.links import process
+from continuum.infrastructure.links import process, series
 from continuum.infrastructure.links.choose import choose
 from continuum.infrastructure.links.contract import Interface
 from continuum.infrastructure.links.nfqueue import Nfqueue
@@ -99,6 +101,17 @@ def emulator(deployment: Deployment) -> int:
     return found
 
 
+@pytest.fixture(params=["compiled", "python"])
+def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Either program; the compiled one needs a compiler."""
+    name: str = request.param
+    if name == "python":
+        monkeypatch.setattr(native, "program", lambda _: None)
+    elif native.program(process.PROGRAM) is None:
+        pytest.skip("no C compiler")
+    return name
+
+
 @contextmanager
 def handle(number: int) -> Iterator[int]:
     descriptor = os.pidfd_open(number)
@@ -117,6 +130,37 @@ def test_without_the_process_packets_stop(running: Lab, deployment: Deployment) 
     assert emulator_.in_force(deployment, PLAN, running.interfaces) == []
     assert emulator_.apply(deployment, PLAN, running.interfaces)
     assert reach(running) == "reached"
+
+
+def test_what_it_did_is_counted_and_a_pause_is_seen(
+    running: Lab, deployment: Deployment, program: str
+) -> None:
+    def rows() -> list[series.Row]:
+        return series.read(deployment, PLAN, running.interfaces, begin, time.time_ns() + 10**9)
+
+    begin = time.time_ns()
+    Nfqueue().apply(deployment, PLAN, running.interfaces)
+    known = process.running(deployment)
+    assert known is not None
+    assert known["program"] == program
+    assert reach(running) == "reached"
+    with handle(emulator(deployment)) as one:
+        signal.pidfd_send_signal(one, signal.SIGSTOP)
+        assert reach(running, 1.0) == "stopped"
+        signal.pidfd_send_signal(one, signal.SIGCONT)
+        deadline = time.monotonic() + 10
+        while max((row.late_max_us for row in rows()), default=0.0) < 500_000:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        found = rows()
+        assert {(row.source, row.destination) for row in found} == set(LINKS)
+        assert all(row.overflow == row.lost == 0 for row in found)
+        # 10 ms, and what 74 bytes take at 7.21 Mbit/s.
+        assert {round(row.delay_us) for row in found if row.packets} == {10_082, 10_060}
+        assert series.alive(deployment, PLAN, running.interfaces)
+        signal.pidfd_send_signal(one, signal.SIGKILL)
+        assert select.select([one], [], [], 10)[0]
+    assert series.without_process(deployment, PLAN, running.interfaces) == ["edge-1", "endpoint-1"]
 
 
 def test_it_ends_with_the_last_machine(running: Lab, deployment: Deployment) -> None:

@@ -293,6 +293,7 @@ def test_the_bundle_holds_all_that_the_agent_imports() -> None:
     ).stdout
     imported = {name for name in told.split() if not name.startswith("_")}
     assert imported <= {*bundle.PACKAGES, "continuum", "continuum_runtime"}
+    assert "continuum_runtime/native/delay_emulator.c" in bundle.files()
 
 
 def test_the_bootstrap_is_understood_by_old_pythons_and_alone() -> None:

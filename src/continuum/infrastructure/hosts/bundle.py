@@ -22,7 +22,7 @@ PACKAGES = (
 )
 """What `continuum.infrastructure.hosts.agent` needs beside Python itself; a test pins it."""
 
-_SUFFIXES = (".py", ".so")
+_SUFFIXES = (".c", ".py", ".so")
 
 
 @cache
@@ -41,7 +41,8 @@ def _files() -> Iterator[tuple[str, Path]]:
             yield origin.name, origin
             continue
         for path in origin.parent.rglob("*"):
-            if path.suffix in _SUFFIXES:
+            # A program that came compiled is `native/ARCHITECTURE/NAME`.
+            if path.suffix in _SUFFIXES or path.parent.parent.name == "native":
                 yield f"{name}/{path.relative_to(origin.parent)}", path
 
 

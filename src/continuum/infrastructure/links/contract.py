@@ -45,6 +45,14 @@ class LinkEmulator(ABC):
         `run` carries out commands where that kernel is: on this host, or in a machine.
         """
 
+    def refuse(self, plan: InfrastructurePlan) -> None:
+        """Raise when it cannot carry a link of the plan, whatever the kernel can; a pure function.
+
+        Raises:
+            NotPossibleHere: names the link, and says what can be done.
+        """
+        del plan
+
     @abstractmethod
     def configure(self, plan: InfrastructurePlan) -> Mapping[str, str]:
         """Every file that `apply` uses, by name; a pure function of the plan."""

@@ -3,6 +3,9 @@
 For kernels without netem. In each machine's namespace a rule per link puts arriving packets into
 a queue of their own, numbered by the link's place in the plan; one process serves all of them. In
 machines that are not this host's namespaces it is a process in each.
+
+Where a link loses packets or has jitter the kernel cuts large packets before they are queued, and each
+frame is judged on its own; elsewhere all frames of a packet would fare alike, and it stays whole.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any, ClassVar
 from continuum.deployment import Deployment
 from continuum.errors import ContinuumError
 from continuum.images.recipe import RUNTIME_FOLDER
-from continuum.infrastructure.links import namespaces, process, shaping
+from continuum.infrastructure.links import capacity, namespaces, process, shaping
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.links.places import InMachine, OnHost, Place, places
 from continuum.infrastructure.links.rules import (
@@ -74,6 +77,10 @@ class Nfqueue(LinkEmulator):
             return error.message
         return None
 
+    def refuse(self, plan: InfrastructurePlan) -> None:
+        """A link whose own rate is more frames a second than one core can judge one by one."""
+        capacity.refuse(plan)
+
     def configure(self, plan: InfrastructurePlan) -> Mapping[str, str]:
         """Per machine a batch for tc and a table for iptables; what the process will do."""
         files = {}
@@ -90,6 +97,7 @@ class Nfqueue(LinkEmulator):
         self, deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
     ) -> bool:
         """The process first: without it packets that a rule catches would stop."""
+        self.refuse(plan)
         processes = for_each(
             lambda each: _apply_process(deployment, plan, *each),
             list(places(deployment, interfaces)),
@@ -162,7 +170,13 @@ def _apply_process(
                     "queues": queues,
                 }
             )
-    wanted = {"state": place.state_file, "seed": deployment.identity, "machines": machines}
+    wanted = {
+        "state": place.state_file,
+        "series": place.series_folder,
+        "seed": deployment.identity,
+        "program": place.program() if machines else "",
+        "machines": machines,
+    }
     if machines and place.running() == wanted:
         return False
     stopped = place.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -11,18 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from continuum import native
 from continuum.deployment import Deployment
 from continuum.errors import CommandFailed, NotFound, TimedOut
 from continuum.images.recipe import RUNTIME_FOLDER
 from continuum.infrastructure.links import process
 from continuum.infrastructure.links.contract import Interface
 from continuum.machine import Command, Machine
+from continuum_runtime import link_series
+from continuum_runtime.link_series import Record
 
 UNIT = "ctm-links.service"
 """Not `continuum-…`: units of that name are workers and endpoints, which are stopped together."""
 
 _FOLDER = "/var/lib/continuum/links"
 _CONFIGURATION = f"{_FOLDER}/delay_emulator.json"
+_TABLE = f"{_FOLDER}/delay_emulator.table"
+_SERIES = f"{_FOLDER}/series"
+_PROGRAM = f"{_FOLDER}/delay_emulator"
 _STATE = f"{_FOLDER}/delay_emulator.state"
 _OWN_NAMESPACE = "/proc/self/ns/net"
 _POLL = 0.1
@@ -32,13 +39,30 @@ class Place(ABC):
     """One process, and the machines whose packets it delays.
 
     `running`, `start` and `stop` are about the process; a configuration is what
-    `continuum_runtime.delay_emulator` reads.
+    `continuum_runtime.delay_table` takes, and which `program` carries it out.
     """
 
     @property
     @abstractmethod
     def state_file(self) -> str:
         """Where the process says that it is ready."""
+
+    @property
+    @abstractmethod
+    def series_folder(self) -> str:
+        """Where the process writes what it counts."""
+
+    @abstractmethod
+    def records(self, since_ns: int, until_ns: int) -> list[Record]:
+        """What the process counted in windows that touch a stretch of time (wall clock).
+
+        Raises:
+            StepFailed: it cannot be read.
+        """
+
+    @abstractmethod
+    def program(self) -> str:
+        """Which of its programs the process is: `compiled`, or `python`."""
 
     @abstractmethod
     def namespace(self, interface: Interface) -> tuple[str, int]:
@@ -67,6 +91,19 @@ class OnHost(Place):
     def state_file(self) -> str:
         """In the deployment's folder."""
         return str((self.deployment.folder / process.STATE).absolute())
+
+    @property
+    def series_folder(self) -> str:
+        """In the deployment's folder."""
+        return str((self.deployment.folder / process.SERIES).absolute())
+
+    def records(self, since_ns: int, until_ns: int) -> list[Record]:
+        """From the deployment's folder."""
+        return list(link_series.read(Path(self.series_folder), since_ns, until_ns))
+
+    def program(self) -> str:
+        """The compiled one, unless it cannot be had."""
+        return process.PYTHON if native.program(process.PROGRAM) is None else process.COMPILED
 
     def namespace(self, interface: Interface) -> tuple[str, int]:
         """That of the machine's first process."""
@@ -97,6 +134,30 @@ class InMachine(Place):
         """In a folder of ours on the machine."""
         return _STATE
 
+    @property
+    def series_folder(self) -> str:
+        """In the same folder."""
+        return _SERIES
+
+    def records(self, since_ns: int, until_ns: int) -> list[Record]:
+        """By a program that picks them on the machine."""
+        arguments = ("/usr/bin/python3", "-m", "continuum_runtime.link_series")
+        command = Command(
+            (*arguments, _SERIES, str(since_ns), str(until_ns)),
+            environment={"PYTHONPATH": RUNTIME_FOLDER},
+        )
+        read = self.machine.run(command).check(
+            f"cannot read what the delay emulator on {self.machine.name} counted"
+        )
+        return [Record(*json.loads(line)) for line in read.text.splitlines()]
+
+    def program(self) -> str:
+        """The compiled one, when it can be had here and the machine is of this host's kind."""
+        if native.program(process.PROGRAM) is None:
+            return process.PYTHON
+        kind = self.machine.run(Command(("uname", "-m"))).text.strip()
+        return process.COMPILED if kind == platform.machine() else process.PYTHON
+
     def namespace(self, interface: Interface) -> tuple[str, int]:
         """The process's own; it has no number that would be known here."""
         del interface
@@ -126,14 +187,21 @@ class InMachine(Place):
             TimedOut: it was not ready in time; it has been stopped.
         """
         where = f"{self.machine.name}: {UNIT}"
-        self.machine.put((json.dumps(configuration, indent=1) + "\n").encode(), _CONFIGURATION)
+        text, table = process.files(configuration)
+        self.machine.put(text.encode(), _CONFIGURATION)
+        self.machine.put(table.encode(), _TABLE)
+        program: tuple[str, ...] = ("/usr/bin/python3", "-m", process.MODULE)
+        compiled = native.program(process.PROGRAM)
+        if configuration["program"] == process.COMPILED and compiled is not None:
+            self.machine.put(compiled.read_bytes(), _PROGRAM, mode=0o755)
+            program = (_PROGRAM,)
         self.machine.run(Command(("rm", "-f", _STATE))).check()
         # A machine may be a container of this host, whose processes are found by their identity.
         identity = f"{self.identity}/{self.machine.name}"
         arguments = (
             *("systemd-run", "--quiet", f"--unit={UNIT}", "--description=Continuum: links"),
             *("--property=Type=exec", f"--setenv=PYTHONPATH={RUNTIME_FOLDER}", "--"),
-            *("/usr/bin/python3", "-m", process.MODULE, identity, _CONFIGURATION),
+            *(*program, identity, _TABLE),
         )
         self.machine.run(Command(arguments)).check(
             f"cannot start the delay emulator on {self.machine.name}"

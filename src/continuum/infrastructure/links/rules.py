@@ -109,6 +109,11 @@ def waits(settings: LinkSettings) -> bool:
     return bool(settings.delay_ms or settings.jitter_ms or settings.loss_percent)
 
 
+def by_frames(settings: LinkSettings) -> bool:
+    """Whether each frame is judged on its own: where packets are lost, or delays differ."""
+    return bool(settings.jitter_ms or settings.loss_percent)
+
+
 def bytes_per_second(rate_mbit: float) -> int:
     """A rate as the kernel takes it."""
     return round(rate_mbit * 125_000)
