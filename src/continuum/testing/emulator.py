@@ -57,7 +57,7 @@ seen = []
 print("ready", flush=True)
 try:
     while len(seen) < COUNT:
-        seen.append(int(opened.recv(100)))
+        seen.append(int(opened.recv(2000)))
         opened.settimeout(2)
 except TimeoutError:
     pass
@@ -71,6 +71,22 @@ time.sleep(0.5)
 for number in range(COUNT):
     opened.sendto(str(number).encode(), (sys.argv[1], 47012))
     time.sleep(0.001)
+"""
+
+
+LARGE_PACKETS = 20
+FRAMES = 40
+
+_SEND_LARGE = f"""
+import socket, sys, time
+SOL_UDP, UDP_SEGMENT, SIZE = 17, 103, 1000
+opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+opened.setsockopt(SOL_UDP, UDP_SEGMENT, SIZE)
+time.sleep(0.5)
+for place in range({LARGE_PACKETS}):
+    numbers = range(place * {FRAMES}, (place + 1) * {FRAMES})
+    opened.sendto(b"".join(str(each).encode().ljust(SIZE) for each in numbers), (sys.argv[1], 47012))
+    time.sleep(0.01)
 """
 
 
@@ -274,6 +290,31 @@ class EmulatorContract(ABC):
 
             seen: list[int] = json.loads(for_each(run, programs)[0].splitlines()[-1])
         assert seen == list(range(ORDER_PACKETS))
+
+    def test_losses_are_of_frames(
+        self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
+    ) -> None:
+        """Of what is sent in one piece some frames arrive and others do not."""
+        lossy = LinkSettings(delay_ms=5.0, loss_percent=20.0)
+        plan = make_plan({"edge": 1, "endpoint": 1}, {("edge", "endpoint"): lossy})
+        count = LARGE_PACKETS * FRAMES
+        with laboratory(plan) as running:
+            emulator.apply(deployment, plan, running.interfaces)
+            edge, endpoint = running.machines
+            programs = [
+                (endpoint, ("python3", "-c", _RECEIVE.replace("COUNT", str(count)))),
+                (edge, ("python3", "-c", _SEND_LARGE, endpoint.address)),
+            ]
+
+            def run(program: tuple[Machine, tuple[str, ...]]) -> str:
+                return program[0].run(Command(program[1])).check().text
+
+            seen: list[int] = json.loads(for_each(run, programs)[0].splitlines()[-1])
+        # Four standard deviations of frames; of whole packets it would be ten times as many.
+        assert abs(len(seen) / count - 0.8) < 4 * (0.2 * 0.8 / count) ** 0.5
+        arrived = [sum(each // FRAMES == place for each in seen) for place in range(LARGE_PACKETS)]
+        assert statistics.pstdev(arrived) < FRAMES / 4
+        assert 0 < min(arrived) <= max(arrived) < FRAMES
 
     def test_remove_may_be_repeated(self, emulator: LinkEmulator, deployment: Deployment) -> None:
         """Also for a deployment that never had links."""

@@ -9,7 +9,13 @@ and a queue below it does not help, because it sees them only when their time ha
 without a rate gets one that nothing here reaches, for that reason alone.
 
 netem takes the large packets of segmentation offload for one, so that a slow link would deliver
-64 kB at once. A token bucket above it cuts them into frames; its own rate never holds them back.
+64 kB at once, and a loss would be one of up to 43 frames. A token bucket above it cuts them into
+frames where packets are lost or have jitter, and into what a link may be ahead of its rate by where
+it is slow. Its own rate never holds them back; for single frames it has to be far beyond what the
+kernel carries, else the bucket waits for a timer after each one.
+
+netem draws the jitter of each packet anew, and keeps order by having packets wait for one another:
+where they come closer together than the jitter is wide, the mean delay is larger than asked for.
 """
 
 from __future__ import annotations
@@ -25,10 +31,12 @@ from continuum.infrastructure.links import namespaces, process, shaping
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.links.places import places
 from continuum.infrastructure.links.rules import (
+    FRAME,
     LARGEST_PACKET,
     all_run,
     beginning,
     burst,
+    by_frames,
     bytes_per_second,
     outgoing,
     queue_packets,
@@ -43,6 +51,9 @@ DEVICE = "eth0"
 
 CUTTING_RATE = 1_250_000_000
 """Bytes per second of the bucket that cuts packets: 20 times the fastest link that needs it."""
+
+FRAME_BY_FRAME = shaping.Bucket(shaping.UNLIMITED_BYTES, FRAME, 2**20)
+"""The bucket that cuts packets into single frames."""
 
 CUT_QUEUE = 2**20
 
@@ -151,7 +162,9 @@ def _class(destinations: tuple[Block, ...], settings: LinkSettings) -> shaping.T
         limit=queue_packets(settings),
     )
     cut = None
-    if rate is not None and burst(rate) < LARGEST_PACKET:
+    if by_frames(settings):
+        cut = FRAME_BY_FRAME
+    elif rate is not None and burst(rate) < LARGEST_PACKET:
         cut = shaping.Bucket(CUTTING_RATE, burst(rate), CUT_QUEUE)
     return shaping.TrafficClass(destinations, cut, netem)
 
