@@ -38,6 +38,7 @@ from continuum.infrastructure import configure as infrastructure_configure
 from continuum.infrastructure import execute as infrastructure_execute
 from continuum.infrastructure import time_source
 from continuum.infrastructure.configure import Change, Surroundings
+from continuum.infrastructure.links import capacity as link_capacity
 from continuum.live import LiveRun, Teller
 from continuum.reasons import Code
 from continuum.software import configure as software_configure
@@ -205,12 +206,20 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
         remarks=(
             *provider.remarks(experiment, infrastructure),
             *provider.caveats(infrastructure),
+            *_link_remarks(infrastructure, provider),
             *software_configure.left_out(experiment),
             *distribution.notes(experiment),
             *grafana.left_out(experiment, deployment),
         ),
         first=before is None,
     )
+
+
+def _link_remarks(infrastructure: InfrastructurePlan, provider: Provider) -> list[str]:
+    """What limits how the links are emulated; nothing where none really are."""
+    if provider.capabilities.made_up:
+        return []
+    return link_capacity.remarks(infrastructure, own_kernels=provider.capabilities.own_kernels)
 
 
 def _links_that_went(

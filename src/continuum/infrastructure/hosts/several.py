@@ -26,7 +26,7 @@ from continuum.infrastructure import configure, execute
 from continuum.infrastructure.host import machine_files, overlay, path_delay, ssh_access, ssh_wait
 from continuum.infrastructure.hosts import agent, frames, paths
 from continuum.infrastructure.hosts.connection import Connection
-from continuum.infrastructure.links.choose import ORDER
+from continuum.infrastructure.links.choose import order
 from continuum.infrastructure.links.contract import LinkEmulator
 from continuum.infrastructure.placement import Room
 from continuum.infrastructure.plan import (
@@ -478,10 +478,10 @@ class SeveralHosts(Provider):
         """The plan with the first emulator that all hosts can carry, which all must use."""
         if not self._emulator_name:
             asked = plan.network.emulator
-            order = ORDER if asked == "auto" else (asked,)
             # The machines' own kernels are those of one image, which has the first.
             own = self.capabilities.own_kernels
-            self._emulator_name = order[0] if own else self._common(order)
+            names = order(() if own else plan.network.links) if asked == "auto" else (asked,)
+            self._emulator_name = names[0] if own else self._common(names)
         return replace(plan, network=replace(plan.network, emulator=self._emulator_name))
 
     def _common(self, names: Sequence[str]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from continuum import plugins
+from continuum import native, plugins
 from continuum.errors import NotPossibleHere
+from continuum.infrastructure.links import capacity, process
 from continuum.infrastructure.links.contract import LinkEmulator
+from continuum.infrastructure.plan import Link
 from continuum.machine import Command, Result, run_on_host
 from continuum.parallel import for_each
 
@@ -14,10 +16,26 @@ ORDER = ("netem", "nfqueue")
 """What `auto` tries: the kernel's own first, which costs no processor time in user space."""
 
 
+def order(links: Sequence[Link]) -> tuple[str, ...]:
+    """What `auto` tries for these links, in turn.
+
+    With jitter the compiled user-space emulator comes first: its jitter has the mean and the
+    deviation asked for at every packet rate, netem's only where packets are far apart. Machines
+    with kernels of their own are asked for no links: there it would take from their own cores.
+    """
+    jitter = any(link.settings.jitter_ms for link in links)
+    if jitter and not capacity.exceeds(links) and native.program(process.PROGRAM) is not None:
+        return ORDER[::-1]
+    return ORDER
+
+
 def choose(
-    name: str, run: Callable[[Command], Result] = run_on_host, where: str = "this host"
+    name: str,
+    run: Callable[[Command], Result] = run_on_host,
+    where: str = "this host",
+    links: Sequence[Link] = (),
 ) -> LinkEmulator:
-    """The emulator of that name, or for `auto` the first that a kernel can carry.
+    """The emulator of that name, or for `auto` the first for these links that a kernel can carry.
 
     `run` carries out commands where that kernel is, which is called `where` in errors.
 
@@ -25,10 +43,12 @@ def choose(
         NotPossibleHere: the kernel cannot carry it; says why, for each one tried.
         UsageError: there is no such emulator.
     """
-    return choose_for_all(name, {where: run})
+    return choose_for_all(name, {where: run}, links)
 
 
-def choose_for_all(name: str, kernels: Mapping[str, Callable[[Command], Result]]) -> LinkEmulator:
+def choose_for_all(
+    name: str, kernels: Mapping[str, Callable[[Command], Result]], links: Sequence[Link] = ()
+) -> LinkEmulator:
     """The emulator of that name, or for `auto` the first that all of several kernels can carry.
 
     One for all of them: what one emulator does at the sender another does at the receiver.
@@ -40,7 +60,7 @@ def choose_for_all(name: str, kernels: Mapping[str, Callable[[Command], Result]]
     """
     reasons: list[str] = []
     unfit: dict[str, None] = {}
-    for each in ORDER if name == "auto" else (name,):
+    for each in order(links) if name == "auto" else (name,):
         emulator: LinkEmulator = plugins.load("emulators", each)()
         found = dict(zip(kernels, for_each(emulator.probe, list(kernels.values())), strict=True))
         missing = {where: reason for where, reason in found.items() if reason is not None}

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from continuum import folders, plugins
+from continuum import folders, native, plugins
 from continuum.images import store
 from continuum.infrastructure.host import cgroups, disks, kernel_modules, limits
 from continuum.infrastructure.host.console import last_lines
+from continuum.infrastructure.links import capacity, process
 from continuum.infrastructure.links.contract import LinkEmulator
 from continuum.infrastructure.plan import MachineSpec
 from continuum.infrastructure.providers import common_checks
@@ -185,6 +186,12 @@ def _emulators() -> Check:
         why = emulator.probe()
         able |= why is None
         said.append(f"{name}: {why or 'yes'}")
+    if native.program(process.PROGRAM) is None:
+        said.append(
+            "its program is the one in Python, for want of a C compiler: a core judges some "
+            f"{capacity.PYTHON:,} frames a second instead of {capacity.COMPILED:,} "
+            "(apt-get install gcc libc6-dev)"
+        )
     return Check(
         "link emulation",
         ok=able,

@@ -81,7 +81,7 @@ class Lxc(OnThisHost):
 
     def __init__(self, settings: PluginSettings, events: Events) -> None:
         super().__init__(settings, events)
-        self._emulators: dict[str, LinkEmulator] = {}
+        self._emulators: dict[tuple[str, tuple[Link, ...]], LinkEmulator] = {}
 
     def check(self) -> list[Check]:
         """Try every prerequisite on this host."""
@@ -95,7 +95,7 @@ class Lxc(OnThisHost):
         """Raise when this host cannot carry the plan; only root can try the emulators."""
         _refuse_what_cannot_be(deployment, plan)
         if plan.network.links and self.may_act():
-            self._emulator(plan)
+            self._emulator(plan).refuse(plan)
 
     def image_fingerprint(self, recipe: Recipe) -> str:
         """The fingerprint that `build_image` returns here; builds nothing."""
@@ -234,10 +234,10 @@ class Lxc(OnThisHost):
             choose,
         )
 
-        name = plan.network.emulator
-        if name not in self._emulators:
-            self._emulators[name] = choose(name)
-        return self._emulators[name]
+        name, links = plan.network.emulator, plan.network.links
+        if (name, links) not in self._emulators:
+            self._emulators[name, links] = choose(name, links=links)
+        return self._emulators[name, links]
 
     def _remove_machines(self, deployment: Deployment, machines: list[str]) -> None:
         folder = names.machines_folder(deployment)
