@@ -177,7 +177,7 @@ class Link(Part):
     )
     delay: Milliseconds | None = Field(default=None, description="One way, on average.")
     jitter: Milliseconds | None = Field(
-        default=None, description="Standard deviation of the delay, normal; order is kept."
+        default=None, description="Standard deviation of the delay, normal, as it wanders in time."
     )
     loss: Percent | None = Field(default=None, description="Packets that are dropped, at random.")
     rate: MegabitsPerSecond | None = Field(
@@ -222,7 +222,8 @@ class Network(Part):
     )
     emulator: str = Field(
         default="auto",
-        description="What enforces the links; `auto` takes netem where the kernel has it.",
+        description="What enforces the links; `auto` takes netem where the kernel has it, but nfqueue "
+        "for jitter where it is compiled.",
     )
     all_pairs: bool = Field(
         default=False, description="Measure every pair of machines before a benchmark."
