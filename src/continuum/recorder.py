@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from continuum.benchmark.configure import BenchmarkPlan
-    from continuum.benchmark.contract import Application
+    from continuum.benchmark.contract import Application, Endpoint, Worker
     from continuum.benchmark.execute import Collected
     from continuum.benchmark.results import Expectation, Group
     from continuum.deployment import Deployment
@@ -297,7 +297,11 @@ class Recorder:
             return ()
         return tuple(
             WorkerRecord(
-                name=worker.name, machine=worker.machine, cpu=process.cpu, memory=process.memory
+                name=worker.name,
+                machine=worker.machine,
+                cpu=process.cpu,
+                memory=process.memory,
+                servers=self._servers(worker),
             )
             for worker, process in self.benchmark.workers
         )
@@ -312,9 +316,13 @@ class Recorder:
                 cpu=run.process.cpu,
                 memory=run.process.memory,
                 worker=run.endpoint.worker.name if run.endpoint.worker else None,
+                servers=None if run.endpoint.worker else self._servers(run.endpoint),
             )
             for run in self.benchmark.repetitions[0]
         )
+
+    def _servers(self, worker: Worker | Endpoint) -> int | None:
+        return None if self.application is None else self.application.servers(worker)
 
     def _expectation(self, table: pa.Table | None, seed: int) -> tuple[Expectation, ...]:
         if table is None or self.benchmark is None or self.application is None:

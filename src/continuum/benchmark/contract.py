@@ -206,6 +206,14 @@ class Application(ABC):
         del load
         return None
 
+    def servers(self, worker: Worker | Endpoint) -> int | None:
+        """Requests that a worker, or an endpoint which answers itself, works on at a time.
+
+        None when it cannot be said.
+        """
+        del worker
+        return None
+
     def transport(self) -> Transport | None:
         """How requests cross the network, for the expectation; None when it cannot be said."""
         return None

@@ -197,16 +197,19 @@ class MachineRecord(Record):
 
 
 class WorkerRecord(Record):
-    """One worker and where it ran. `cpu` in cores, `memory` in bytes, None without a limit."""
+    """One worker and where it ran. `cpu` in cores, `memory` in bytes, None without a limit;
+    `servers` requests that it works on at a time, None when that is not known.
+    """
 
     name: str
     machine: str
     cpu: float | None = None
     memory: int | None = None
+    servers: int | None = None
 
 
 class EndpointRecord(WorkerRecord):
-    """One endpoint. `worker` answered it; None when it answered itself."""
+    """One endpoint. `worker` answered it; None when it answered itself: it has `servers` then."""
 
     worker: str | None = None
 

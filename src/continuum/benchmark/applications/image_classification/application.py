@@ -253,6 +253,11 @@ class ImageClassification(Locating):
         """All that the schedule holds."""
         return sum(load.requests)
 
+    def servers(self, worker: Worker | Endpoint) -> int | None:
+        """Photos are classified one after the other."""
+        del worker
+        return 1
+
     def transport(self) -> Transport | None:
         """MQTT 3.1.1, QoS 0; topics differ by a digit or two, which is of no account."""
         topic = len("continuum/worker-1/requests")
