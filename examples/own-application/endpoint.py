@@ -1,4 +1,4 @@
-"""Sends lines of text at fixed times; prints a sample for each request."""
+"""Sends lines of text at the times that it is told; prints a sample for each request."""
 
 import hashlib
 import json
@@ -7,11 +7,11 @@ import random
 import socket
 import threading
 import time
+from pathlib import Path
 
 START = int(os.environ["CONTINUUM_START_NS"])
-FREQUENCY = float(os.environ["CONTINUUM_FREQUENCY"])
+ARRIVALS = Path(os.environ["CONTINUUM_ARRIVALS_FILE"]).read_text().split()
 WARMUP = int(os.environ["CONTINUUM_WARMUP_REQUESTS"])
-COUNT = WARMUP + int(os.environ["CONTINUUM_REQUESTS"])
 TIMEOUT = float(os.environ["CONTINUUM_ANSWER_TIMEOUT"])
 
 waiting: dict[int, dict] = {}  # samples of requests without an answer yet, by sequence
@@ -39,15 +39,15 @@ def receive(connection: socket.socket) -> None:
             sample["answer_bytes"] = len(line)
             sample["result"] = answer["digest"]
             sample["agrees"] = answer["digest"] == sample["expected"]
-            late = answered - sample["sent_ns"] > TIMEOUT * 1e9
+            late = answered - sample["intended_ns"] > TIMEOUT * 1e9
             finish(sample, "timeout" if late else "ok")
 
 
 def send(connection: socket.socket) -> None:
     """Each request at its time, whether the one before has been answered or not."""
     source = random.Random(int(os.environ["CONTINUUM_SEED"]))
-    for sequence in range(COUNT):
-        intended = START + round(sequence * 1e9 / FREQUENCY)
+    for sequence, offset in enumerate(ARRIVALS):
+        intended = START + int(offset)
         while (left := intended - time.time_ns()) > 0:
             time.sleep(left / 1e9)
         preparing = time.time_ns()

@@ -6,15 +6,19 @@ the samples come to lie, and reads them there.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from continuum import folders
+from continuum.errors import InvalidExperiment
+from continuum.experiment.arrivals import Kind, offsets_ns
 from continuum.infrastructure.links.check import LinkMeasurement
 
 FILE = "live.json"
@@ -27,11 +31,14 @@ class Stream:
 
     Attributes:
         path: the file on its machine.
-        start_ns: Unix time at which the first request is due, by the machine's clock.
-        frequency: requests per second.
+        start_ns: Unix time from which requests count, by the machine's clock: that of the first
+            where they are periodic.
+        frequency: requests per second, on average.
         warmup, requests: numbers of requests; those of the warm-up come first.
         answer_timeout: seconds.
         counted: whether so many requests are made, neither more nor fewer.
+        arrivals, seed, trace, column: from which it follows when each is due.
+        warmup_seconds, seconds: of load, in the warm-up and after it.
     """
 
     endpoint: str
@@ -44,6 +51,41 @@ class Stream:
     requests: int
     answer_timeout: float
     counted: bool = True
+    arrivals: Kind = "periodic"
+    seed: int = 0
+    trace: str = ""
+    column: int = 0
+    warmup_seconds: float = 0.0
+    seconds: float = 0.0
+
+    def due(self, at_ns: int) -> int:
+        """How many requests are due before a moment."""
+        count = self.warmup + self.requests
+        if self._offsets_ns is not None:
+            return bisect_left(self._offsets_ns, at_ns - self.start_ns)
+        passed = max(0.0, (at_ns - self.start_ns) / 1e9 * self.frequency)
+        return min(count, math.ceil(passed))
+
+    @property
+    def lasts(self) -> tuple[float, float]:
+        """Seconds of the warm-up, and of the load after it."""
+        if self.arrivals != "periodic":
+            return self.warmup_seconds, self.seconds
+        return self.warmup / self.frequency, self.requests / self.frequency
+
+    @cached_property
+    def _offsets_ns(self) -> tuple[int, ...] | None:
+        try:
+            return offsets_ns(
+                self.arrivals,
+                frequency=self.frequency,
+                seconds=self.warmup_seconds + self.seconds,
+                seed=self.seed,
+                file=self.trace,
+                column=self.column,
+            )
+        except InvalidExperiment:
+            return None  # The file has gone since: what waits is told as if it came evenly.
 
 
 @dataclass(frozen=True)
@@ -59,6 +101,7 @@ class LiveRun:
         reasons: why it did not end as it should.
         noun: what one sample is.
         repetitions: how many there are to be.
+        planned: requests of all their warm-ups, and after them; 0 where that is not known.
         links: what was measured of them; empty before they were.
         streams: of the repetitions that have begun, oldest first.
         removed: whether its machines are taken away at its end.
@@ -73,6 +116,7 @@ class LiveRun:
     reasons: tuple[str, ...] = ()
     noun: str = "request"
     repetitions: int = 0
+    planned: tuple[int, int] = (0, 0)
     links: tuple[LinkMeasurement, ...] = ()
     streams: tuple[Stream, ...] = ()
     removed: bool = False

@@ -542,6 +542,7 @@ def _teller(recorder: Recorder) -> Teller:
             began=time.time(),
             noun=recorder.noun,
             repetitions=len(recorder.benchmark.repetitions) if recorder.benchmark else 0,
+            planned=recorder.benchmark.planned if recorder.benchmark else (0, 0),
             removed=recorder.removed,
             observed_on=recorder.loaded.experiment.observing_machine or "",
         ),

@@ -42,7 +42,7 @@ class Target:
 class Gateway:
     """The way to a worker that is a function.
 
-    `answer_timeout` counts from when a request is sent, in seconds; its connection is closed then.
+    `answer_timeout` counts from when a request is due, in seconds; its connection is closed then.
 
     Raises:
         TimeoutError: the gateway does not answer within `start_timeout` seconds.
@@ -79,7 +79,7 @@ class Gateway:
         """Wait until the gateway answers; the connection is kept."""
         end = time.monotonic() + limit
         while True:
-            connection = self._new()
+            connection = self._new(self._timeout)
             try:
                 connection.request("GET", HEALTH_PATH)
                 response = connection.getresponse()
@@ -106,16 +106,16 @@ class Gateway:
 
     def _exchange(self, message: bytearray) -> None:
         request = layout.unpack_request(message)
-        sequence, handed_ns = request.sequence, request.sent_ns
+        sequence, late_ns = request.sequence, request.intended_ns + int(self._timeout * 1e9)
         del request  # A view of the message: it could not be written to.
         sent_ns = time.time_ns()
-        if sent_ns - handed_ns > self._timeout * 1e9:
-            self._notes.refused(sequence, "all connections are in use")
+        if sent_ns >= late_ns:
+            self._notes.refused(sequence, "its time was up before a connection was free")
             return
         layout.stamp_sent(message, sent_ns)
         self._notes.sent(sequence, sent_ns)
         try:
-            connection = self._connected()
+            connection = self._connected((late_ns - sent_ns) / 1e9)
         except OSError as error:
             self._notes.refused(sequence, str(error))
             return
@@ -147,21 +147,20 @@ class Gateway:
         else:
             self._notes.failed(sequence, "error", f"the answer to request {answer.sequence} came")
 
-    def _new(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(
-            self._target.host, self._target.port, timeout=self._timeout
-        )
+    def _new(self, seconds: float) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._target.host, self._target.port, timeout=seconds)
 
-    def _connected(self) -> http.client.HTTPConnection:
-        """A connection that is open, as far as can be seen from here."""
+    def _connected(self, seconds: float) -> http.client.HTTPConnection:
+        """A connection that is open, as far as can be seen from here, and waits so long."""
         while True:
             with self._lock:
                 kept = self._idle.pop() if self._idle else None
             if kept is None:
-                connection = self._new()
+                connection = self._new(seconds)
                 connection.connect()
                 return connection
             if _is_open(kept.sock):
+                kept.sock.settimeout(seconds)
                 return kept
             kept.close()
 

@@ -1,4 +1,4 @@
-"""The endpoint of `image_classification`: sends photos at fixed times and notes the answers.
+"""The endpoint of `image_classification`: sends photos at their times and notes the answers.
 
 Started as `python3 -m continuum_runtime.endpoint CONFIG`; CONFIG is a JSON file with the fields of
 `Config`. How it starts, and where its samples go: see `continuum_runtime.open_loop`. It ends after
@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from continuum_runtime import message as layout
-from continuum_runtime.open_loop import SampleFile, Schedule, announce_ready, await_start, clear
+from continuum_runtime.open_loop import (
+    SampleFile,
+    Schedule,
+    announce_ready,
+    await_start,
+    clear,
+    read_offsets,
+)
 from continuum_runtime.way import Notes, Way
 
 if TYPE_CHECKING:
@@ -42,7 +49,8 @@ class Config:
         frequency: requests per second.
         warmup, requests: numbers of requests; those of the warm-up come first.
         seed: decides the order of the photos.
-        answer_timeout, start_timeout: seconds.
+        answer_timeout: seconds from when a request is due; `start_timeout` seconds as well.
+        arrivals: the file that holds when requests are due; "" where they come at fixed intervals.
         photos: folder with the photos.
         broker: host, port, request_topic and answer_topic of a worker behind a broker.
         gateway: host, port and path of one that is a function. With neither it classifies itself.
@@ -66,6 +74,7 @@ class Config:
     threads: int
     gateway: dict[str, Any] | None = None
     metrics_port: int | None = None
+    arrivals: str = ""
 
 
 def photo_order(names: list[str], seed: int) -> Iterator[str]:
@@ -107,7 +116,7 @@ class Itself:
 class Book:
     """Requests that wait for their answers, and the file for those that do not any more.
 
-    `timeout` is the time in seconds after which an answer is late.
+    `timeout`: so many seconds after a request was due its answer is late.
     """
 
     session: int
@@ -148,7 +157,7 @@ class Book:
             )
             if answer.status != layout.OK:
                 self._close(sample, "error", error=answer.text)
-            elif answered_ns - sample["sent_ns"] > self.timeout * 1e9:
+            elif answered_ns - sample["intended_ns"] > self.timeout * 1e9:
                 self._close(sample, "timeout", result=answer.text)
             else:
                 self._close(sample, "ok", result=answer.text)
@@ -281,6 +290,7 @@ def run(config: Config) -> None:
         config.warmup,
         config.requests,
         config.answer_timeout,
+        read_offsets(config.arrivals),
     )
     try:
         send_all(config, schedule, way, book)

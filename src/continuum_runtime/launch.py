@@ -2,8 +2,7 @@
 
 Started as `python3 -m continuum_runtime.launch CONFIG`; CONFIG is a JSON file with the fields of
 `Config`. For an endpoint it waits for its worker if it is told to, makes the file `ready`, waits
-for the file `start`, and then runs the program with the time of the first request in its
-environment and its standard output in `samples.jsonl`; a program that does not end in time is
+for the file `start`, and then runs the program with the time that it holds in its environment and its standard output in `samples.jsonl`; a program that does not end in time is
 ended. For a worker it runs the program at once, and makes `ready` when the program can take
 requests.
 """
@@ -24,12 +23,15 @@ from pathlib import Path
 from types import FrameType
 
 from continuum_runtime.open_loop import (
+    ARRIVALS_FILE,
     READY_FILE,
     SAMPLES_FILE,
     Schedule,
     announce_ready,
     await_start,
     clear,
+    read_offsets,
+    write_file,
 )
 
 _POLL_SECONDS = 0.02
@@ -42,13 +44,18 @@ _END_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Load:
-    """When an endpoint's requests are due; see `continuum_runtime.open_loop.Schedule`."""
+    """When an endpoint's requests are due; see `continuum_runtime.open_loop.Schedule`.
+
+    `arrivals` is the file that holds it; "" where they come at fixed intervals: then it is written
+    before the program is started.
+    """
 
     frequency: float
     warmup: int
     requests: int
     answer_timeout: float
     start_timeout: float
+    arrivals: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,6 +170,9 @@ def run_endpoint(config: Config, load: Load) -> int:
     """Run an endpoint from its start to its end; returns its status."""
     folder = Path(config.folder)
     clear(folder)
+    offsets = read_offsets(load.arrivals)
+    if offsets is None:
+        _write_arrivals(folder, load)
     output = os.open(
         folder / SAMPLES_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644
     )
@@ -175,6 +185,7 @@ def run_endpoint(config: Config, load: Load) -> int:
         load.warmup,
         load.requests,
         load.answer_timeout,
+        offsets,
     )
     environment = {"CONTINUUM_START_NS": str(schedule.start_ns)}
     with running(config, environment, output) as process:
@@ -185,6 +196,13 @@ def run_endpoint(config: Config, load: Load) -> int:
         print("did not end in time, and was ended", file=sys.stderr, flush=True)
         return 1
     return _as_exit(status)
+
+
+def _write_arrivals(folder: Path, load: Load) -> None:
+    """Write when periodic requests are due: programs find a file for all kinds of arrivals."""
+    schedule = Schedule(0, load.frequency, load.warmup, load.requests, load.answer_timeout)
+    lines = (f"{schedule.due_ns(number)}\n" for number in range(schedule.count))
+    write_file(folder / ARRIVALS_FILE, "".join(lines))
 
 
 def _as_exit(status: int) -> int:

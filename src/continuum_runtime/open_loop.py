@@ -1,8 +1,9 @@
-"""Requests at fixed times, and the files by which a process and the benchmark talk.
+"""Requests at times that are known beforehand, and the files by which a process and the benchmark talk.
 
 In its folder an endpoint makes the file `ready` when it could start, waits for the file `start`,
-which holds the Unix time in nanoseconds at which the first request is due, and writes its samples
-to `samples.jsonl`. A worker only makes `ready`.
+which holds the Unix time in nanoseconds from which its schedule counts, and writes its samples to
+`samples.jsonl`. Where requests do not come at fixed intervals, `arrivals.txt` holds when each is
+due: nanoseconds after the start, one a line. A worker only makes `ready`.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 READY_FILE = "ready"
 START_FILE = "start"
+ARRIVALS_FILE = "arrivals.txt"
 SAMPLES_FILE = "samples.jsonl"
 
 _POLL_SECONDS = 0.005
@@ -42,11 +44,12 @@ class Schedule:
     """When requests are due.
 
     Attributes:
-        start_ns: Unix time of the first.
+        start_ns: Unix time from which they count: without `offsets_ns` that of the first.
         frequency: requests per second, need not be whole.
         warmup: requests of the warm-up; they come first.
         requests: requests of the measured time after it.
-        answer_timeout: seconds.
+        answer_timeout: seconds from when a request is due.
+        offsets_ns: when each is due after the start; None for fixed intervals.
     """
 
     start_ns: int
@@ -54,6 +57,7 @@ class Schedule:
     warmup: int
     requests: int
     answer_timeout: float
+    offsets_ns: Sequence[int] | None = None
 
     @property
     def count(self) -> int:
@@ -62,12 +66,15 @@ class Schedule:
 
     def due_ns(self, sequence: int) -> int:
         """Unix time at which a request is due; sequences count from 0."""
+        if self.offsets_ns is not None:
+            return self.start_ns + self.offsets_ns[sequence]
         return self.start_ns + round(sequence * _SECOND_NS / self.frequency)
 
     @property
     def end_ns(self) -> int:
         """Unix time after which nothing is sent or awaited any more."""
-        return self.due_ns(max(0, self.count - 1)) + round(self.answer_timeout * _SECOND_NS)
+        last_ns = self.due_ns(self.count - 1) if self.count else self.start_ns
+        return last_ns + round(self.answer_timeout * _SECOND_NS)
 
     def arrivals(self, clock: Clock = time) -> Iterator[tuple[int, int]]:
         """(sequence, due time) of each request, at its time; late ones at once, none left out.
@@ -103,8 +110,18 @@ def announce_ready(folder: Path) -> None:
     write_file(folder / READY_FILE)
 
 
+def read_offsets(path: str) -> tuple[int, ...] | None:
+    """What a file `arrivals.txt` holds; None without a path: requests come at fixed intervals.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds something else.
+    """
+    return tuple(map(int, Path(path).read_text().split())) if path else None
+
+
 def await_start(folder: Path, timeout: float) -> int:
-    """Wait for the file `start`; returns the Unix time in ns at which the first request is due.
+    """Wait for the file `start`; returns the Unix time in ns that it holds.
 
     Raises:
         NotStarted: it did not come within `timeout` seconds.

@@ -74,9 +74,8 @@ class TestOwnProgramsOfTheExample(ApplicationContract):
 _ALONE = """
 import json, os, time
 start = int(os.environ["CONTINUUM_START_NS"])
-count = int(os.environ["CONTINUUM_WARMUP_REQUESTS"]) + int(os.environ["CONTINUUM_REQUESTS"])
-for sequence in range(count):
-    due = start + round(sequence * 1e9 / float(os.environ["CONTINUUM_FREQUENCY"]))
+for sequence, offset in enumerate(open(os.environ["CONTINUUM_ARRIVALS_FILE"])):
+    due = start + int(offset)
     time.sleep(max(0, due - time.time_ns()) / 1e9)
     print(json.dumps({"sequence": sequence, "intended_ns": due, "answered_ns": time.time_ns()}))
 """

@@ -406,10 +406,64 @@ def test_who_watches_is_told_where_samples_come_to_lie(make_run: Any, tmp_path: 
     first, second = told.streams[:2]
     assert first.path == run.plan.repetitions[0][0].process.output
     assert (first.warmup, first.requests, first.frequency, first.counted) == (1, 1, 100.0, True)
-    # Endpoints do not begin at the same moment.
-    assert second.start_ns > first.start_ns
+    # Endpoints do not begin at the same moment, nor in the same order again.
+    phases = [each.start_ns for each in told.streams]
+    assert len(set(phases)) == 8
+    orders = [sorted(range(4), key=phases[half : half + 4].__getitem__) for half in (0, 4)]
+    assert orders[0] != orders[1]
     started = run.machines[second.machine].files[f"{run.plan.repetitions[0][1].load.folder}/start"]
     assert int(started) == second.start_ns
+
+
+def poisson_answers(run: phase.Run, started: int, off_ns: int = 0) -> None:
+    """Samples of all endpoints at their times; those of `endpoint-2` are `off_ns` beside them."""
+    for each in run.plan.repetitions[0]:
+        assert each.load.offsets_ns is not None
+        off = off_ns if each.endpoint.name == "endpoint-2" else 0
+        run.endpoint_model.answers[each.process.name] = [  # type: ignore[attr-defined]
+            {"sequence": number, "intended_ns": started + offset + off}
+            for number, offset in enumerate(each.load.offsets_ns)
+        ]
+
+
+@pytest.mark.parametrize(("off_ns", "reasons"), [(0, 0), (900_000, 0), (2_000_000, 1)])
+def test_who_keeps_to_arrivals_of_a_poisson_process_is_seen(
+    make_run: Any, monkeypatch: pytest.MonkeyPatch, off_ns: int, reasons: int
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000.0)
+    run = make_run(arrivals="poisson", duration="100 ms")
+    poisson_answers(run, 1_000 * 10**9, off_ns)
+    monkeypatch.setattr(phase, "_await_end", lambda *_: _let_all_end(run))
+    collected = phase.execute(run)
+    assert len(collected.reasons) == reasons
+    if reasons:
+        assert collected.reasons[0].code == "endpoint"
+        assert "endpoint-2 had " in collected.reasons[0].sentence
+        assert "due at other times than the arrivals that were asked" in str(collected.reasons[0])
+    # As many rows as the schedules hold, which are not as many for each endpoint.
+    loads = [each.load for each in run.plan.repetitions[0]]
+    assert (
+        len(collected.rows)
+        == sum(sum(load.requests) for load in loads)
+        == run.plan.planned[0] + run.plan.planned[1]
+    )
+    assert len({load.requests for load in loads}) > 1
+
+
+def _let_all_end(run: phase.Run) -> None:
+    for each in run.plan.repetitions[0]:
+        run.endpoint_model.state(run.machines[each.process.machine], each.process)
+
+
+def test_poisson_requests_without_a_sample_are_lost_as_many_as_were_drawn(make_run: Any) -> None:
+    run = make_run(arrivals="poisson", duration="100 ms")
+    for each in run.plan.repetitions[0]:
+        run.endpoint_model.answers[each.process.name] = []
+    collected = phase.execute(run)
+    statuses = [(row["status"], row["warmup"]) for row in collected.rows]
+    warmup, requests = run.plan.planned
+    assert statuses.count(("lost", True)) == warmup
+    assert statuses.count(("lost", False)) == requests
 
 
 def test_a_worker_that_cannot_start_ends_the_run_with_what_it_said(make_run: Any) -> None:

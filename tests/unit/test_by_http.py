@@ -164,15 +164,44 @@ def test_ten_times_the_load_shows_in_the_samples_and_ends_in_time(
     assert statuses["ok"] + statuses["timeout"] + statuses["error"] + statuses["lost"] == 500
 
 
-def test_with_all_connections_in_use_a_request_that_waits_too_long_is_not_sent(
+def test_with_all_connections_in_use_no_request_is_sent_when_its_time_is_up(
     tmp_path: Path, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(by_http, "CONNECTION_LIMIT", 2)
     gateway.behaviours["image"] = too_late
     found = samples(tmp_path, gateway, requests=30)
     refused = [each for each in found if each["status"] == "error"]
-    assert {each["error"] for each in refused} == {"could not be sent: all connections are in use"}
+    why = "its time was up before a connection was free"
+    assert {each["error"] for each in refused} <= {f"could not be sent: {why}"}
     assert all(each["sent_ns"] is None for each in refused)
+    sent = [each for each in found if each not in refused]
+    assert {each["status"] for each in sent} == {"timeout"}
+    assert all(each["sent_ns"] < each["intended_ns"] + 400_000_000 for each in sent)
+
+
+def test_the_time_of_a_request_is_up_when_it_began_late(
+    tmp_path: Path, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is due 0.3 s before it is handed over has but 0.1 of its 0.4 s left."""
+    told: list[tuple[str, int]] = []
+    book = Book(SESSION, 0.4, SampleFile(tmp_path))
+    monkeypatch.setattr(book, "failed", lambda *each: told.append((each[1], time.time_ns())))
+    gateway.behaviours["image"] = too_late
+    way = Gateway(
+        Target("127.0.0.1", gateway.port, "/function/worker-1"),
+        answer_timeout=0.4,
+        start_timeout=2.0,
+        notes=book,
+    )
+    due_ns = time.time_ns() - 300_000_000
+    way._exchange(layout.pack_request(layout.Request(1, SESSION, 0, b"x", due_ns)))
+    ((status, at_ns),) = told
+    assert status == "timeout"
+    assert at_ns >= due_ns + 400_000_000
+    refused: list[str] = []
+    monkeypatch.setattr(book, "refused", lambda *each: refused.append(each[1]))
+    way._exchange(layout.pack_request(layout.Request(1, SESSION, 1, b"x", due_ns)))
+    assert refused == ["its time was up before a connection was free"]
 
 
 def test_more_waiting_requests_than_there_is_room_for_are_refused_at_once(
@@ -214,7 +243,7 @@ def test_a_connection_that_was_closed_while_idle_is_not_used_again(
     theirs.close()
     way._idle[-1].close()
     way._idle[-1].sock = ours
-    connection = way._connected()
+    connection = way._connected(1.0)
     assert connection.sock is not ours
     connection.close()
 

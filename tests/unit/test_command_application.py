@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ def test_an_endpoint_learns_its_load() -> None:
         "CONTINUUM_REPETITION": "3",
         "CONTINUUM_SEED": "99",
         "CONTINUUM_FREQUENCY": "2.5",
+        "CONTINUUM_ARRIVALS": "periodic",
+        "CONTINUUM_ARRIVALS_FILE": f"{LOAD.folder}/arrivals.txt",
         "CONTINUUM_WARMUP": "2.0",
         "CONTINUUM_DURATION": "10.0",
         "CONTINUUM_WARMUP_REQUESTS": "5",
@@ -68,6 +71,17 @@ def test_an_endpoint_learns_its_load() -> None:
         "CONTINUUM_WORKER_ADDRESS": "10.0.1.2",
         "CONTINUUM_WORKER_PORT": "20001",
     }
+
+
+def test_an_endpoint_is_given_arrivals_that_are_not_periodic() -> None:
+    load = replace(LOAD, arrivals="poisson")
+    spec = application().endpoint(ENDPOINT, load)
+    assert spec.environment["CONTINUUM_ARRIVALS"] == "poisson"
+    path = spec.environment["CONTINUUM_ARRIVALS_FILE"]
+    told = config(spec.files)["load"]
+    assert told["arrivals"] == path
+    assert tuple(map(int, spec.files[path].split())) == load.offsets_ns
+    assert (told["warmup"], told["requests"]) == load.requests
 
 
 def test_a_worker_learns_where_to_listen_and_whom_to_answer() -> None:

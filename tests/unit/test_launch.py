@@ -87,6 +87,24 @@ def test_an_endpoint_is_started_with_the_time_and_its_output_are_the_samples(
     assert (tmp_path / "samples.jsonl").read_text() == f"{began}\n"
 
 
+def test_a_program_finds_when_its_requests_are_due(tmp_path: Path) -> None:
+    code = f"print(open({str(tmp_path / 'arrivals.txt')!r}).read())"
+    with launched(tmp_path, code, load=LOAD) as process:
+        start(tmp_path)
+        assert process.wait(10) == 0
+    assert (tmp_path / "samples.jsonl").read_text().split() == ["0", "100000000"]
+
+
+def test_the_time_for_a_program_is_that_of_its_own_arrivals(tmp_path: Path) -> None:
+    (tmp_path / "arrivals.txt").write_text("0\n700000000\n")
+    load = {**LOAD, "arrivals": str(tmp_path / "arrivals.txt")}
+    with launched(tmp_path, "import time; time.sleep(60)", load=load) as process:
+        began = start(tmp_path)
+        assert process.wait(20) == 1
+    # The last one's time, its time-out, and the grace.
+    assert time.time_ns() - began >= 2.8e9
+
+
 def test_an_earlier_start_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "start").write_text("5")
     code = "import os; print(os.environ['CONTINUUM_START_NS'])"

@@ -14,6 +14,7 @@ from continuum_runtime.open_loop import (
     announce_ready,
     await_start,
     clear,
+    read_offsets,
     write_file,
 )
 
@@ -49,6 +50,23 @@ def test_less_than_one_request_a_second() -> None:
     schedule = Schedule(START, frequency=0.4, warmup=0, requests=3, answer_timeout=2)
     assert [schedule.due_ns(index) - START for index in range(3)] == [0, 2.5e9, 5e9]
     assert schedule.end_ns - START == 7e9
+
+
+def test_requests_may_be_due_at_any_times(tmp_path: Path) -> None:
+    (tmp_path / "arrivals.txt").write_text("5\n1000000000\n1000000000\n2500000000\n")
+    offsets = read_offsets(str(tmp_path / "arrivals.txt"))
+    schedule = Schedule(START, 5, warmup=1, requests=3, answer_timeout=2, offsets_ns=offsets)
+    assert [schedule.due_ns(index) - START for index in range(4)] == [5, 10**9, 10**9, 2.5e9]
+    assert schedule.end_ns - START == 4.5e9
+    clock = FakeClock()
+    assert [due - START for _, due in schedule.arrivals(clock)] == [5, 10**9, 10**9, 2.5e9]
+    assert read_offsets("") is None
+
+
+def test_a_schedule_without_requests_ends_at_once() -> None:
+    schedule = Schedule(START, 5, warmup=0, requests=0, answer_timeout=2, offsets_ns=())
+    assert list(schedule.arrivals(FakeClock())) == []
+    assert schedule.end_ns - START == 2e9
 
 
 def test_arrivals_come_at_their_time() -> None:

@@ -15,7 +15,7 @@ SESSION = 77
 
 
 def sample(sequence: int, sent_ns: int = 10**9) -> dict[str, Any]:
-    return {"sequence": sequence, "warmup": False, "sent_ns": sent_ns}
+    return {"sequence": sequence, "warmup": False, "intended_ns": 10**9, "sent_ns": sent_ns}
 
 
 def answer(sequence: int, session: int = SESSION, status: int = layout.OK) -> layout.Answer:
@@ -66,6 +66,14 @@ def test_an_answer_after_its_time_is_late(tmp_path: Path) -> None:
     notes.answered(answer(0), 3 * 10**9 + 1, 90)
     assert written(tmp_path)[0]["status"] == "timeout"
     assert written(tmp_path)[0]["answered_ns"] == 3 * 10**9 + 1
+
+
+def test_the_time_for_an_answer_counts_from_when_its_request_was_due(tmp_path: Path) -> None:
+    notes = book(tmp_path)
+    # Sent 8 s late and answered 1 s after that: its 2 s were over long before.
+    notes.open(sample(0, sent_ns=9 * 10**9))
+    notes.answered(answer(0), 10 * 10**9, 90)
+    assert written(tmp_path)[0]["status"] == "timeout"
 
 
 def test_an_error_of_the_worker_is_kept(tmp_path: Path) -> None:

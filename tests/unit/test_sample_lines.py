@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from continuum.benchmark.sample_lines import RESERVED, SIZES, TIMES, parse_lines
@@ -87,3 +89,22 @@ def test_what_lines_hold_are_columns_of_the_table() -> None:
 
     assert sorted(RESERVED) == sorted(samples.SCHEMA.names)
     assert set(TIMES) < set(samples.SCHEMA.names)
+
+
+def test_what_was_answered_later_than_it_may_be_is_late_whatever_the_line_says() -> None:
+    def status(intended: int, sent: int, answered: int, said: str = "ok") -> str:
+        line = {"sequence": 0, "intended_ns": intended, "sent_ns": sent, "answered_ns": answered}
+        content = json.dumps({**line, "status": said}).encode()
+        ((sample,), problems) = parse_lines(content, 0, 5.0)
+        assert not problems
+        return str(sample["status"])
+
+    second = 10**9
+    # An answer 12 s after it was due, of a request that was sent 8 s late.
+    assert status(0, 8 * second, 12 * second) == "timeout"
+    assert status(second, second, 6 * second) == "ok"
+    assert status(second, second, 6 * second + 1) == "timeout"
+    assert status(0, 8 * second, 12 * second, "error") == "error"
+    assert (
+        parse_lines(b'{"sequence": 0, "answered_ns": 9000000000}', 0, 5.0)[0][0]["status"] == "ok"
+    )

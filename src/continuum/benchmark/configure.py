@@ -54,6 +54,12 @@ class BenchmarkPlan:
     repetitions: tuple[tuple[EndpointRun, ...], ...]
     driver: Driver | None = None
 
+    @property
+    def planned(self) -> tuple[int, int]:
+        """Requests of all warm-ups, and after them, of all repetitions."""
+        loads = [each.load.requests for repetition in self.repetitions for each in repetition]
+        return sum(warmup for warmup, _ in loads), sum(requests for _, requests in loads)
+
 
 def seed_of(seed: int, repetition: int, endpoint: str) -> int:
     """A seed of its own for each endpoint in each repetition, by hashing; 63 bits."""
@@ -198,5 +204,9 @@ def _endpoint_run(
         duration=benchmark.duration,
         answer_timeout=benchmark.answer_timeout,
         folder=f"{RUN_FOLDER}/{endpoint.name}-{repetition}",
+        arrivals=benchmark.arrival_kind,
     )
+    if not isinstance(benchmark.arrivals, str):
+        load = replace(load, trace=benchmark.arrivals.file, column=endpoint.number - 1)
+        load = replace(load, frequency=load.requests[1] / load.duration)
     return EndpointRun(endpoint, load, application.endpoint(endpoint, load))

@@ -7,12 +7,16 @@ load plan names, in the fields of `continuum.benchmark.samples`. A field that is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from continuum.experiment.arrivals import Kind, offsets_ns, phase_ns
 from continuum.infrastructure.providers.contract import PluginSettings
 from continuum.software.contract import ProcessSpec
+from continuum_runtime.open_loop import ARRIVALS_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,12 +77,16 @@ class Load:
     Attributes:
         repetition: counts from 1.
         seed: of this endpoint in this repetition.
-        frequency: requests per second.
+        frequency: requests per second, on average.
         warmup, duration: seconds; requests of the warm-up come first and are marked.
-        answer_timeout: seconds from `sent` until a request counts as lost.
+        answer_timeout: seconds from when a request is due until it counts as lost.
         folder: the endpoint's own folder on its machine. It makes the file `ready` there when
-            it could start, waits for the file `start`, which holds the Unix time in ns at which
-            the first request is due, and writes its samples to `samples.jsonl`.
+            it could start, waits for the file `start`, which holds the Unix time in ns from which
+            its requests count, and writes its samples to `samples.jsonl`.
+        arrivals: `periodic`: the first request is due at that time, the others at multiples of
+            1 / `frequency` after it. Else they are due at `offsets_ns` after it, which
+            `arrivals_file` holds; see `continuum.experiment.arrivals`.
+        trace, column: where `arrivals` is `file`: its path, and the endpoint's column, from 0.
     """
 
     repetition: int
@@ -88,12 +96,62 @@ class Load:
     duration: float
     answer_timeout: float
     folder: str
+    arrivals: Kind = "periodic"
+    trace: str = ""
+    column: int = 0
 
     @property
     def requests(self) -> tuple[int, int]:
         """Requests of the warm-up, and of the measured time after it."""
+        if self.offsets_ns is not None:
+            first = bisect_left(self.offsets_ns, self.warmup * 1e9)
+            return first, len(self.offsets_ns) - first
         first = round(self.warmup * self.frequency)
         return first, max(1, round(self.duration * self.frequency))
+
+    @cached_property
+    def offsets_ns(self) -> tuple[int, ...] | None:
+        """When each request is due, ns after the repetition's start; None where they are periodic.
+
+        Raises:
+            InvalidExperiment: the file that holds them has gone, or is another one.
+        """
+        return offsets_ns(
+            self.arrivals,
+            frequency=self.frequency,
+            seconds=self.warmup + self.duration,
+            seed=self.seed,
+            file=self.trace,
+            column=self.column,
+        )
+
+    @property
+    def phase_ns(self) -> int:
+        """What lies between the repetition's start and the time in the file `start`: 0 unless
+        requests are periodic.
+        """
+        if self.offsets_ns is not None:
+            return 0
+        return phase_ns(self.frequency, self.warmup + self.duration, self.seed)
+
+    @property
+    def last_due(self) -> float:
+        """Seconds from the repetition's start until the last request is due; 0 without any."""
+        if self.offsets_ns is not None:
+            return self.offsets_ns[-1] / 1e9 if self.offsets_ns else 0.0
+        return self.phase_ns / 1e9 + (sum(self.requests) - 1) / self.frequency
+
+    @property
+    def arrivals_file(self) -> str:
+        """Where the endpoint finds `offsets_ns`, one a line; "" where requests are periodic."""
+        return "" if self.offsets_ns is None else f"{self.folder}/{ARRIVALS_FILE}"
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """What every endpoint's process is given: `arrivals_file`, where there is one."""
+        if self.offsets_ns is None:
+            return {}
+        return {self.arrivals_file: "".join(f"{each}\n" for each in self.offsets_ns).encode()}
 
 
 @dataclass(frozen=True)

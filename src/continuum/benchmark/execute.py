@@ -45,8 +45,8 @@ START_DELAY = 0.5
 START_DELAY_EACH = 0.05
 """Seconds between "start" and the first request, and what each endpoint adds to them, so that
 every endpoint has read it."""
-LONGEST_SPREAD = 1.0
-"""Seconds over which the first requests of the endpoints are spread, at most."""
+MOST_OFF_NS = 1_000_000
+"""Between a request's time in the load plan and as its sample has it, for programs that round."""
 GRACE = 15.0
 """Seconds that an endpoint may take beyond its load and its last answer's time-out."""
 LOOK_INTERVAL = 5.0
@@ -338,27 +338,22 @@ def _repetition(
     if run.observation is not None:
         run.observation.targets([process for _, process in run.plan.workers] + processes)
     start = time.time() + START_DELAY + START_DELAY_EACH * len(endpoints)
-    interval = min(1 / endpoints[0].load.frequency, LONGEST_SPREAD)
-    due_ns = [
-        int((start + interval * number / len(endpoints)) * 1e9) for number in range(len(endpoints))
-    ]
+    begins_ns = {each.endpoint.name: int(start * 1e9) + each.load.phase_ns for each in endpoints}
 
-    def begin(item: tuple[int, EndpointRun]) -> None:
-        # Endpoints that all send at the same moments would wait for each other at their worker.
-        number, each = item
+    def begin(each: EndpointRun) -> None:
         try:
             run.machines[each.endpoint.machine].put(
-                str(due_ns[number]).encode(), f"{each.load.folder}/start"
+                str(begins_ns[each.endpoint.name]).encode(), f"{each.load.folder}/start"
             )
         except ContinuumError as error:
             collected.because(
                 Code.ENDPOINT, f"{each.endpoint.name} was not told to start: {error.message}"
             )
 
-    for_each(begin, list(enumerate(endpoints)))
+    for_each(begin, endpoints)
     if run.teller is not None:
         run.teller.begins(
-            tuple(_stream(run, each, at) for each, at in zip(endpoints, due_ns, strict=True))
+            tuple(_stream(run, each, begins_ns[each.endpoint.name]) for each in endpoints)
         )
     try:
         _await_end(run, endpoints, start, step, collected)
@@ -367,7 +362,9 @@ def _repetition(
         raise
     finally:
         step.progress("collecting samples")
-        for_each(lambda each: _collect(run, each, collected), endpoints)
+        for_each(
+            lambda each: _collect(run, each, begins_ns[each.endpoint.name], collected), endpoints
+        )
 
 
 def _stream(run: Run, each: EndpointRun, start_ns: int) -> Stream:
@@ -382,6 +379,12 @@ def _stream(run: Run, each: EndpointRun, start_ns: int) -> Stream:
         warmup=warmup,
         requests=requests,
         answer_timeout=each.load.answer_timeout,
+        arrivals=each.load.arrivals,
+        seed=each.load.seed,
+        warmup_seconds=each.load.warmup,
+        seconds=each.load.duration,
+        trace=each.load.trace,
+        column=each.load.column,
         counted=run.application.expected_requests(each.load) is not None,
     )
 
@@ -400,7 +403,8 @@ def _await_end(
 ) -> None:
     load = endpoints[0].load
     # Rounded to whole requests, of which there is at least one, the load may be the longer one.
-    expected = start + max(load.warmup + load.duration, (sum(load.requests) - 1) / load.frequency)
+    last_due = max(each.load.last_due for each in endpoints)
+    expected = start + max(load.warmup + load.duration, last_due)
     limit = expected + max(each.load.answer_timeout for each in endpoints) + GRACE
     waiting = list(endpoints)
     next_look = start + LOOK_INTERVAL
@@ -451,13 +455,14 @@ def _still_runs(run: Run, each: EndpointRun, collected: Collected) -> bool:
     return state not in {"failed", "absent", "ended"}
 
 
-def _collect(run: Run, each: EndpointRun, collected: Collected) -> None:
+def _collect(run: Run, each: EndpointRun, start_ns: int, collected: Collected) -> None:
     try:
         content = run.machines[each.endpoint.machine].get(samples_file(each))
     except (NotFound, MachineUnreachable, StepFailed) as error:
         collected.because(Code.ENDPOINT, f"no samples from {each.endpoint.name}: {error.message}")
         content = b""
-    samples, problems = parse_lines(content, each.load.requests[0])
+    samples, problems = parse_lines(content, each.load.requests[0], each.load.answer_timeout)
+    _check_arrivals(run, each, start_ns, samples, collected)
     for problem in problems[:5]:
         collected.because(
             Code.ENDPOINT, f"{each.endpoint.name} wrote a line that is no sample: {problem}"
@@ -468,6 +473,35 @@ def _collect(run: Run, each: EndpointRun, collected: Collected) -> None:
         collected.rows.append(_row(run, each, sample))
     for sequence in _missing(run, each, seen, interrupted=collected.interrupted):
         collected.rows.append(_row(run, each, _never_written(each, sequence)))
+
+
+def _check_arrivals(
+    run: Run,
+    each: EndpointRun,
+    start_ns: int,
+    samples: list[dict[str, Any]],
+    collected: Collected,
+) -> None:
+    """Arrivals that are not periodic are new to programs that were written before there were any."""
+    offsets = each.load.offsets_ns
+    if offsets is None or run.application.expected_requests(each.load) is None:
+        return
+    others = [
+        sample["sequence"]
+        for sample in samples
+        if sample["intended_ns"] is not None
+        and (
+            sample["sequence"] >= len(offsets)
+            or abs(sample["intended_ns"] - start_ns - offsets[sample["sequence"]]) > MOST_OFF_NS
+        )
+    ]
+    if others:
+        collected.because(
+            Code.ENDPOINT,
+            f"{each.endpoint.name} had {len(others)} of {len(samples)} {run.application.noun}s due at "
+            f"other times than the arrivals that were asked for, first number {min(others)}",
+            others=len(others),
+        )
 
 
 def _missing(run: Run, each: EndpointRun, seen: set[int], *, interrupted: bool) -> list[int]:

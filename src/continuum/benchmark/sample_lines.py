@@ -10,8 +10,8 @@ import json
 from typing import Any
 
 STATUSES = ("ok", "lost", "timeout", "error")
-"""`lost`: no answer ever came; `timeout`: it came after `answer_timeout`; `error`: an answer that
-says that the worker failed, or a request that could not be sent."""
+"""`lost`: no answer ever came; `timeout`: it came later than `answer_timeout` after its request was
+due; `error`: an answer that says that the worker failed, or a request that could not be sent."""
 
 TIMES = (
     "intended_ns",
@@ -41,7 +41,9 @@ class _NotWhole(ValueError):
     """What a line also looks like when its end is missing."""
 
 
-def parse_lines(content: bytes, warmup: int = 0) -> tuple[list[dict[str, Any]], list[str]]:
+def parse_lines(
+    content: bytes, warmup: int = 0, answer_timeout: float | None = None
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Samples, and what is wrong with the lines that are none.
 
     Every sample has `sequence`, `status` and `warmup`; times and sizes are whole numbers or None.
@@ -52,7 +54,10 @@ def parse_lines(content: bytes, warmup: int = 0) -> tuple[list[dict[str, Any]], 
     Args:
         content: of the file.
         warmup: number of requests of the warm-up, for lines that do not say.
+        answer_timeout: seconds; an answer that came later after its request was due is a `timeout`,
+            whatever the line says. None to take lines at their word.
     """
+    latest_ns = None if answer_timeout is None else round(answer_timeout * 1e9)
     samples: dict[int, dict[str, Any]] = {}
     problems: list[str] = []
     lines = content.split(b"\n")
@@ -71,6 +76,8 @@ def parse_lines(content: bytes, warmup: int = 0) -> tuple[list[dict[str, Any]], 
             if sample["sequence"] in samples:
                 problems.append(f"line {number}: a second sample {sample['sequence']}")
             else:
+                if latest_ns is not None and _is_late(sample, latest_ns):
+                    sample["status"] = "timeout"
                 samples[sample["sequence"]] = sample
     return list(samples.values()), problems
 
@@ -101,6 +108,16 @@ def _sample(text: bytes, warmup: int) -> dict[str, Any]:
         raise ValueError('"warmup" is neither true nor false')
     sample["result"] = _text(sample.get("result"))
     return sample
+
+
+def _is_late(sample: dict[str, Any], latest_ns: int) -> bool:
+    due_ns, answered_ns = sample["intended_ns"], sample["answered_ns"]
+    return (
+        sample["status"] == "ok"
+        and due_ns is not None
+        and answered_ns is not None
+        and answered_ns - due_ns > latest_ns
+    )
 
 
 def _whole(sample: dict[str, Any], name: str) -> int | None:

@@ -12,12 +12,13 @@ from pydantic import BaseModel, ValidationError
 
 from continuum import plugins
 from continuum.errors import InvalidExperiment, Problem
-from continuum.experiment import fields
+from continuum.experiment import arrivals, fields
 from continuum.experiment.document import TOO_DEEP, Document, KeyPath, Source, dotted, holds, shown
 from continuum.experiment.model import (
     HOST_PATTERN,
     NAME_PATTERN,
     VERSION_PATTERN,
+    Benchmark,
     Experiment,
     problems_over_fields,
 )
@@ -39,6 +40,8 @@ AUTOMATIC = "auto"
 """As `network.emulator`: the first one that the host can carry."""
 
 _NAMED_APPLICATION: KeyPath = ("benchmark", "application")
+
+_ARRIVALS_FILE: KeyPath = ("benchmark", "arrivals", "file")
 
 _NAMED_PLUGINS: tuple[tuple[KeyPath, str], ...] = (
     (("infrastructure", "provider"), "providers"),
@@ -126,6 +129,7 @@ class _Checker:
         for table, (chooser, kind) in fields.PLUGIN_TABLES.items():
             self._settings(table, chooser, kind)
         self._paths_of_hosts()
+        self._path_of_arrivals()
         try:
             experiment = Experiment.model_validate(self.values)
         except ValidationError as error:
@@ -140,6 +144,10 @@ class _Checker:
         ]
         for path, message in broken:
             self.blame(path, message)
+        if experiment.benchmark is not None and not broken:
+            benchmark = experiment.benchmark
+            names = experiment.machine_names(benchmark.endpoints) if benchmark.endpoints else ()
+            self._trace(benchmark, names)
         if not broken:
             self._fits(experiment)
         return experiment
@@ -250,6 +258,51 @@ class _Checker:
             if isinstance(written, str):
                 path = ("hosts", index, "ssh_config")
                 host["ssh_config"] = str(self._resolved(written, path))
+
+    def _path_of_arrivals(self) -> None:
+        benchmark = self.values.get("benchmark")
+        written = benchmark.get("arrivals") if isinstance(benchmark, dict) else None
+        if isinstance(written, dict) and isinstance(written.get("file"), str):
+            written["file"] = str(self._resolved(written["file"], _ARRIVALS_FILE))
+
+    def _trace(self, benchmark: Benchmark, endpoints: tuple[str, ...]) -> None:
+        """What the file of arrivals holds, and whether it fits endpoints and load."""
+        if isinstance(benchmark.arrivals, str):
+            return
+        path = Path(benchmark.arrivals.file)
+        if not path.is_file():
+            self.blame(_ARRIVALS_FILE, f'there is no file "{shown(path, 200)}"')
+            return
+        try:
+            columns = arrivals.read_trace(path)
+        except InvalidExperiment as error:
+            self.problems += error.problems
+            return
+        if self.document.get(("benchmark", "frequency")) is not None:
+            self.document.notes.append(
+                "benchmark.frequency is not used: arrivals are those of a file"
+            )
+        if len(columns) not in {1, len(endpoints)}:
+            count = f"{len(columns)} columns for {len(endpoints)} endpoints"
+            self.blame(_ARRIVALS_FILE, f"{count}: give one for all, or one for each")
+            return
+        names = arrivals.trace_names(path)
+        if len(columns) > 1 and names and names != endpoints:
+            wanted = ", ".join(endpoints)
+            self.blame(_ARRIVALS_FILE, f"the columns of endpoints are called, in order, {wanted}")
+        seconds = benchmark.warmup + benchmark.duration
+        for number in range(len(columns)):
+            times = arrivals.trace_ns(str(path), number, seconds)
+            if not times or times[-1] < benchmark.warmup * 1e9:
+                where = f"column {number + 1}: " if len(columns) > 1 else ""
+                span = f"{benchmark.warmup:g} to {seconds:g} s"
+                self.blame(_ARRIVALS_FILE, f"{where}no request is due in the measured time, {span}")
+            elif len(times) < len(columns[number]):
+                late = len(columns[number]) - len(times)
+                self.document.notes.append(
+                    f"{path.name}: {late} of {len(columns[number])} times are at or after the end "
+                    f"of the load, {seconds:g} s, and not used"
+                )
 
     def _resolved(self, written: str, path: KeyPath) -> Path:
         """A path as written in the file is relative to the file; elsewhere, to where we stand."""

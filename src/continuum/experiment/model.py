@@ -9,10 +9,18 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from continuum import plugins, reasons
 from continuum.errors import ContinuumError
+from continuum.experiment.arrivals import POISSON_LIMIT, Kind
 from continuum.experiment.names import NAME
 from continuum.experiment.units import (
     Bytes,
@@ -319,6 +327,26 @@ class Software(Part):
         return tuple(value) if isinstance(value, list) else value
 
 
+class Trace(Part):
+    """Arrivals that a file holds."""
+
+    file: str = Field(
+        description="Times in seconds after the start of a repetition, one a line, in one column for "
+        "all endpoints or in one for each; relative to this file."
+    )
+
+
+def _arrivals(value: object) -> object:
+    if isinstance(value, Trace) or (isinstance(value, str) and value in ("periodic", "poisson")):
+        return value
+    if isinstance(value, dict) and [*value] == ["file"] and isinstance(value["file"], str):
+        return Trace(file=value["file"])
+    raise ValueError('must be "periodic", "poisson" or { file = "arrivals.csv" }')
+
+
+Arrivals = Literal["periodic", "poisson"] | Trace
+
+
 class Benchmark(Part):
     """Phase 3: what runs under load, and how.
 
@@ -357,6 +385,11 @@ class Benchmark(Part):
         default=None, description="Memory that an endpoint may use; absent: what the machine has."
     )
     frequency: Hertz = Field(default=5.0, description="Requests per second of each endpoint.")
+    arrivals: Annotated[Arrivals, BeforeValidator(_arrivals)] = Field(
+        default="periodic",
+        description="When requests are due: `periodic` from a random moment on in each endpoint and "
+        "repetition, as a `poisson` process, or at the times in a file, which has no `frequency`.",
+    )
     warmup: Seconds = Field(
         default=5.0, description="Load before each measured time; its samples are kept apart."
     )
@@ -365,7 +398,8 @@ class Benchmark(Part):
         default=1, ge=1, le=1000, description="How often the load is given, each with its own seed."
     )
     answer_timeout: PositiveSeconds = Field(
-        default=10.0, description="After this a request without an answer counts as lost."
+        default=10.0,
+        description="So long after it was due, a request without an answer counts as lost.",
     )
     accept: tuple[str, ...] = Field(
         default=(),
@@ -394,6 +428,11 @@ class Benchmark(Part):
             )
             raise ValueError(msg)
         return value
+
+    @property
+    def arrival_kind(self) -> Kind:
+        """How requests arrive, in one word."""
+        return self.arrivals if isinstance(self.arrivals, str) else "file"
 
 
 class Experiment(Part):
@@ -660,4 +699,10 @@ def _benchmark_problems(experiment: Experiment) -> list[tuple[tuple[str | int, .
         elif tier and experiment.tiers[tier].machines == 0:
             reason = f'tier "{tier}", which carries the {field}, has no machines'
             found.append((("benchmark", field), reason))
+    requests = benchmark.frequency * (benchmark.warmup + benchmark.duration)
+    if benchmark.arrivals == "poisson" and requests > POISSON_LIMIT:
+        reason = f"{requests:,.0f} requests of each endpoint are too many to draw"
+        found.append(
+            (("benchmark", "arrivals"), f"{reason}; at most {POISSON_LIMIT:,} as `poisson`")
+        )
     return found

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from continuum import plugins
 from continuum.experiment import fields, schema
 from continuum.experiment.document import KeyPath
+from continuum.experiment.model import Arrivals
 from continuum.experiment.presets import PRESETS
 from continuum.experiment.units import DURATION, QUANTITIES
 
@@ -94,6 +95,7 @@ _KINDS: dict[Any, str] = {
     float: "number",
     str: "text",
     Path: "path",
+    Arrivals: '`"periodic"`, `"poisson"`, `{ file = "…" }`',
 }
 
 

@@ -12,7 +12,6 @@ machines: what `continuum.testing.local` says of that holds.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -217,6 +216,7 @@ def _load(endpoint: Endpoint, repetition: int) -> Load:
         duration=0.8,
         answer_timeout=3.0,
         folder=f"{RUN_FOLDER}/{endpoint.name}-{repetition}",
+        arrivals="poisson" if endpoint.number == 2 else "periodic",
     )
 
 
@@ -242,8 +242,7 @@ def _check_samples(samples: list[dict[str, Any]], load: Load) -> None:
         assert sample["answered_ns"] is not None
         times = [sample[name] for name in TIMES if sample[name] is not None]
         assert times == sorted(times), sample
-    between = [
-        second["intended_ns"] - first["intended_ns"]
-        for first, second in itertools.pairwise(ordered)
-    ]
-    assert all(abs(each - 1e9 / load.frequency) <= 1 for each in between), between
+    due = load.offsets_ns or [round(each * 1e9 / load.frequency) for each in range(len(ordered))]
+    for sample, offset in zip(ordered, due, strict=True):
+        into = sample["intended_ns"] - ordered[0]["intended_ns"]
+        assert abs(into - (offset - due[0])) <= 1, sample

@@ -145,16 +145,17 @@ def run_repetition(
     for spec in specs.values():
         host.await_ready(spec)
     begin = time.time_ns() + int(_START_DELAY_SECONDS * 1e9)
-    for number, load in enumerate(endpoints.values()):
-        # Endpoints that send at the same moments would wait for each other at their worker.
-        start = begin + int(number * 1e9 / load.frequency / len(endpoints))
+    for load in endpoints.values():
+        start = begin + load.phase_ns
         path = host.path(f"{load.folder}/start")
         path.with_name("start.new").write_text(f"{start}\n")
         path.with_name("start.new").replace(path)
     samples: dict[str, list[dict[str, Any]]] = {}
     for each, load in endpoints.items():
         spec = specs[each]
-        limit = load.warmup + load.duration + load.answer_timeout + _GRACE_SECONDS
+        limit = (
+            max(load.warmup + load.duration, load.last_due) + load.answer_timeout + _GRACE_SECONDS
+        )
         try:
             status = host.processes[spec.name].wait(limit)
         except subprocess.TimeoutExpired:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -76,18 +77,29 @@ class MadeUpLoad:
 
 
 def synthetic_samples(
-    load: Load, behaviour: Behaviour | None = None, *, start_ns: int = _START_NS
+    load: Load,
+    behaviour: Behaviour | None = None,
+    *,
+    start_ns: int = _START_NS,
+    schedule: tuple[int, Sequence[int]] | None = None,
 ) -> list[dict[str, Any]]:
-    """The samples of one endpoint in one repetition, in the fields of its sample lines."""
+    """The samples of one endpoint in one repetition, in the fields of its sample lines.
+
+    `schedule` is the number of the warm-up's requests, and when each request is due after
+    `start_ns`; None for fixed intervals.
+    """
     how = behaviour or Behaviour()
     rng = random.Random(load.seed)
     mood = 1 + how.seed_share * rng.uniform(-1, 1)
     first = round(load.warmup * load.frequency)
     count = first + max(1, round(load.duration * load.frequency))
+    offsets_ns: Sequence[int] = [round(each * 1e9 / load.frequency) for each in range(count)]
+    if schedule is not None:
+        first, offsets_ns = schedule
     free_at = 0
     samples = []
-    for sequence in range(count):
-        intended = start_ns + round(sequence * 1e9 / load.frequency)
+    for sequence, offset in enumerate(offsets_ns):
+        intended = start_ns + offset
         sample, free_at = _exchange(how, mood, intended, free_at, rng)
         if sample["status"] == "late":
             sample["status"] = "timeout"
@@ -108,12 +120,16 @@ def synthetic_samples(
 
 
 def synthetic_sample_lines(
-    load: Load, behaviour: Behaviour | None = None, *, start_ns: int = _START_NS
+    load: Load,
+    behaviour: Behaviour | None = None,
+    *,
+    start_ns: int = _START_NS,
+    schedule: tuple[int, Sequence[int]] | None = None,
 ) -> bytes:
     """The same as the content of `samples.jsonl`: one JSON object a line, without nulls."""
     lines = (
         json.dumps({name: value for name, value in sample.items() if value is not None})
-        for sample in synthetic_samples(load, behaviour, start_ns=start_ns)
+        for sample in synthetic_samples(load, behaviour, start_ns=start_ns, schedule=schedule)
     )
     return "".join(f"{line}\n" for line in lines).encode()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -72,8 +71,7 @@ class Tally:
 
     def due(self, at_ns: int) -> int:
         """How many requests were due before a moment."""
-        passed = max(0.0, (at_ns - self.stream.start_ns) / _NS * self.stream.frequency)
-        return min(self.stream.warmup + self.stream.requests, math.ceil(passed))
+        return self.stream.due(at_ns)
 
     @property
     def whole(self) -> bool:
@@ -85,8 +83,7 @@ class Tally:
     @property
     def ends_ns(self) -> int:
         """When the last answer must have come."""
-        requests = self.stream.warmup + self.stream.requests
-        seconds = requests / self.stream.frequency + self.stream.answer_timeout
+        seconds = sum(self.stream.lasts) + self.stream.answer_timeout
         return self.stream.start_ns + int(seconds * _NS)
 
     def open(self) -> tuple[int, int] | None:
@@ -125,7 +122,7 @@ class Watched:
     def read(self, tally: Tally, content: bytes, at_ns: int) -> None:
         """Take whole lines that were read on from the tally's offset."""
         tally.at_ns = at_ns
-        samples, _ = parse_lines(content, tally.stream.warmup)
+        samples, _ = parse_lines(content, tally.stream.warmup, tally.stream.answer_timeout)
         for sample in samples:
             self._take(tally, sample, at_ns)
         oldest = (self.latest_ns or at_ns) // _BUCKET_NS - _POINTS - 1
@@ -157,10 +154,12 @@ class Watched:
             return self.latest_ns or looked
         return looked
 
-    def requests(self, repetitions: int, *, interrupted: bool = False) -> Requests | None:
+    def requests(
+        self, repetitions: int, *, planned: int = 0, interrupted: bool = False
+    ) -> Requests | None:
         """What came of all requests so far; None when none could be seen.
 
-        After a run that was `interrupted` nothing is due any more, and nothing waits.
+        `planned` are those of all repetitions after their warm-ups, 0 for as many in each. After a run that was `interrupted` nothing is due any more, and nothing waits.
         """
         tallies = list(self.tallies.values())
         if not any(tally.at_ns for tally in tallies):
@@ -181,7 +180,7 @@ class Watched:
         median, p95 = percentiles(latencies) if latencies else (None, None)
         return Requests(
             expected=(
-                sum(tally.stream.requests for tally in first) * repetitions
+                planned or sum(tally.stream.requests for tally in first) * repetitions
                 if first and counted
                 else None
             ),

@@ -144,7 +144,8 @@ def _requests(told: Mapping[str, Any], run: LiveRun) -> Requests | None:
 
     first = [stream for stream in run.streams if stream.repetition == 1]
     counted = bool(first) and all(stream.counted for stream in first)
-    planned = sum(stream.warmup + stream.requests for stream in first) * run.repetitions
+    planned = sum(run.planned)
+    planned = planned or sum(each.warmup + each.requests for each in first) * run.repetitions
     waiting = now("waiting")
     rate = list(_series(told["per_second"]).values())
     return Requests(

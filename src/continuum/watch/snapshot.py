@@ -293,8 +293,7 @@ def _run(known: Known) -> RunView:
     if streams and known.run_lasts:
         stream = streams[0]
         into = known.at - stream.start_ns / 1e9
-        warmup = stream.warmup / stream.frequency
-        lasts = stream.requests / stream.frequency
+        warmup, lasts = stream.lasts
         if into < warmup:
             load, fraction = f"warm-up, {max(0.0, into):.0f} of {warmup:g} s", 0.0
         elif into <= warmup + lasts:

@@ -174,7 +174,11 @@ class _OneDeployment:
             if run is not None and run.run != told.run:
                 told.run, told.watched, told.observed = run.run, Watched(), None
             own = (
-                told.watched.requests(run.repetitions, interrupted=run.status == "interrupted")
+                told.watched.requests(
+                    run.repetitions,
+                    planned=run.planned[1],
+                    interrupted=run.status == "interrupted",
+                )
                 if run
                 else None
             )

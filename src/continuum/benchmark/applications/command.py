@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
@@ -34,6 +35,7 @@ from continuum.images.recipe import (
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure.providers.contract import PluginSettings
 from continuum.software.contract import ProcessSpec
+from continuum_runtime.open_loop import ARRIVALS_FILE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -233,6 +235,8 @@ class CommandApplication(Locating):
             "CONTINUUM_REPETITION": str(load.repetition),
             "CONTINUUM_SEED": str(load.seed),
             "CONTINUUM_FREQUENCY": repr(float(load.frequency)),
+            "CONTINUUM_ARRIVALS": load.arrivals,
+            "CONTINUUM_ARRIVALS_FILE": f"{load.folder}/{ARRIVALS_FILE}",
             "CONTINUUM_WARMUP": repr(float(load.warmup)),
             "CONTINUUM_DURATION": repr(float(load.duration)),
             "CONTINUUM_WARMUP_REQUESTS": str(warmup),
@@ -249,6 +253,7 @@ class CommandApplication(Locating):
                 "requests": requests,
                 "answer_timeout": load.answer_timeout,
                 "start_timeout": START_TIMEOUT,
+                "arrivals": load.arrivals_file,
             },
         }
         return self._process(
@@ -262,6 +267,7 @@ class CommandApplication(Locating):
             load.folder,
             environment,
             config,
+            load.files,
         )
 
     def columns(self) -> pa.Schema:
@@ -362,6 +368,7 @@ class CommandApplication(Locating):
         folder: str,
         environment: Mapping[str, str],
         config: Mapping[str, Any],
+        files: Mapping[str, bytes] = MappingProxyType({}),
     ) -> ProcessSpec:
         path = f"{folder}/config.json"
         whole = {
@@ -383,7 +390,7 @@ class CommandApplication(Locating):
                 "CONTINUUM_READY_FILE": f"{folder}/ready",
                 **environment,
             },
-            files={**self._files, path: json.dumps(whole, indent=2).encode() + b"\n"},
+            files={**self._files, **files, path: json.dumps(whole, indent=2).encode() + b"\n"},
             cpu=process.cpu,
             memory=process.memory,
             port=process.port,

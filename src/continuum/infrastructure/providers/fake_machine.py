@@ -353,12 +353,18 @@ class FakeMachine(Machine):
                 duration=told["requests"] / told["frequency"],
                 answer_timeout=told["answer_timeout"],
             )
+            schedule, ends = None, start / 1e9 + load.warmup + load.duration
+            if told.get("arrivals"):
+                offsets = [int(each) for each in self._read(told["arrivals"]).split()]
+                schedule, ends = (told["warmup"], offsets), (start + max(offsets, default=0)) / 1e9
             forward, back = self._links_of(json.dumps(config) + " ".join(unit["words"]))
             samples = synthetic_sample_lines(
-                load, Behaviour(forward=forward, back=back), start_ns=start
+                load,
+                Behaviour(forward=forward, back=back),
+                start_ns=start,
+                schedule=schedule,
             )
             folders.write_file(self._path(_samples_of(unit)), samples)
-            ends = start / 1e9 + load.warmup + load.duration
             self._world.write(f"{self.name}/units/{path.name}", {**unit, "ends": ends})
 
     def _links_of(self, text: str) -> tuple[LinkSettings, LinkSettings]:

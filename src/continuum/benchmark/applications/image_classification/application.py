@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -201,6 +202,7 @@ class ImageClassification(Locating):
                 "seed": load.seed,
                 "answer_timeout": load.answer_timeout,
                 "start_timeout": START_TIMEOUT,
+                "arrivals": load.arrivals_file,
                 "photos": f"{build.FOLDER}/photos",
                 "broker": self._broker(endpoint, worker),
                 "data": build.FOLDER,
@@ -208,6 +210,7 @@ class ImageClassification(Locating):
                 **_gateway(worker),
                 **_telling(endpoint.metrics_port),
             },
+            load.files,
         )
 
     def _broker(self, endpoint: Endpoint, worker: Worker | None) -> dict[str, Any] | None:
@@ -273,7 +276,12 @@ class ImageClassification(Locating):
         return self.settings.threads
 
     def _process(
-        self, program: str, process: ProcessSpec, folder: str, config: Mapping[str, Any]
+        self,
+        program: str,
+        process: ProcessSpec,
+        folder: str,
+        config: Mapping[str, Any],
+        files: Mapping[str, bytes] = MappingProxyType({}),
     ) -> ProcessSpec:
         path = f"{folder}/config.json"
         return ProcessSpec(
@@ -285,7 +293,7 @@ class ImageClassification(Locating):
                 "OMP_NUM_THREADS": str(self._threads),
                 "OPENBLAS_NUM_THREADS": "1",
             },
-            files={path: json.dumps(config, indent=2).encode() + b"\n"},
+            files={**files, path: json.dumps(config, indent=2).encode() + b"\n"},
             cpu=process.cpu,
             memory=process.memory,
             ready_file=f"{folder}/ready",
