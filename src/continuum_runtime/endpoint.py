@@ -10,7 +10,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import queue
 import random
 import signal
 import sys
@@ -30,7 +29,7 @@ from continuum_runtime.open_loop import (
     clear,
     read_offsets,
 )
-from continuum_runtime.way import Notes, Way
+from continuum_runtime.way import Way
 
 if TYPE_CHECKING:
     from continuum_runtime.metrics import EndpointMetrics
@@ -55,7 +54,7 @@ class Config:
         broker: host, port, request_topic and answer_topic of a worker behind a broker.
         gateway: host, port and path of one that is a function. With neither it classifies itself.
         data: folder with the model and the labels, for one that classifies itself.
-        threads: that compute one photo, the same.
+        threads, processes, passes: as a worker's, for one that classifies itself.
         metrics_port: where it tells figures of itself; None for nowhere.
     """
 
@@ -74,6 +73,8 @@ class Config:
     threads: int
     gateway: dict[str, Any] | None = None
     metrics_port: int | None = None
+    processes: int = 1
+    passes: int = 1
     arrivals: str = ""
 
 
@@ -85,31 +86,32 @@ def photo_order(names: list[str], seed: int) -> Iterator[str]:
 
 
 class Itself:
-    """The endpoint classifies its own photos, one after the other."""
+    """The endpoint classifies its own photos."""
 
-    def __init__(self, config: Config, notes: Notes) -> None:
+    def __init__(self, config: Config, book: Book) -> None:
         # Slow to import, and not needed by an endpoint with a worker.
-        from continuum_runtime.classifier import Classifier  # noqa: PLC0415  see above
+        from continuum_runtime import pool  # noqa: PLC0415  see above
 
-        self._classifier = Classifier(Path(config.data), config.threads)
-        self._classifier.warm()
-        self._notes = notes
-        self._waiting: queue.SimpleQueue[tuple[int, layout.Request]] = queue.SimpleQueue()
-        threading.Thread(target=self._work, daemon=True).start()
+        self._book = book
+        self._job = pool.Job
+        self._pool = pool.Pool(
+            pool.warm_classifiers(
+                config.data,
+                processes=config.processes,
+                threads=config.threads,
+                passes=config.passes,
+            ),
+            failed=book.end,
+        )
 
     def send(self, message: bytearray) -> bool:
         """Put into the queue; received when it was sent, since nothing lies between."""
         request = layout.unpack_request(message)
-        self._waiting.put((request.sent_ns, request))
+        self._pool.put(self._job(request, request.sent_ns, self._answered))
         return True
 
-    def _work(self) -> None:
-        from continuum_runtime.answering import answer  # noqa: PLC0415  as above
-
-        while True:
-            received_ns, request = self._waiting.get()
-            found = answer(self._classifier, request, received_ns, time.time_ns)
-            self._notes.answered(found, time.time_ns(), len(layout.pack_answer(found)))
+    def _answered(self, found: layout.Answer) -> None:
+        self._book.answered(found, time.time_ns(), len(layout.pack_answer(found)))
 
 
 @dataclass
@@ -247,13 +249,13 @@ def send_all(config: Config, schedule: Schedule, way: Way, book: Book) -> None:
         )
 
 
-def _way(config: Config, notes: Notes) -> Way:
+def _way(config: Config, book: Book) -> Way:
     # Each needs packages that the others do without, and whose import takes time.
     if config.broker is not None:
         from continuum_runtime.by_mqtt import Broker  # noqa: PLC0415  see above
 
         return Broker(
-            **config.broker, name=config.name, start_timeout=config.start_timeout, notes=notes
+            **config.broker, name=config.name, start_timeout=config.start_timeout, notes=book
         )
     if config.gateway is not None:
         from continuum_runtime.by_http import Gateway, Target  # noqa: PLC0415  see above
@@ -262,9 +264,9 @@ def _way(config: Config, notes: Notes) -> Way:
             Target(**config.gateway),
             answer_timeout=config.answer_timeout,
             start_timeout=config.start_timeout,
-            notes=notes,
+            notes=book,
         )
-    return Itself(config, notes)
+    return Itself(config, book)
 
 
 def run(config: Config) -> None:

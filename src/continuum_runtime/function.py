@@ -1,13 +1,14 @@
 """The worker of `image_classification` as a function: an HTTP server on port 8080.
 
 Started as `python3 -m continuum_runtime.serve_function`; what it needs is in its environment:
-`CONTINUUM_DATA`, the folder with the model and the labels, and `CONTINUUM_THREADS`, those that
-compute one photo. It listens when the model is loaded.
+`CONTINUUM_DATA`, the folder with the model and the labels; `CONTINUUM_PROCESSES`, photos that are
+classified at a time; `CONTINUUM_THREADS` and `CONTINUUM_PASSES`, those that compute one photo, and
+how often. It listens when the models are loaded.
 
 `GET /_/health` answers that it lives. `POST` to any path classifies: a body that begins as a
 request of `continuum_runtime.message` is answered by one of its answers, with the worker's times;
 any other body is taken for a photo, and answered by a line of text, so that `curl` can ask too.
-Photos are classified in the order in which they came, one after the other.
+Photos are classified in the order in which they came.
 """
 
 from __future__ import annotations
@@ -22,14 +23,13 @@ import socketserver
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from continuum_runtime import message as layout
-from continuum_runtime.answering import QUEUE_LIMIT, answer, refusal
-from continuum_runtime.classifier import Classifier
+from continuum_runtime.answering import QUEUE_LIMIT, refusal
+from continuum_runtime.pool import Job, Pool, warm_classifiers
 
 PORT = 8080
 HEALTH_PATH = "/_/health"
@@ -89,15 +89,14 @@ def _read(stream: Any, size: int) -> bytes:  # noqa: ANN401  as above
 
 
 class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-    """Takes connections in threads of their own; one thread computes."""
+    """Takes connections in threads of their own; those of a pool compute."""
 
     daemon_threads = True
     request_queue_size = 1024
 
-    def __init__(self, address: tuple[str, int], classifier: Classifier) -> None:
+    def __init__(self, address: tuple[str, int], pool: Pool) -> None:
         super().__init__(address, Handler)
-        self._classifier = classifier
-        self._computing = ThreadPoolExecutor(max_workers=1)
+        self._pool = pool
         self._lock = threading.Condition()
         self._waiting = 0
 
@@ -109,9 +108,9 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
                 return HTTPStatus.SERVICE_UNAVAILABLE, refusal(request, received_ns, full)
             self._waiting += 1
         try:
-            found = self._computing.submit(
-                answer, self._classifier, request, received_ns, time.time_ns
-            ).result()
+            answered: Future[layout.Answer] = Future()
+            self._pool.put(Job(request, received_ns, answered.set_result))
+            found = answered.result()
         finally:
             with self._lock:
                 self._waiting -= 1
@@ -194,11 +193,14 @@ def main() -> None:
     """Serve until SIGTERM; requests that are being answered then are answered."""
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(Stopped):
-        classifier = Classifier(
-            Path(os.environ["CONTINUUM_DATA"]), int(os.environ.get("CONTINUUM_THREADS", "1"))
+        threads, processes, passes = (
+            int(os.environ.get(f"CONTINUUM_{name}", "1"))
+            for name in ("THREADS", "PROCESSES", "PASSES")
         )
-        classifier.warm()
-        server = Server(("", PORT), classifier)
+        classifiers = warm_classifiers(
+            os.environ["CONTINUUM_DATA"], processes=processes, threads=threads, passes=passes
+        )
+        server = Server(("", PORT), Pool(classifiers))
         gc.collect()
         gc.freeze()
         print(f"takes requests on port {PORT}", file=sys.stderr, flush=True)

@@ -2,14 +2,14 @@
 
 Started as `python3 -m continuum_runtime.worker CONFIG`; CONFIG is a JSON file with the fields of
 `Config`. It makes the file `ready` in its folder when it takes requests, and runs until it is
-stopped. Photos are classified in the order in which they came, one after the other.
+stopped. Photos are classified in the order in which they came, as many at a time as it is told.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import queue
+import signal
 import sys
 import time
 import uuid
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum_runtime import message as layout
-from continuum_runtime.answering import QUEUE_LIMIT, answer, refusal
+from continuum_runtime.answering import QUEUE_LIMIT, refusal
 from continuum_runtime.broker import Connection
-from continuum_runtime.classifier import Classifier
 from continuum_runtime.open_loop import announce_ready
+from continuum_runtime.pool import Job, Pool, warm_classifiers
 
 if TYPE_CHECKING:
     from continuum_runtime.metrics import WorkerMetrics
@@ -39,6 +39,8 @@ class Config:
         answer_topics: where answers go, by the endpoint's number.
         data: folder with the model and the labels.
         threads: that compute one photo.
+        processes: photos that are classified at a time.
+        passes: how often each photo is computed.
         metrics_port: where it tells figures of itself; None for nowhere.
     """
 
@@ -50,17 +52,24 @@ class Config:
     answer_topics: dict[str, str]
     data: str
     threads: int
+    processes: int = 1
+    passes: int = 1
     metrics_port: int | None = None
 
 
 class Worker:
-    """The queue between the network's thread and the one that computes."""
+    """Between the network's thread and those that compute."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._classifier = Classifier(Path(config.data), config.threads)
-        self._classifier.warm()
-        self._waiting: queue.SimpleQueue[tuple[int, layout.Request]] = queue.SimpleQueue()
+        self._pool = Pool(
+            warm_classifiers(
+                config.data,
+                processes=config.processes,
+                threads=config.threads,
+                passes=config.passes,
+            )
+        )
         self._metrics = None if config.metrics_port is None else self._tell(config.metrics_port)
         self._connection = Connection(
             config.host,
@@ -77,8 +86,7 @@ class Worker:
         gc.freeze()
         announce_ready(Path(self._config.folder))
         while True:
-            received_ns, request = self._waiting.get()
-            self._send(answer(self._classifier, request, received_ns, time.time_ns))
+            signal.pause()
 
     def _tell(self, port: int) -> WorkerMetrics:
         """Begin to tell figures."""
@@ -86,7 +94,7 @@ class Worker:
         from continuum_runtime import metrics  # noqa: PLC0415  see above
 
         told = metrics.WorkerMetrics()
-        told.queue.set_function(self._waiting.qsize)
+        told.queue.set_function(lambda: self._pool.waiting)
         metrics.serve(told.registry, port)
         return told
 
@@ -97,10 +105,10 @@ class Worker:
         except layout.Malformed as error:
             print(f"not a request: {error}", file=sys.stderr, flush=True)
             return
-        if self._waiting.qsize() >= QUEUE_LIMIT:
+        if self._pool.waiting >= QUEUE_LIMIT:
             self._send(refusal(request, received_ns, f"{QUEUE_LIMIT} requests wait already"))
         else:
-            self._waiting.put((received_ns, request))
+            self._pool.put(Job(request, received_ns, self._send))
 
     def _send(self, found: layout.Answer) -> None:
         topic = self._config.answer_topics.get(str(found.endpoint))

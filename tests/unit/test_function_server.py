@@ -21,6 +21,7 @@ from continuum_runtime import function
 from continuum_runtime import message as layout
 from continuum_runtime.classifier import CannotClassify, Classifier
 from continuum_runtime.function import BadBody, Server, read_body
+from continuum_runtime.pool import Pool
 
 
 class Names:
@@ -37,13 +38,15 @@ class Names:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    made = Server(("127.0.0.1", 0), cast("Classifier", Names()))
+    pool = Pool([cast("Classifier", Names())])
+    made = Server(("127.0.0.1", 0), pool)
     thread = threading.Thread(target=made.serve_forever)
     thread.start()
     yield made
     made.shutdown()
     made.server_close()
     thread.join()
+    pool.close()
 
 
 @pytest.fixture
@@ -105,7 +108,7 @@ def test_a_body_in_chunks_is_read_whole(connection: http.client.HTTPConnection) 
         assert (status, layout.unpack_answer(body).text) == (200, "espresso")
 
 
-def test_photos_are_classified_one_after_the_other(server: Server) -> None:
+def test_by_one_model_photos_are_classified_one_after_the_other(server: Server) -> None:
     found: list[layout.Answer] = []
 
     def one() -> None:
@@ -165,7 +168,7 @@ def test_who_is_told_to_end_while_it_is_imported_ends_at_once(tmp_path: Path) ->
     with subprocess.Popen(
         (sys.executable, "-m", "continuum_runtime.serve_function"),
         stdout=subprocess.PIPE,
-        env={"PYTHONPATH": f"{tmp_path}:{source}"},
+        env={"PYTHONPATH": f"{tmp_path}:{source}", "CONTINUUM_DATA": str(tmp_path)},
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -240,7 +242,40 @@ def test_transport_counts_the_header_of_a_publish_packet() -> None:
     assert transport.protocol_bytes == 1 + 3 + 2 + topic
 
 
-@pytest.mark.parametrize("settings", [{"threads": 0}, {"threads": 65}, {"thread": 1}])
+@pytest.mark.parametrize(
+    ("cpu", "memory", "settings", "processes"),
+    [
+        (1.5, 2**30, {}, 2),
+        (2.0, 2**30, {}, 2),
+        (2.000000001, 2**30, {}, 2),
+        (0.25, 2**28, {}, 1),
+        (3.5, 4 * 2**30, {}, 4),
+        (16.0, 2**29, {}, 8),
+        (4.0, 2**26, {}, 1),
+        (4.0, 2**26, {"processes": 3}, 3),
+        (1.0, 2**30, {"processes": 2, "passes": 5}, 2),
+    ],
+)
+def test_a_worker_classifies_as_many_photos_at_a_time_as_it_has_cores_rounded_up(
+    cpu: float, memory: int, settings: dict[str, Any], processes: int
+) -> None:
+    worker = Worker("worker-1", 1, "edge-1", "10.0.1.2", cpu, memory)
+    function = replace(worker, gateway="10.0.1.1")
+    endpoint = Endpoint("endpoint-1", 1, "endpoint-1", "10.0.2.2", cpu, memory, None)
+    found = application(**settings)
+    assert found.servers(worker) == found.servers(function) == found.servers(endpoint) == processes
+    passes = settings.get("passes", 1)
+    for spec in (found.worker(worker, ()), found.endpoint(endpoint, LOAD)):
+        (config,) = map(json.loads, spec.files.values())
+        assert (config["processes"], config["passes"]) == (processes, passes)
+    told = found.worker(function, ()).environment
+    assert told["CONTINUUM_PROCESSES"] == str(processes)
+    assert told["CONTINUUM_PASSES"] == str(passes)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"threads": 0}, {"processes": 0}, {"passes": 0}, {"threads": 65}, {"thread": 1}]
+)
 def test_settings_are_checked(settings: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
         ImageClassificationSettings.model_validate(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -45,6 +46,10 @@ _HTTP_REQUEST_BYTES = 170
 _HTTP_ANSWER_BYTES = 180
 """The lines before a body, give or take what a gateway adds."""
 
+_BASE_BYTES = 96 * 2**20
+_MODEL_BYTES = 48 * 2**20
+"""What takes requests, and each model with what it computes in, need of a worker's memory."""
+
 _TRIAL = "coffee-1.jpg"
 
 _REQUIREMENTS = (
@@ -61,6 +66,19 @@ class ImageClassificationSettings(PluginSettings):
 
     threads: int = Field(
         default=1, ge=1, le=64, description="Threads that compute one photo on the worker."
+    )
+    processes: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Photos that a worker classifies at a time, by a model each; absent: as many as "
+        "it has cores, rounded up, as far as its memory allows.",
+    )
+    passes: int = Field(
+        default=1,
+        ge=1,
+        le=10_000,
+        description="How often each photo is computed: the load of slower hardware.",
     )
 
 
@@ -157,7 +175,7 @@ class ImageClassification(Locating):
                     str(endpoint.number): _answer_topic(endpoint) for endpoint in endpoints
                 },
                 "data": build.FOLDER,
-                "threads": self._threads,
+                **self._computing(worker),
                 **_telling(worker.metrics_port),
             },
         )
@@ -169,8 +187,11 @@ class ImageClassification(Locating):
             worker.machine,
             (),
             environment={
-                "CONTINUUM_THREADS": str(self._threads),
-                "OMP_NUM_THREADS": str(self._threads),
+                **{
+                    f"CONTINUUM_{name.upper()}": str(value)
+                    for name, value in self._computing(worker).items()
+                },
+                "OMP_NUM_THREADS": str(self._own.threads),
             },
             cpu=worker.cpu,
             memory=worker.memory,
@@ -206,7 +227,7 @@ class ImageClassification(Locating):
                 "photos": f"{build.FOLDER}/photos",
                 "broker": self._broker(endpoint, worker),
                 "data": build.FOLDER,
-                "threads": self._threads,
+                **self._computing(endpoint),
                 **_gateway(worker),
                 **_telling(endpoint.metrics_port),
             },
@@ -256,10 +277,12 @@ class ImageClassification(Locating):
         """All that the schedule holds."""
         return sum(load.requests)
 
-    def servers(self, worker: Worker | Endpoint) -> int | None:
-        """Photos are classified one after the other."""
-        del worker
-        return 1
+    def servers(self, worker: Worker | Endpoint) -> int:
+        """Photos at a time: the settings', else one for each core, rounded up."""
+        if self._own.processes is not None:
+            return self._own.processes
+        cores = math.ceil(round(worker.cpu, 6))
+        return max(1, min(cores, (worker.memory - _BASE_BYTES) // _MODEL_BYTES))
 
     def transport(self) -> Transport | None:
         """MQTT 3.1.1, QoS 0; topics differ by a digit or two, which is of no account."""
@@ -271,9 +294,17 @@ class ImageClassification(Locating):
         return Transport(_HTTP_REQUEST_BYTES, _HTTP_ANSWER_BYTES)
 
     @property
-    def _threads(self) -> int:
+    def _own(self) -> ImageClassificationSettings:
         assert isinstance(self.settings, ImageClassificationSettings)
-        return self.settings.threads
+        return self.settings
+
+    def _computing(self, worker: Worker | Endpoint) -> dict[str, int]:
+        """What whoever classifies is told."""
+        return {
+            "threads": self._own.threads,
+            "processes": self.servers(worker),
+            "passes": self._own.passes,
+        }
 
     def _process(
         self,
@@ -290,7 +321,7 @@ class ImageClassification(Locating):
             arguments=("python3", "-m", f"continuum_runtime.{program}", path),
             environment={
                 "PYTHONPATH": f"{RUNTIME_FOLDER}:{PYTHON_FOLDER}",
-                "OMP_NUM_THREADS": str(self._threads),
+                "OMP_NUM_THREADS": str(self._own.threads),
                 "OPENBLAS_NUM_THREADS": "1",
             },
             files={**files, path: json.dumps(config, indent=2).encode() + b"\n"},
