@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from continuum import folders
-from continuum.benchmark import expectation, samples, statistics
+from continuum.benchmark import expectation, loads, samples, statistics
 from continuum.benchmark.reasons import Code, Reason, in_order
 from continuum.benchmark.results import (
     LINK_SERIES_FILE,
@@ -24,6 +24,7 @@ from continuum.benchmark.results import (
     EndpointRecord,
     FunctionsRecord,
     LinkRecord,
+    LoadRecord,
     MachineRecord,
     Run,
     StartRecord,
@@ -197,6 +198,7 @@ class Recorder:
                 "experiment": _hash(json.dumps(resolved, sort_keys=True)),
                 "plan": _hash(to_json(self.plan)),
                 "image": self.plan.image,
+                **self._arrivals_hash(),
             },
             seeds=self._seeds(seed),
             clock=Clock(
@@ -240,6 +242,7 @@ class Recorder:
             noun=self.noun,
             table=groups,
             expectation=self._expectation(table, seed),
+            loads=self._loads(table, interrupted=status == "interrupted"),
             experiment=resolved,
             experiment_text=self.loaded.source_text,
             experiment_file=str(self.loaded.path or ""),
@@ -292,6 +295,12 @@ class Recorder:
         }
         return {"benchmark": seed, **each}
 
+    def _arrivals_hash(self) -> dict[str, str]:
+        """Of the times that endpoints were given, where they are a file's: it may change later."""
+        runs = self.benchmark.repetitions[0] if self.benchmark else ()
+        given = [str(run.load.offsets_ns) for run in runs if run.load.arrivals == "file"]
+        return {"arrivals": _hash("".join(given))} if given else {}
+
     def _workers(self) -> tuple[WorkerRecord, ...]:
         if self.benchmark is None:
             return ()
@@ -323,6 +332,14 @@ class Recorder:
 
     def _servers(self, worker: Worker | Endpoint) -> int | None:
         return None if self.application is None else self.application.servers(worker)
+
+    def _loads(self, table: pa.Table | None, *, interrupted: bool) -> tuple[LoadRecord, ...]:
+        benchmark = self.loaded.experiment.benchmark
+        if table is None or benchmark is None or self.benchmark is None or self.benchmark.driver:
+            return ()
+        endpoints = [each for each in self._endpoints() if each.worker is None]
+        servers = {each.name: each.servers for each in (*self._workers(), *endpoints)}
+        return loads.loads(table, servers, benchmark.duration, interrupted=interrupted)
 
     def _expectation(self, table: pa.Table | None, seed: int) -> tuple[Expectation, ...]:
         if table is None or self.benchmark is None or self.application is None:

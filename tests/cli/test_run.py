@@ -33,6 +33,58 @@ def test_a_run_from_file_to_report(cli: Cli, write: Write, tmp_path: Path) -> No
     assert len(cli("status", "--json").json) == 1
 
 
+def test_poisson_arrivals_are_those_of_the_seed(cli: Cli, write: Write, tmp_path: Path) -> None:
+    path = write(rest=BENCHMARK)
+    for folder in ("one", "again"):
+        arguments = ("--results", folder, "--set", "benchmark.arrivals=poisson", "--repeat", 2)
+        ending = cli("run", path, *arguments)
+        assert ending.code == 0, ending.stderr
+        assert "Arrivals: Poisson; load of the workers: " in ending.stdout
+    tables = [pq.read_table(tmp_path / folder / "samples.parquet") for folder in ("one", "again")]
+    assert tables[0].num_rows == tables[1].num_rows
+    counts: dict[tuple[int, str], int] = {}
+    for repetition, endpoint in zip(
+        *(tables[0][name].to_pylist() for name in ("repetition", "endpoint")), strict=True
+    ):
+        counts[repetition, endpoint] = counts.get((repetition, endpoint), 0) + 1
+    # As many as were drawn, which is not the same for all.
+    assert len(counts) == 4
+    assert len(set(counts.values())) > 1
+    record = _record(tmp_path / "one")
+    assert record["experiment"]["benchmark"]["arrivals"] == "poisson"
+    assert [each["name"] for each in record["loads"]] == ["all", "worker-1"]
+    assert "Arrivals: Poisson" in (tmp_path / "one" / "report.html").read_text()
+
+
+def test_arrivals_of_a_file_are_sent_as_they_stand_in_it(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    path = write(rest=BENCHMARK)
+    (tmp_path / "times.csv").write_text("endpoint-1,endpoint-2\n0.05,0.11\n0.2,0.2\n0.35,\n")
+    setting = 'benchmark.arrivals={ file = "times.csv" }'
+    ending = cli("run", path, "--results", "here", "--set", setting)
+    assert ending.code == 0, ending.stderr
+    table = pq.read_table(tmp_path / "here" / "samples.parquet").to_pylist()
+    first = min(each["intended_ns"] for each in table)
+    into = [(each["endpoint"], round((each["intended_ns"] - first) / 1e6)) for each in table]
+    assert sorted(into) == [
+        *(("endpoint-1", at) for at in (0, 150, 300)),
+        *(("endpoint-2", at) for at in (60, 150)),
+    ]
+    assert [each["warmup"] for each in table] == [True, False, False, False, False]
+    assert len(_record(tmp_path / "here")["hashes"]["arrivals"]) == 64
+    assert f"requests as in {tmp_path}/times.csv" in cli("plan", path, "--set", setting).stdout
+    # A line that is no time is told with its place, by every verb, before anything is done.
+    (tmp_path / "times.csv").write_text("0.1\nsoon\n")
+    for verb in ("validate", "plan", "up", "run"):
+        ending = cli(verb, path, "--set", setting)
+        assert ending.code == 2
+        assert (
+            f'{tmp_path}/times.csv:2: "soon" is not a time in seconds'
+            in ending.stdout + ending.stderr
+        )
+
+
 def test_results_lie_where_one_stands_unless_told(cli: Cli, write: Write, tmp_path: Path) -> None:
     assert cli("run", write(rest=BENCHMARK)).code == 0
     (folder,) = (tmp_path / "results").iterdir()

@@ -214,6 +214,25 @@ class EndpointRecord(WorkerRecord):
     worker: str | None = None
 
 
+class LoadRecord(Record):
+    """How much of what a worker can do was asked of it; see `continuum.benchmark.loads`.
+
+    Attributes:
+        name: the worker's, an endpoint's that answers itself, or `all` for all together.
+        servers: requests that it works on at a time; None when that is not known.
+        arrivals: requests per second that were due.
+        service_ms: mean time to process one; None when no sample tells it.
+        load: arrivals times service over servers: 1 is all that it can do. None when it cannot be
+            said.
+    """
+
+    name: str
+    servers: int | None = None
+    arrivals: float
+    service_ms: float | None = None
+    load: float | None = None
+
+
 class StartRecord(Record):
     """How long a worker took to be there.
 
@@ -299,13 +318,14 @@ class Run(Record):
         started, finished: ISO 8601 with offset.
         versions: of `continuum`, `python`, `kernel`, `lxc`, `ansible`, and what the image holds.
         host: facts of the host, as `continuum.host_facts.host_facts` gathers them.
-        hashes: of the `experiment`, the `plan`, the `image`.
+        hashes: of the `experiment`, the `plan`, the `image`, the `arrivals` of a file.
         seeds: the benchmark's own, and each endpoint's in each repetition.
         emulator: what enforced the links; empty when nothing is emulated.
         made_up: whether machines and figures exist on paper only, as those of the provider `fake`.
         quota_covers: `machine` when a quota caps the sum over a machine's cores, `core` when each.
         noun: what one sample is: `request`, or what the application calls it.
         table: first the group of all samples, then every endpoint, then every worker.
+        loads: of all workers together, then of each.
         experiment: as resolved; `experiment_text`: as written, in `experiment_file`.
         remove: the command that removes the deployment; empty when it is gone.
         cluster: the command that speaks with its cluster; empty when it has none.
@@ -338,6 +358,7 @@ class Run(Record):
     noun: str = "request"
     table: tuple[Group, ...] = ()
     expectation: tuple[Expectation, ...] = ()
+    loads: tuple[LoadRecord, ...] = ()
     experiment: dict[str, Any] = Field(default_factory=dict)
     experiment_text: str = ""
     experiment_file: str = ""

@@ -19,6 +19,7 @@ from continuum.report import format as show
 from continuum.report import (
     functions,
     links_over_time,
+    loads,
     machines_over_time,
     plots,
     pods,
@@ -136,6 +137,7 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         pods=pods.are_samples(results.samples),
         nodes=pods.node_rows(run),
         node_columns=pods.node_columns(run),
+        arrivals=loads.sentence(run),
         clock_note=Clocks(run).note,
         clock_readings=_clock_readings(run)[:_MOST_ROWS],
         endpoints=table.group_rows(run, run.groups("endpoint")),

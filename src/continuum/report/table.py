@@ -16,6 +16,7 @@ from continuum.benchmark.results import (
 )
 from continuum.reasons import ACCEPTABLE
 from continuum.report import format as show
+from continuum.report import loads
 from continuum.report.clocks import ClockError, Clocks
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class GroupRow:
     forward_deviation: str
     processing: Cell
     size: str
+    load: str = show.NOTHING
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,11 @@ def group_rows(run: Run, groups: tuple[Group, ...]) -> list[GroupRow]:
     """Every one of these groups in one line."""
     clocks = Clocks(run)
     return [
-        _group_row(group, clocks.error("forward_ms", group.kind, group.name)) for group in groups
+        replace(
+            _group_row(group, clocks.error("forward_ms", group.kind, group.name)),
+            load=loads.of(run, group.name),
+        )
+        for group in groups
     ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum.benchmark.results import LOGS_FOLDER, REPORT_FILE, Run
-from continuum.report import functions
+from continuum.report import functions, loads
 from continuum.report import table as rows_of
 from continuum.report.clocks import Clocks
 from continuum.report.fitted import Column, Fitted, label
@@ -80,7 +80,7 @@ def _benchmark(run: Run) -> list[RenderableType]:
     if expected:
         parts += [Text(""), _expectation(expected)]
     parts += [Text(""), Text(f"{rows_of.outcome(run.all, run.noun)}.")]
-    notes = (rows_of.unanswered_note(run), rows_of.interval_note(run))
+    notes = (rows_of.unanswered_note(run), loads.sentence(run), rows_of.interval_note(run))
     parts += [_plain(note) for note in notes if note]
     if Clocks(run).note:
         parts.append(_plain(Clocks(run).note))
@@ -161,6 +161,7 @@ def _groups(title: str, rows: list[rows_of.GroupRow]) -> Fitted:
             Column("p95", dropped=3),
             Column("forward", dropped=4),
             Column("processing", dropped=5),
+            *((Column("load", dropped=1),) if title == "worker" else ()),
             Column("agreement", dropped=6),
         ]
     )
@@ -173,6 +174,7 @@ def _groups(title: str, rows: list[rows_of.GroupRow]) -> Fitted:
             row.latency_p95.value,
             row.forward.value,
             row.processing.value,
+            *((row.load,) if title == "worker" else ()),
             row.agreement,
         )
     return made

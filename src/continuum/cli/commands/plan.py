@@ -12,6 +12,7 @@ from continuum.cli import output
 from continuum.cli.experiments import experiment_arguments, read
 from continuum.cli.session import common, current, json_option
 from continuum.experiment import fields
+from continuum.experiment.arrivals import WORDS
 from continuum.experiment.document import dotted
 from continuum.experiment.load import leaves
 from continuum.experiment.model import THIS_HOST
@@ -20,6 +21,7 @@ from continuum.experiment.write import literal
 
 if TYPE_CHECKING:
     from continuum.experiment.document import KeyPath
+    from continuum.experiment.model import Benchmark
     from continuum.infrastructure.plan import LinkSettings
     from continuum.workflow import Plan
 
@@ -185,7 +187,7 @@ def _benchmark(plan: Plan) -> Iterator[str]:
         yield from (f"  {line}" for line in plan.benchmark.driver.lines)
         return
     yield (
-        f"benchmark: {benchmark.application}, {benchmark.frequency:g} Hz for "
+        f"benchmark: {benchmark.application}, {_arrivals(benchmark)}, for "
         f"{benchmark.duration:g} s after {benchmark.warmup:g} s of warm-up, "
         f"{_times(benchmark.repetitions)}"
     )
@@ -194,6 +196,12 @@ def _benchmark(plan: Plan) -> Iterator[str]:
     for each in plan.benchmark.repetitions[0]:
         worker_name = each.endpoint.worker.name if each.endpoint.worker else "itself"
         yield f"  {each.endpoint.name} is answered by {worker_name}"
+
+
+def _arrivals(benchmark: Benchmark) -> str:
+    if isinstance(benchmark.arrivals, str):
+        return f"{benchmark.frequency:g} Hz, {WORDS[benchmark.arrivals]}"
+    return f"requests as in {benchmark.arrivals.file}"
 
 
 def _values(plan: Plan, *, whole: bool) -> Iterator[str]:
