@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from continuum.experiment.arrivals import poisson_ns
 from continuum.watch.figures import Look, Meter, Tally, Watched, percentiles
 from watched_runs import SECOND, START, stream
 
@@ -26,9 +27,9 @@ def lines(numbers: range, latency_ms: float = 50, **more: object) -> bytes:
     )
 
 
-def watched(content: bytes, seconds: float, **changes: object) -> Watched:
+def watched(content: bytes, into: float, /, **changes: object) -> Watched:
     found = Watched()
-    found.read(found.tally(stream(**changes)), content, START + int(seconds * SECOND))
+    found.read(found.tally(stream(**changes)), content, START + int(into * SECOND))
     return found
 
 
@@ -102,6 +103,44 @@ def test_every_ending_is_counted() -> None:
     told = watched(content, 2.6, warmup=0).requests(1)
     assert told is not None
     assert (told.answered, told.timeout, told.error, told.lost) == (10, 2, 3, 1)
+
+
+def test_poisson_requests_are_due_when_they_were_drawn() -> None:
+    offsets = poisson_ns(10.0, 11.0, 5)
+    first = sum(offset < SECOND for offset in offsets)
+    drawn = {
+        "arrivals": "poisson",
+        "seed": 5,
+        "warmup_seconds": 1.0,
+        "seconds": 10.0,
+        "warmup": first,
+        "requests": len(offsets) - first,
+    }
+    content = b"".join(
+        json.dumps(
+            {
+                "sequence": number,
+                "intended_ns": START + offset,
+                "answered_ns": START + offset + 50_000_000,
+            }
+        ).encode()
+        + b"\n"
+        for number, offset in enumerate(offsets[:40])
+    )
+    into = offsets[44] / SECOND  # Four more are due, and none of them for long.
+    told = watched(content, into, **drawn).requests(3, planned=311)
+    assert told is not None
+    assert (told.warmup, told.answered, told.waiting) == (first, 40 - first, 4)
+    assert told.expected == 311
+    late = watched(content, 60, **drawn).requests(1)
+    assert late is not None
+    assert (late.waiting, late.lost, late.expected) == (0, len(offsets) - 40, len(offsets) - first)
+
+
+def test_what_is_answered_too_late_is_late_while_it_is_watched_too() -> None:
+    told = watched(lines(range(30), latency_ms=3001), 8).requests(1)
+    assert told is not None
+    assert (told.answered, told.timeout) == (0, 20)
 
 
 def test_latency_counts_from_the_intended_time() -> None:
