@@ -53,3 +53,8 @@ def test_a_file_of_the_first_continuum_runs_on_containers(continuum: Any, result
     run = results()
     check_run(run, 50)
     assert {endpoint["worker"] for endpoint in run["endpoints"]} == {"worker-1", "worker-2"}
+    # As there, all cores of a worker's machine work.
+    cores = {machine["name"]: machine["cores"] for machine in run["machines"]}
+    assert all(worker["servers"] == cores[worker["machine"]] for worker in run["workers"])
+    assert [each["name"] for each in run["loads"]] == ["all", "worker-1", "worker-2"]
+    assert all(each["load"] > 0 for each in run["loads"])

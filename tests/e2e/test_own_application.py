@@ -69,4 +69,10 @@ def test_two_workers_on_a_machine_classify_only_their_own_photos(
     assert defects(run) == []
     counted = {each["name"]: each["samples"] for each in run["table"] if each["kind"] == "worker"}
     assert counted == {"worker-1": 16, "worker-2": 8}
+    # Each has 0.75 of the machine's 1.5 cores.
+    assert [(each["servers"], each["arrivals"]) for each in run["loads"]] == [
+        (2, 6),
+        (1, 4),
+        (1, 2),
+    ]
     assert run["table"][0]["agreed"] == run["table"][0]["judged"]
