@@ -67,7 +67,7 @@ class Recorder:
         emulator: name of what enforces the links, "" when nothing is emulated.
         removed: whether the deployment is removed after the run.
         image_versions: of what the machine image holds, by name.
-        links, collected: filled in as they come to be known.
+        links, tcp, collected: filled in as they come to be known; `tcp` as `Run.tcp`.
         logs: of machines and pods, by the names of their files without the ending.
         accept: codes of reasons that are accepted as data.
         reasons: what was not as it should be, beside what was collected.
@@ -84,6 +84,7 @@ class Recorder:
     removed: bool
     image_versions: dict[str, str]
     links: list[LinkMeasurement] = field(default_factory=list)
+    tcp: dict[str, str] = field(default_factory=dict)
     collected: Collected | None = None
     logs: dict[str, str] = field(default_factory=dict)
     accept: tuple[str, ...] = ()
@@ -207,6 +208,7 @@ class Recorder:
             ),
             provider=self.plan.provider,
             emulator=self.emulator,
+            tcp=self.tcp,
             made_up=self.capabilities.made_up,
             quota_covers=self.capabilities.quota_covers,
             machines=tuple(
@@ -236,6 +238,7 @@ class Recorder:
                     jitter_ms=link.settings.jitter_ms,
                     loss_percent=link.settings.loss_percent,
                     rate_mbit=link.settings.rate_mbit,
+                    queue_bytes=link.settings.queue_bytes,
                 )
                 for link in self.plan.network.links
             ),

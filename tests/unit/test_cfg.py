@@ -131,6 +131,7 @@ def test_everything_that_is_written_arrives() -> None:
         [network]
         preset = "5g"
         all_pairs = true
+        queue = "1514 kB"
         links = [
           { between = ["cloud", "edge"], rate = "900 Mbit/s" },
           { between = ["edge", "endpoint"], delay = "12.5 ms" },

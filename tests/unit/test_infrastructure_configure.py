@@ -99,8 +99,8 @@ def test_a_preset_gives_both_directions_and_only_between_its_tiers() -> None:
         (link.source, link.destination): link.settings
         for link in plan(experiment(network={"preset": "4g"})).network.links
     }
-    assert links["edge", "endpoint"] == LinkSettings(7.5, 2.5, 0, 7.21)
-    assert links["endpoint", "cloud"] == LinkSettings(45, 5, 0, 7.21)
+    assert links["edge", "endpoint"] == LinkSettings(7.5, 2.5, 0, 7.21, 270_375)
+    assert links["endpoint", "cloud"] == LinkSettings(45, 5, 0, 7.21, 270_375)
     assert ("endpoint", "endpoint") not in links
     assert ("cloud", "cloud") not in links, "one machine has nobody to talk to"
 
@@ -111,7 +111,7 @@ def test_an_entry_overrides_the_preset_in_its_direction_only() -> None:
         (link.source, link.destination): link.settings
         for link in plan(experiment(network=network)).network.links
     }
-    assert links["endpoint", "edge"] == LinkSettings(30, 2.5, 0, 7.21)
+    assert links["endpoint", "edge"] == LinkSettings(30, 2.5, 0, 7.21, 270_375)
     assert links["edge", "endpoint"].delay_ms == 7.5
 
 
@@ -122,7 +122,7 @@ def test_an_entry_about_a_machine_comes_first_and_starts_from_its_tier() -> None
         ("edge-2", "endpoint"),
         ("endpoint", "edge-2"),
     ]
-    assert links[0].settings == LinkSettings(7.5, 2.5, 2.0, 7.21)
+    assert links[0].settings == LinkSettings(7.5, 2.5, 2.0, 7.21, 270_375)
     assert links[0].source_blocks[0].prefixlen == 32
 
 
@@ -133,6 +133,50 @@ def test_an_entry_about_a_machine_can_take_off_what_its_tier_has() -> None:
     ]
     first = plan(experiment(network={"links": links})).network.links[0]
     assert (first.source, first.settings) == ("edge-1", LinkSettings())
+
+
+def test_a_queue_is_the_links_own_else_the_networks_else_the_presets() -> None:
+    def queue(network: dict[str, Any], rate: float = 7.21) -> int | None:
+        links = plan(experiment(network=network)).network.links
+        found = next(
+            each.settings for each in links if (each.source, each.destination) == ("edge", "cloud")
+        )
+        assert found.rate_mbit == rate
+        return found.queue_bytes
+
+    preset = {"preset": "4g", "links": [{"from": "edge", "to": "cloud", "rate": "7.21 Mbit/s"}]}
+    both = {"from": "edge", "to": "cloud", "rate": "8 Mbit/s"}
+    assert queue(preset) == round(7.21 * 125 * 20)
+    assert queue(preset | {"queue": "64 kB"}) == 64_000
+    assert queue(preset | {"links": [both | {"queue": "50 ms"}]}, 8.0) == 50_000
+    assert queue({"links": [both]}, 8.0) == 100_000
+    assert queue({"links": [both | {"rate": "1 Mbit/s"}]}, 1.0) == 32 * 1514
+    assert queue({"links": [both | {"delay": "200 ms"}]}, 8.0) == 400_000
+    # It cannot be less than what enters it at once.
+    assert queue({"links": [both | {"queue": "1 B"}]}, 8.0) == 1514
+    assert queue({"links": [both | {"rate": "1 Gbit/s", "queue": "1 ms"}]}, 1000.0) == 125_000
+    assert queue({"links": [both | {"rate": "1 Gbit/s", "queue": "1 kB"}]}, 1000.0) == 65_550
+
+
+def test_a_link_without_a_rate_has_no_queue() -> None:
+    links = [{"from": "edge", "to": "endpoint", "delay": "10 ms"}]
+    made = plan(experiment(network={"queue": "1 s", "links": links}))
+    assert [each.settings.queue_bytes for each in made.network.links] == [None]
+
+
+def test_tcp_is_the_same_on_every_host_whether_links_are_emulated_or_not() -> None:
+    tcp = plan(experiment()).network.tcp
+    assert tcp == plan(experiment(network={"preset": "4g"})).network.tcp
+    assert tcp["net.ipv4.tcp_congestion_control"] == "cubic"
+    assert tcp["net.ipv4.tcp_rmem"] == "4096 131072 6291456"
+    own = {"congestion_control": "bbr", "send_buffer": "8 KiB", "ecn": "request"}
+    changed = plan(experiment(network={"tcp": own})).network.tcp
+    assert {name for name in tcp if tcp[name] != changed[name]} == {
+        "net.ipv4.tcp_congestion_control",
+        "net.ipv4.tcp_ecn",
+        "net.ipv4.tcp_wmem",
+    }
+    assert changed["net.ipv4.tcp_wmem"] == "4096 8192 8192"
 
 
 @pytest.mark.parametrize("turned", [False, True])

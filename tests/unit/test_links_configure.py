@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from continuum.deployment import Deployment
-from continuum.infrastructure.links import namespaces, netem, rules, shaping
+from continuum.infrastructure.links import namespaces, netem, nfqueue, rules, shaping
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.links.netem import Netem
 from continuum.infrastructure.links.nfqueue import Nfqueue
-from continuum.infrastructure.plan import Link, LinkSettings
+from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings
 from continuum.testing.link_lab import make_plan
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "links"
@@ -86,20 +86,60 @@ def test_a_burst_takes_a_frame_and_a_millisecond(rate: float) -> None:
     assert seconds <= 1.2e-3 or rate * 125_000 < 1 / rules.SLACK
 
 
-@pytest.mark.parametrize(
-    ("rate", "wanted"),
-    [(0.008, 1_514_000), (7.21, 1_514_000), (100, 12_500_000), (400_000, 64 * 2**20)],
-)
-def test_a_queue_holds_a_second_within_bounds(rate: float, wanted: int) -> None:
-    assert rules.queue_bytes(rate) == wanted
+def test_a_queue_that_nobody_asked_for_holds_a_tenth_of_a_second_or_a_round_trip() -> None:
+    def queue(rate: float, delay: float = 0.0) -> int:
+        return rules.queue_bytes(LinkSettings(delay_ms=delay, rate_mbit=rate))
+
+    assert queue(0.008) == queue(1.0) == 32 * rules.FRAME
+    assert queue(100) == 1_250_000
+    assert queue(100, 10) == 1_250_000
+    assert queue(100, 150) == 3_750_000
+    assert queue(400_000) == rules.LONGEST_QUEUE
 
 
 def test_netem_holds_what_is_under_way_and_what_waits() -> None:
-    assert rules.queue_packets(LinkSettings(1, 0, 0, 1.0)) == 1001
+    assert rules.queue_packets(LinkSettings(0, 0, 0, 1.0)) == 32
+    assert rules.queue_packets(LinkSettings(0, 0, 0, 1.0, 1_514_000)) == 1000
+    # No packet is dropped for being small while less is under way than the rate carries.
+    small = rules.queue_packets(LinkSettings(45, 5, 0, 7.21))
+    assert small * rules.SMALL_PACKET > 0.065 * 7.21 * 125_000
     fast = rules.queue_packets(LinkSettings(100, 0, 0, 1000.0))
-    assert fast * rules.FRAME > 0.1 * 125_000_000 + rules.queue_bytes(1000)
+    assert fast * rules.FRAME > 0.1 * 125_000_000 + 0.2 * 125_000_000
     assert rules.queue_packets(LinkSettings(delay_ms=1)) == 1000
     assert rules.queue_packets(LinkSettings(delay_ms=60_000)) == 10**6
+
+
+def test_what_is_sent_to_everybody_gets_the_most_of_everything() -> None:
+    links = [each for each in PLAN.network.links if each.source == "edge"]
+    assert rules.strictest(links) == LinkSettings(7.5, 2.5, 0, 7.21)
+    assert rules.strictest(PLAN.network.links) == LinkSettings(45, 5, 1.5, 7.21)
+    for emulator in (nfqueue, netem):
+        assert emulator.traffic_classes(PLAN, PLAN.machines[1])[-1].destinations == (
+            ipaddress.IPv4Network("224.0.0.0/4"),
+            ipaddress.IPv4Network("255.255.255.255/32"),
+            ipaddress.IPv4Network("10.213.255.255/32"),
+        )
+
+
+@pytest.mark.parametrize("size", [1514, 48_448, 64_000, 270_375, 3_000_000])
+@pytest.mark.parametrize("rate", [0.25, 1.0, 7.21, 100.0])
+def test_a_queue_is_read_back_as_it_was_asked_for(rate: float, size: int) -> None:
+    """As the kernel tells it: the microseconds that a full queue takes beyond the bucket."""
+    asked = LinkSettings(rate_mbit=rate, queue_bytes=size)
+    bucket = nfqueue.bucket(asked)
+    assert bucket is not None
+    lasts = int((size - bucket.burst) / bucket.rate * 1e6)
+    told = round(lasts * bucket.rate / 1e6) + bucket.burst
+    assert rules.same_queue(told, asked) == size
+    assert rules.same_queue(2 * size + 3000, asked) == 2 * size + 3000
+    held = netem.traffic_classes(_one_link(asked), _one_link(asked).machines[0])[0]
+    assert netem.settings_of(held, asked) == asked
+    longer = LinkSettings(rate_mbit=rate, queue_bytes=2 * size + 3000)
+    assert netem.settings_of(held, longer) != longer
+
+
+def _one_link(settings: LinkSettings) -> InfrastructurePlan:
+    return make_plan({"edge": 1, "endpoint": 1}, {("edge", "endpoint"): settings})
 
 
 def test_a_machine_sends_over_what_no_more_specific_link_hides() -> None:
@@ -149,7 +189,7 @@ DISCIPLINES = """[
  "direct_packets_stat":1,"direct_qlen":1000}},
 {"kind":"tbf","handle":"10:","parent":"1:10","options":{"rate":901250,"burst":2415,"lat":1677210}},
 {"kind":"tbf","handle":"11:","parent":"1:11","options":{"rate":1250000000,"burst":2415,"lat":837}},
-{"kind":"netem","handle":"1011:","parent":"11:1","options":{"limit":1009,
+{"kind":"netem","handle":"1011:","parent":"11:1","options":{"limit":122,
  "delay":{"delay":0.0075,"jitter":0.0025,"correlation":0},
  "loss-random":{"loss":0.015,"correlation":0},
  "rate":{"rate":901250,"packetoverhead":0,"cellsize":0,"celloverhead":0},"ecn":false,"gap":0}},
@@ -185,10 +225,11 @@ def test_traffic_control_is_read_back() -> None:
     bucket, both, delay, direct = found.classes
     assert bucket.bucket == shaping.Bucket(901_250, 2415, 1_514_001)
     assert bucket.netem is None
-    assert both.netem == shaping.Netem(7500, 2500, 1.5, 901_250, 1009)
+    assert both.netem == shaping.Netem(7500, 2500, 1.5, 901_250, 122)
     assert delay.bucket is None
     assert direct.direct
     asked = LinkSettings(7.5, 2.5, 1.5, 7.21)
+    assert rules.queue_packets(asked) == 122
     assert netem.settings_of(both, asked) == asked
     assert netem.settings_of(delay, asked) == LinkSettings(delay_ms=45)
     assert netem.settings_of(None, asked) == LinkSettings()

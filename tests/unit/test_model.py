@@ -124,12 +124,12 @@ def test_a_tier_without_machines_carries_nothing() -> None:
 
 
 def test_presets_hold_the_originals_figures_in_both_directions() -> None:
-    assert PRESETS["4g"]["endpoint", "cloud"] == PresetLink(45.0, 5.0, 7.21)
-    assert PRESETS["5g"]["edge", "endpoint"] == PresetLink(7.5, 2.5, 29.66)
-    assert PRESETS["wired"]["cloud", "endpoint"] == PresetLink(45.0, 5.0, 1000.0)
+    assert PRESETS["4g"]["endpoint", "cloud"] == PresetLink(45.0, 5.0, 7.21, 300.0)
+    assert PRESETS["5g"]["edge", "endpoint"] == PresetLink(7.5, 2.5, 29.66, 200.0)
+    assert PRESETS["wired"]["cloud", "endpoint"] == PresetLink(45.0, 5.0, 1000.0, 100.0)
     for links in PRESETS.values():
-        assert links["cloud", "cloud"] == PresetLink(0.0, 0.0, 1000.0)
-        assert links["edge", "edge"] == links["edge", "cloud"] == PresetLink(7.5, 2.5, 1000.0)
+        assert links["cloud", "cloud"] == PresetLink(0.0, 0.0, 1000.0, 20.0)
+        assert links["edge", "edge"] == links["edge", "cloud"] == PresetLink(7.5, 2.5, 1000.0, 20.0)
         assert all(links[pair[::-1]] == link for pair, link in links.items())
         assert len(links) == 8
     with pytest.raises(UsageError, match='no preset "6g"'):

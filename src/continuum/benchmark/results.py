@@ -269,7 +269,10 @@ class FunctionsRecord(Record):
 
 
 class LinkRecord(Record):
-    """A directed class of traffic as it was asked for; ends are names of tiers or machines."""
+    """A directed class of traffic as it was asked for; ends are names of tiers or machines.
+
+    `queue_bytes` wait for the rate before more is dropped; None without a rate.
+    """
 
     source: str
     destination: str
@@ -277,6 +280,7 @@ class LinkRecord(Record):
     jitter_ms: float = 0.0
     loss_percent: float = 0.0
     rate_mbit: float | None = None
+    queue_bytes: int | None = None
 
 
 class ClockReading(Record):
@@ -321,6 +325,8 @@ class Run(Record):
         hashes: of the `experiment`, the `plan`, the `image`, the `arrivals` of a file.
         seeds: the benchmark's own, and each endpoint's in each repetition.
         emulator: what enforced the links; empty when nothing is emulated.
+        tcp: how TCP behaved, by the names of the kernel's settings, as read from the machines;
+            where they differ, each value with the machines that have it.
         made_up: whether machines and figures exist on paper only, as those of the provider `fake`.
         quota_covers: `machine` when a quota caps the sum over a machine's cores, `core` when each.
         noun: what one sample is: `request`, or what the application calls it.
@@ -349,6 +355,7 @@ class Run(Record):
     clock: Clock = Clock()
     provider: str = ""
     emulator: str = ""
+    tcp: dict[str, str] = Field(default_factory=dict)
     made_up: bool = False
     quota_covers: str = ""
     machines: tuple[MachineRecord, ...] = ()

@@ -670,6 +670,8 @@ class _Translation:
             ("network", "preset"), options["wireless_network_preset"], "wireless_network_preset"
         )
         self._set(("network", "all_pairs"), options["netperf"], "netperf")
+        # The original leaves netem's limit at what it is: 1000 packets, here of full frames.
+        self._set(("network", "queue"), "1514 kB", "network_emulation")
         links: list[dict[str, Any]] = []
         for pair, ends in PAIRS.items():
             written = {

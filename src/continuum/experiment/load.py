@@ -133,7 +133,7 @@ def origins(document: Document, experiment: Experiment) -> dict[str, str]:
     return found
 
 
-_FROM_PRESET = frozenset({"delay", "jitter", "loss", "rate"})
+_FROM_PRESET = frozenset({"delay", "jitter", "loss", "rate", "queue"})
 
 
 def leaves(experiment: Experiment) -> Iterator[tuple[KeyPath, object]]:

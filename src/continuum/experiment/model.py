@@ -30,6 +30,7 @@ from continuum.experiment.units import (
     Milliseconds,
     Percent,
     PositiveSeconds,
+    Queue,
     Seconds,
 )
 
@@ -192,6 +193,11 @@ class Link(Part):
         default=None,
         description="Of each sending machine to the whole of the destination, in all.",
     )
+    queue: Queue | None = Field(
+        default=None,
+        description="What waits for the rate before more is dropped, as `100 ms` (at the rate) or "
+        "`64 kB`; absent: the preset's, or see [the network](network.md#queues).",
+    )
 
     @field_validator("between", mode="before")
     @classmethod
@@ -220,6 +226,32 @@ class Link(Part):
         return ((self.source, self.destination),)
 
 
+class Tcp(Part):
+    """How TCP behaves on every machine: the same on whatever host the machines are."""
+
+    congestion_control: str = Field(
+        default="cubic",
+        pattern=r"^[a-z0-9_]{1,15}$",
+        description="As the kernel calls it: `cubic`, `reno`, `bbr` and so on.",
+    )
+    receive_buffer: Bytes = Field(
+        default=6 * 2**20,
+        ge=4096,
+        le=2**30,
+        description="Most that a connection's receive buffer grows to; half of it or more is window.",
+    )
+    send_buffer: Bytes = Field(
+        default=4 * 2**20,
+        ge=4096,
+        le=2**30,
+        description="Most that a connection's send buffer grows to.",
+    )
+    ecn: Literal["off", "request", "accept"] = Field(
+        default="accept",
+        description="Explicit congestion notification; `accept`: when the other side requests it.",
+    )
+
+
 class Network(Part):
     """The emulated network between the machines."""
 
@@ -236,6 +268,10 @@ class Network(Part):
     all_pairs: bool = Field(
         default=False, description="Measure every pair of machines before a benchmark."
     )
+    queue: Queue | None = Field(
+        default=None, description="Of links that say nothing of their own, as `queue` of a link."
+    )
+    tcp: Tcp = Field(default_factory=Tcp, description="How TCP behaves on the machines.")
     links: tuple[Link, ...] = Field(
         default=(), description="Links, one table each; a later one overrides an earlier one."
     )
@@ -661,6 +697,13 @@ def _network_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...
                         f'link to an unknown tier or machine "{end[:40]}"; tiers: {tiers}',
                     )
                 )
+        if link.queue and not _has_rate(experiment.network, index):
+            found.append(
+                (
+                    ("network", "links", index, "queue"),
+                    "a link without a rate has no queue: give it a rate too",
+                )
+            )
         if link.jitter and link.delay is not None and link.jitter > link.delay:
             found.append(
                 (
@@ -669,6 +712,12 @@ def _network_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...
                 )
             )
     return found
+
+
+def _has_rate(network: Network, index: int) -> bool:
+    """Whether a link may have a rate: its own, the preset's, or that of an earlier entry."""
+    earlier = network.links[: index + 1]
+    return network.preset is not None or any(each.rate is not None for each in earlier)
 
 
 def _software_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...], str]]:

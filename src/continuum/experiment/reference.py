@@ -15,7 +15,7 @@ from continuum.experiment import fields, schema
 from continuum.experiment.document import KeyPath
 from continuum.experiment.model import Arrivals
 from continuum.experiment.presets import PRESETS
-from continuum.experiment.units import DURATION, QUANTITIES
+from continuum.experiment.units import DURATION, QUANTITIES, QUEUE_EXAMPLE, Words
 
 _BLOCK = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[a-z]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
@@ -76,6 +76,9 @@ def _value(spot: fields.Spot) -> str:
         return ", ".join(f'`"{each}"`' for each in spot.choices)
     if quantity is not None:
         return quantity.name + _limits(spot, _long if quantity is DURATION else quantity.write)
+    words = next((each.text for each in spot.metadata if isinstance(each, Words)), None)
+    if words is not None:
+        return words
     if spot.kind in _KINDS:
         return _KINDS[spot.kind] + _limits(spot, lambda number: f"{number:.15g}")
     if get_origin(spot.kind) is dict:
@@ -105,7 +108,8 @@ def _limits(spot: fields.Spot, write: Callable[[float], str]) -> str:
         for kind, attribute in ((Ge, "ge"), (Gt, "gt"), (Le, "le"), (Lt, "lt")):
             if isinstance(each, kind):
                 limit = getattr(each, attribute)
-                found[kind] = max(limit, found.get(kind, limit))
+                narrower = max if kind in {Ge, Gt} else min
+                found[kind] = narrower(limit, found.get(kind, limit))
     words = []
     if Ge in found:
         words.append(f"{write(found[Ge])}")
@@ -147,19 +151,23 @@ def _units() -> str:
         f'| {each.name} | {", ".join(f"`{unit}`" for unit in each.units)} | `"{each.example}"` |'
         for each in QUANTITIES
     ]
+    rows.append(f'| queue | those of a delay, or of a size | `"{QUEUE_EXAMPLE}"`, `"64 kB"` |')
     return "\n".join(["| quantity | units | example |", "|---|---|---|", *rows, ""])
 
 
 def _presets() -> str:
-    names = ", ".join(f"rate in `{name}`" for name in PRESETS)
-    head = ["| between | delay | jitter |" + "".join(f" {each} |" for each in names.split(", "))]
+    names = "|".join(f"rate and queue in `{name}`" for name in PRESETS)
+    head = ["| between | delay | jitter |" + "".join(f" {each} |" for each in names.split("|"))]
     head.append("|---|---|---|" + "---|" * len(PRESETS))
     rows = []
     done: set[frozenset[str]] = set()
     for pair, link in next(iter(PRESETS.values())).items():
         if frozenset(pair) not in done:
             done.add(frozenset(pair))
-            rates = "".join(f" {preset[pair].rate_mbit:g} Mbit/s |" for preset in PRESETS.values())
+            rates = "".join(
+                f" {preset[pair].rate_mbit:g} Mbit/s, {preset[pair].queue_ms:g} ms |"
+                for preset in PRESETS.values()
+            )
             ends = f"{pair[0]}, {pair[1]}"
             rows.append(f"| {ends} | {link.delay_ms:g} ms | {link.jitter_ms:g} ms |{rates}")
     return "\n".join([*head, *rows, ""])

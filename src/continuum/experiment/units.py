@@ -9,6 +9,7 @@
 | disk rate | "50 MB/s", "20 MiB/s" | bytes per second, int |
 | frequency | "5 Hz", "0.5 Hz" | Hz, float |
 | share | "1 %" | percent, float |
+| queue | "100 ms", "64 kB" | text: a time at the link's rate, or bytes |
 
 The space before the unit may be left out.
 """
@@ -159,6 +160,45 @@ class trusted_numbers:  # noqa: N801  a context manager, used like a function
         _Trusted.numbers = self._before
 
 
+QUEUE_EXAMPLE = "100 ms"
+MOST_QUEUE_SECONDS = 60.0
+MOST_QUEUE_BYTES = 2**30
+
+
+def read_queue(value: object) -> str:
+    """A queue's length as a person writes it: a time at its link's rate, or a size.
+
+    Raises:
+        ValueError: neither, or none that a queue can have.
+    """
+    number = parse(value, _SECONDS | _BYTES, QUEUE_EXAMPLE)
+    text = str(value).strip()
+    most = MOST_QUEUE_SECONDS if _is_time(text) else MOST_QUEUE_BYTES
+    if not 0 < number <= most:
+        msg = f'must be more than 0, and at most 60 s or 1 GiB, not "{text[:40]}"'
+        raise ValueError(msg)
+    return text
+
+
+def queue_size(text: str, rate_mbit: float) -> int:
+    """Bytes of a queue that `read_queue` took, at its link's rate."""
+    if _is_time(text):
+        return round(parse(text, _SECONDS, QUEUE_EXAMPLE) * rate_mbit * 125_000)
+    return round(parse(text, _BYTES, QUEUE_EXAMPLE))
+
+
+def _is_time(text: str) -> bool:
+    match = _QUANTITY.fullmatch(text)
+    return match is not None and match[2] in _SECONDS
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a text stands for, where the reference says more than `text`."""
+
+    text: str
+
+
 YEAR = 366 * 86400.0
 
 Seconds = Annotated[float, *_annotations(DURATION), Field(ge=0, le=YEAR)]
@@ -168,7 +208,30 @@ MegabitsPerSecond = Annotated[float, *_annotations(RATE), Field(ge=0.008, le=400
 Bytes = Annotated[int, *_annotations(SIZE), Field(gt=0, le=2**50)]
 BytesPerSecond = Annotated[int, *_annotations(DISK_RATE), Field(ge=1000, le=2**50)]
 Hertz = Annotated[float, *_annotations(FREQUENCY), Field(gt=0, le=100_000)]
+Queue = Annotated[
+    str,
+    Words("delay or size"),
+    BeforeValidator(read_queue),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": rf"^\s*\+?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*"
+            rf"({'|'.join(re.escape(unit) for unit in _SECONDS | _BYTES)})\s*$",
+            "examples": [QUEUE_EXAMPLE, "64 kB"],
+        }
+    ),
+]
 Percent = Annotated[float, *_annotations(SHARE), Field(ge=0, le=100)]
+
+
+def show_queue(size: int | None, rate_mbit: float | None) -> str:
+    """A link's queue as a person reads it: `270 kB, 300 ms`; "-" without a rate."""
+    if size is None or rate_mbit is None:
+        return "-"
+    unit, factor = next(
+        (each for each in (("MB", 1e6), ("kB", 1e3)) if size >= each[1]), ("B", 1.0)
+    )
+    return f"{size / factor:.4g} {unit}, {size / rate_mbit / 125:.3g} ms"
 
 
 def show_bytes(number: int) -> str:

@@ -11,10 +11,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from continuum.errors import NotPossibleHere
-from continuum.experiment.model import Experiment
+from continuum.experiment import units
+from continuum.experiment.model import Experiment, Tcp
 from continuum.experiment.model import Link as LinkEntry
 from continuum.experiment.presets import PRESETS
-from continuum.infrastructure import placement
+from continuum.infrastructure import placement, tcp
+from continuum.infrastructure.links import rules
 from continuum.infrastructure.plan import (
     Block,
     Existing,
@@ -107,6 +109,7 @@ def configure(
             host_time=surroundings.host_time,
             joined=bridge is not None,
             mtu=None if bridge is not None else surroundings.mtu,
+            tcp=_tcp(experiment),
         ),
         settings=settings,
         hosts=surroundings.hosts,
@@ -140,9 +143,15 @@ def _of_existing(
             emulator=experiment.network.emulator if experiment.network else "auto",
             internet=experiment.infrastructure.internet,
             host_time=surroundings.host_time,
+            tcp=_tcp(experiment),
         ),
         settings=settings,
     )
+
+
+def _tcp(experiment: Experiment) -> dict[str, str]:
+    """TCP's settings are made whether links are emulated or not."""
+    return tcp.settings(experiment.network.tcp if experiment.network else Tcp())
 
 
 def to_json(plan: InfrastructurePlan) -> str:
@@ -341,11 +350,13 @@ def resolve_links(
         if end in tier_of and end not in experiment.tiers
     }
     settings: dict[tuple[str, str], LinkSettings] = {}
+    queues: dict[tuple[str, str], str] = {}
     for pair, values in PRESETS[network.preset].items() if network.preset else ():
         if pair[0] in experiment.tiers and pair[1] in experiment.tiers:
             settings[pair] = LinkSettings(
                 values.delay_ms, values.jitter_ms, values.loss_percent, values.rate_mbit
             )
+            queues[pair] = network.queue or f"{values.queue_ms:g} ms"
     for entry in network.links:
         for pair in entry.directions:
             on_tiers = (
@@ -354,9 +365,12 @@ def resolve_links(
             )
             ground = settings.get(pair) or settings.get(on_tiers) or LinkSettings()
             settings[pair] = _overridden(ground, entry)
+            queue = entry.queue or queues.get(pair) or queues.get(on_tiers) or network.queue
+            if queue is not None:
+                queues[pair] = queue
     links = [
         Link(source, destination, blocks[source], blocks[destination], values)
-        for (source, destination), values in settings.items()
+        for (source, destination), values in _with_queues(settings, queues).items()
         if _can_carry(experiment, source, destination)
         # A path between tiers without any property needs no link; one of a machine may have to
         # take off what its tier's link has.
@@ -371,6 +385,21 @@ def resolve_links(
             ),
         )
     )
+
+
+def _with_queues(
+    settings: Mapping[tuple[str, str], LinkSettings], queues: Mapping[tuple[str, str], str]
+) -> dict[tuple[str, str], LinkSettings]:
+    """The bytes of each queue, now that its rate is known."""
+    found = {}
+    for pair, values in settings.items():
+        asked = None
+        if values.rate_mbit is not None:
+            if pair in queues:
+                asked = units.queue_size(queues[pair], values.rate_mbit)
+            asked = rules.queue_bytes(replace(values, queue_bytes=asked))
+        found[pair] = replace(values, queue_bytes=asked)
+    return found
 
 
 def _overridden(ground: LinkSettings, entry: LinkEntry) -> LinkSettings:
@@ -454,11 +483,21 @@ def changes(
     ]
     if before is not None and before.hosts != after.hosts:
         found.append(Change("update", "hosts", "the hosts of the experiment differ"))
-    if before is not None and before.network.links != after.network.links:
-        found.append(Change("update", "links", "the network of the experiment differs"))
-    elif before is None and after.network.links:
-        found.append(Change("create", "links", f"{len(after.network.links)} directed links"))
+    found += _network_changes(before, after)
     return found
+
+
+def _network_changes(
+    before: InfrastructurePlan | None, after: InfrastructurePlan
+) -> Iterator[Change]:
+    if before is None:
+        if after.network.links:
+            yield Change("create", "links", f"{len(after.network.links)} directed links")
+        return
+    if before.network.links != after.network.links:
+        yield Change("update", "links", "the network of the experiment differs")
+    if before.network.tcp != after.network.tcp:
+        yield Change("update", "TCP", "its settings on the machines differ")
 
 
 def kept_hosts(before: InfrastructurePlan | None, hosts: Sequence[HostPlan]) -> dict[str, str]:

@@ -86,13 +86,15 @@ class HostPlan:
 @dataclass(frozen=True)
 class LinkSettings:
     """One direction's properties: delay and jitter (standard deviation) in ms, loss in percent,
-    rate in Mbit/s, None when it is not limited.
+    rate in Mbit/s, None when it is not limited. `queue_bytes` wait for the rate before more is
+    dropped; None for `links.rules.queue_bytes`, and without a rate.
     """
 
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
     loss_percent: float = 0.0
     rate_mbit: float | None = None
+    queue_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ class NetworkPlan:
             `host_address`.
         joined: whether the bridge is the user's own, which we neither make nor remove.
         mtu: bytes of the largest packet, where it is less than Ethernet's 1500; else None.
+        tcp: how TCP behaves on every machine: values by the names of the kernel's settings.
     """
 
     bridge: str
@@ -140,6 +143,7 @@ class NetworkPlan:
     host_time: bool = False
     joined: bool = False
     mtu: int | None = None
+    tcp: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

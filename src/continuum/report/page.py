@@ -14,7 +14,7 @@ from markupsafe import Markup
 from continuum import folders
 from continuum.benchmark.results import REPORT_FILE, Percentile, Results, Run, Statistic
 from continuum.experiment.model import THIS_HOST
-from continuum.experiment.units import show_bytes
+from continuum.experiment.units import show_bytes, show_queue
 from continuum.report import format as show
 from continuum.report import (
     functions,
@@ -306,6 +306,7 @@ def _asked_links(run: Run) -> list[dict[str, str]]:
             "jitter": f"{link.jitter_ms:g}",
             "loss": f"{link.loss_percent:g}",
             "rate": show.NOTHING if link.rate_mbit is None else f"{link.rate_mbit:g}",
+            "queue": show_queue(link.queue_bytes, link.rate_mbit).replace("-", show.NOTHING),
         }
         for link in run.links
     ]

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from continuum.errors import NotFound
 from continuum.images.recipe import RUNTIME_FOLDER
+from continuum.infrastructure.host import port_filter
 from continuum.infrastructure.links.contract import Interface
 from continuum.infrastructure.plan import (
     Block,
@@ -138,7 +139,10 @@ class Lab:
 
 @contextmanager
 def lab(plan: InfrastructurePlan) -> Iterator[Lab]:
-    """Make a namespace per machine, and one with the bridge; remove them all at the end."""
+    """Make a namespace per machine, and one with the bridge; remove them all at the end.
+
+    The machines' ports are closed to what no link speaks of, as providers do, if there are links.
+    """
     prefix = f"ctmtest-{os.getpid()}"
     bridge = f"{prefix}-bridge"
     names = [f"{prefix}-{machine.name}" for machine in plan.machines]
@@ -156,11 +160,15 @@ def lab(plan: InfrastructurePlan) -> Iterator[Lab]:
             _ip("-n", name, "-batch", "-", lines=["link set lo up", "link set eth0 up", address])
         paths = [f"/run/netns/{name}" for name in names]
         pairs = list(zip(paths, plan.machines, strict=True))
+        host = NamespaceMachine("host", "", HOST, f"/run/netns/{bridge}")
+        if plan.network.links:
+            ports = {f"p{place}": machine for place, machine in enumerate(plan.machines)}
+            port_filter.ensure(ports, plan.network, host.run)
         yield Lab(
             plan,
             [Interface(machine, path) for path, machine in pairs],
             [NamespaceMachine(each.name, each.tier, each.address, path) for path, each in pairs],
-            NamespaceMachine("host", "", HOST, f"/run/netns/{bridge}"),
+            host,
         )
     finally:
         for name in (bridge, *names):

@@ -16,7 +16,7 @@ from continuum.experiment.arrivals import WORDS
 from continuum.experiment.document import dotted
 from continuum.experiment.load import leaves
 from continuum.experiment.model import THIS_HOST
-from continuum.experiment.units import show_bytes
+from continuum.experiment.units import show_bytes, show_queue
 from continuum.experiment.write import literal
 
 if TYPE_CHECKING:
@@ -153,16 +153,17 @@ def _links(plan: Plan, *, whole: bool) -> Iterator[str]:
         return
     yield f"links ({plan.infrastructure.network.emulator})"
     rows = [(link.source, link.destination, *_cells(link.settings)) for link in links]
-    table = output.table(("from", "to", "delay", "jitter", "loss", "rate"), rows)
+    table = output.table(("from", "to", "delay", "jitter", "loss", "rate", "queue"), rows)
     yield from _cut([f"  {line}" for line in table.splitlines()], whole=whole)
 
 
-def _cells(settings: LinkSettings) -> tuple[str, str, str, str]:
+def _cells(settings: LinkSettings) -> tuple[str, ...]:
     return (
         f"{settings.delay_ms:g} ms",
         f"{settings.jitter_ms:g} ms",
         f"{settings.loss_percent:g} %",
         "-" if settings.rate_mbit is None else f"{settings.rate_mbit:g} Mbit/s",
+        show_queue(settings.queue_bytes, settings.rate_mbit),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from continuum.errors import NotPossibleHere, StepFailed
+from continuum.infrastructure import tcp
 from continuum.infrastructure.links import shaping
 from continuum.infrastructure.links.contract import Interface
 from continuum.machine import Command, Result, run_on_host
@@ -15,10 +16,6 @@ from continuum.machine import Command, Result, run_on_host
 TIMEOUT = 30.0
 
 CHAIN = "CONTINUUM-LINKS"
-
-SETTINGS = ("net.ipv4.tcp_slow_start_after_idle=0", "net.ipv4.tcp_no_metrics_save=1")
-"""So that an exchange of request and answer on an open connection meets the link each time, and
-not what TCP remembers or forgets between two: see `docs/network.md`."""
 
 
 def inside(interface: Interface, *arguments: str, lines: str | None = None) -> Result:
@@ -36,11 +33,18 @@ def inside(interface: Interface, *arguments: str, lines: str | None = None) -> R
     return run_on_host(replace(command, arguments=entered), where=interface.machine.name)
 
 
-def tune(interface: Interface) -> None:
-    """Set what TCP does on idle connections."""
-    inside(interface, "sysctl", "-q", "-w", *SETTINGS).check(
-        f"cannot set TCP's behaviour on {interface.machine.name}"
-    )
+def tune(interface: Interface, settings: Mapping[str, str]) -> None:
+    """Set how TCP behaves on the machine; `settings` as `tcp.settings` makes them.
+
+    Raises:
+        NotPossibleHere: its kernel lacks the congestion control.
+    """
+    if not settings:
+        return
+    result = inside(interface, *tcp.set_command(settings))
+    if result.exit_code != 0:
+        known = inside(interface, *tcp.available_command())
+        tcp.judge(result, settings, known, interface.machine.name)
 
 
 def read_shaping(interface: Interface) -> shaping.InForce:

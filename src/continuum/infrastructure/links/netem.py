@@ -38,9 +38,11 @@ from continuum.infrastructure.links.rules import (
     burst,
     by_frames,
     bytes_per_second,
+    everybody,
     outgoing,
     queue_packets,
     same_rate,
+    strictest,
     waits,
 )
 from continuum.infrastructure.plan import Block, InfrastructurePlan, Link, LinkSettings, MachineSpec
@@ -91,7 +93,6 @@ class Netem(LinkEmulator):
         """Also ends what the other emulator left, when the deployment was changed to this one."""
 
         def apply_one(interface: Interface) -> bool:
-            namespaces.tune(interface)
             ruled = namespaces.clear_rules(interface)
             shaped = namespaces.apply_shaping(
                 interface, plan.network.host_address, traffic_classes(plan, interface.machine)
@@ -143,11 +144,11 @@ def traffic_classes(
     plan: InfrastructurePlan, machine: MachineSpec
 ) -> tuple[shaping.TrafficClass, ...]:
     """What happens to packets that a machine sends; nothing when none of its links does a thing."""
-    classes = tuple(
-        _class(link.destination_blocks, link.settings)
-        for _, link in outgoing(plan.network.links, machine)
-    )
-    return () if all(each.direct for each in classes) else classes
+    links = [link for _, link in outgoing(plan.network.links, machine)]
+    classes = tuple(_class(link.destination_blocks, link.settings) for link in links)
+    if all(each.direct for each in classes):
+        return ()
+    return (*classes, _class(everybody(plan.network), strictest(links)))
 
 
 def _class(destinations: tuple[Block, ...], settings: LinkSettings) -> shaping.TrafficClass:
@@ -175,11 +176,19 @@ def settings_of(found: shaping.TrafficClass | None, asked: LinkSettings) -> Link
         return LinkSettings()
     limited = found.netem.rate < shaping.UNLIMITED_BYTES
     return LinkSettings(
+        queue_bytes=_queue(found.netem, asked) if limited else None,
         delay_ms=_rounded(found.netem.delay / 1e3, asked.delay_ms, 2e-3),
         jitter_ms=_rounded(found.netem.jitter / 1e3, asked.jitter_ms, 2e-3),
         loss_percent=_rounded(found.netem.loss, asked.loss_percent, 1e-4),
         rate_mbit=same_rate(found.netem.rate / 125_000 if limited else None, asked.rate_mbit),
     )
+
+
+def _queue(found: shaping.Netem, asked: LinkSettings) -> int | None:
+    """The queue that was asked for when netem has just its packets; else what they are more or less."""
+    if found.limit == queue_packets(asked):
+        return asked.queue_bytes
+    return max(found.limit - queue_packets(replace(asked, queue_bytes=1)), 0) * FRAME
 
 
 def _rounded(found: float, asked: float, step: float) -> float:

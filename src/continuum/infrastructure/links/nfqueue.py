@@ -33,10 +33,13 @@ from continuum.infrastructure.links.rules import (
     burst,
     bytes_per_second,
     ending,
+    everybody,
     incoming,
     outgoing,
     queue_bytes,
+    same_queue,
     same_rate,
+    strictest,
     waits,
 )
 from continuum.infrastructure.plan import Block, InfrastructurePlan, Link, LinkSettings, MachineSpec
@@ -185,8 +188,8 @@ def _apply_process(
     return stopped or bool(machines)
 
 
-Sends = Mapping[tuple[Block, ...], float | None]
-"""Rate by the destination's blocks."""
+Sends = Mapping[tuple[Block, ...], shaping.Bucket | None]
+"""What limits the rate, by the destination's blocks."""
 
 Receives = Mapping[Block, list[LinkSettings | None]]
 """Delay, jitter and loss by source block, of each rule for it in turn; None where packets stop.
@@ -196,10 +199,7 @@ addresses."""
 
 
 def _sends(shaped: shaping.InForce) -> Sends:
-    return {
-        each.destinations: None if each.bucket is None else each.bucket.rate / 125_000
-        for each in shaped.classes or ()
-    }
+    return {each.destinations: each.bucket for each in shaped.classes or ()}
 
 
 _RULE = re.compile(rf"-A {namespaces.CHAIN} -s (\S+) -j (?:RETURN|NFQUEUE --queue-num (\d+))")
@@ -248,12 +248,15 @@ def _settings(
     # Where a machine knows other links and not this one, one of those takes its packets.
     if any(each and link.destination_blocks not in each for each in sends):
         return None
-    rates = {each.get(link.destination_blocks) for each in sends} or {asked.rate_mbit}
+    buckets = {each.get(link.destination_blocks) for each in sends} or {bucket(asked)}
     arrivals = set[LinkSettings | None]().union(*receives) or {asked}
-    rate, arriving = rates.pop(), arrivals.pop()
-    if rates or arrivals or arriving is None:
+    limit, arriving = buckets.pop(), arrivals.pop()
+    if buckets or arrivals or arriving is None:
         return None
-    settings = replace(arriving, rate_mbit=same_rate(rate, asked.rate_mbit))
+    settings = arriving
+    if limit is not None:
+        rate = same_rate(limit.rate / 125_000, asked.rate_mbit)
+        settings = replace(arriving, rate_mbit=rate, queue_bytes=same_queue(limit.limit, asked))
     return None if settings == LinkSettings() != asked else settings
 
 
@@ -261,18 +264,22 @@ def traffic_classes(
     plan: InfrastructurePlan, machine: MachineSpec
 ) -> tuple[shaping.TrafficClass, ...]:
     """Rates at which a machine sends; nothing when none of its links has one."""
+    links = [link for _, link in outgoing(plan.network.links, machine)]
     classes = tuple(
-        shaping.TrafficClass(link.destination_blocks, bucket(link.settings.rate_mbit))
-        for _, link in outgoing(plan.network.links, machine)
+        shaping.TrafficClass(link.destination_blocks, bucket(link.settings)) for link in links
     )
-    return () if all(each.direct for each in classes) else classes
+    if all(each.direct for each in classes):
+        return ()
+    rest = shaping.TrafficClass(everybody(plan.network), bucket(strictest(links)))
+    return (*classes, rest)
 
 
-def bucket(rate_mbit: float | None) -> shaping.Bucket | None:
-    """The token bucket of a rate."""
-    if rate_mbit is None:
+def bucket(settings: LinkSettings) -> shaping.Bucket | None:
+    """The token bucket of a rate, with the queue before it."""
+    rate = settings.rate_mbit
+    if rate is None:
         return None
-    return shaping.Bucket(bytes_per_second(rate_mbit), burst(rate_mbit), queue_bytes(rate_mbit))
+    return shaping.Bucket(bytes_per_second(rate), burst(rate), queue_bytes(settings))
 
 
 def _batch(plan: InfrastructurePlan, machine: MachineSpec, device: str) -> str:
@@ -324,7 +331,6 @@ def _table(rules: Sequence[str]) -> str:
 
 
 def _apply_interface(plan: InfrastructurePlan, interface: Interface) -> bool:
-    namespaces.tune(interface)
     changed = namespaces.apply_shaping(
         interface, plan.network.host_address, traffic_classes(plan, interface.machine)
     )

@@ -12,6 +12,7 @@ from continuum.infrastructure.plan import (
     Link,
     LinkSettings,
     MachineSpec,
+    NetworkPlan,
 )
 
 FRAME = 1514
@@ -23,7 +24,14 @@ LARGEST_PACKET = 65_550
 SLACK = 1e-3
 """Seconds by which the kernel may be late to send the next packet without losing rate."""
 
-LONGEST_QUEUE = 64 * 2**20
+SMALL_PACKET = 256
+"""Bytes of the packets that netem has room for while they are under way; see `queue_packets`."""
+
+QUEUE_SECONDS = 0.1
+LEAST_QUEUE_FRAMES = 32
+"""A queue that nobody asked for holds so much; see `queue_bytes`."""
+
+LONGEST_QUEUE = 2**30
 """Bytes that a link's queue holds at most, whatever its rate."""
 
 
@@ -104,6 +112,34 @@ def link_between(
     return None
 
 
+_EVERYBODY = (ipaddress.IPv4Network("224.0.0.0/4"), ipaddress.IPv4Network("255.255.255.255/32"))
+
+
+def everybody(network: NetworkPlan) -> tuple[Block, ...]:
+    """The addresses of multicast and broadcast.
+
+    Where machines had their addresses before, their network's own broadcast address is not known.
+    """
+    if not network.tiers:
+        return _EVERYBODY
+    return (*_EVERYBODY, ipaddress.IPv4Network(network.block.broadcast_address))
+
+
+def strictest(links: Iterable[Link]) -> LinkSettings:
+    """What is sent to everybody gets: the most of delay and loss, the least rate, of some links."""
+    settings = [link.settings for link in links]
+    longest = max(settings, key=lambda each: (each.delay_ms, each.jitter_ms))
+    limited = [each for each in settings if each.rate_mbit is not None]
+    slowest = min(limited, key=lambda each: each.rate_mbit or 0.0, default=LinkSettings())
+    return LinkSettings(
+        delay_ms=longest.delay_ms,
+        jitter_ms=longest.jitter_ms,
+        loss_percent=max(each.loss_percent for each in settings),
+        rate_mbit=slowest.rate_mbit,
+        queue_bytes=slowest.queue_bytes,
+    )
+
+
 def waits(settings: LinkSettings) -> bool:
     """Whether packets are delayed or lost, beside being limited in rate."""
     return bool(settings.delay_ms or settings.jitter_ms or settings.loss_percent)
@@ -137,22 +173,46 @@ def burst(rate_mbit: float) -> int:
     return FRAME + max(min(carried, LARGEST_PACKET), carried // 10)
 
 
-def queue_bytes(rate_mbit: float) -> int:
-    """Bytes that wait for a link before more are dropped: what it carries in 1 s.
+def queue_bytes(settings: LinkSettings) -> int:
+    """Bytes that wait for a link's rate before more are dropped, header included.
 
-    At least 1000 frames, so that a burst of a slow link is not cut off; at most `LONGEST_QUEUE`.
+    What was asked for, else what the rate carries in `QUEUE_SECONDS`, or in the time that packets
+    and their answers are under way on a longer link: with one round trip's worth a single TCP
+    connection keeps the link busy (Villamizar and Song 1994). At least `LEAST_QUEUE_FRAMES`, so
+    that a slow link takes the first windows of a few connections; at most `LONGEST_QUEUE`.
+
+    Never less than the largest unit that enters the link, which would not fit in at all.
     """
-    return min(max(bytes_per_second(rate_mbit), 1000 * FRAME), LONGEST_QUEUE)
+    rate = 0.0 if settings.rate_mbit is None else settings.rate_mbit
+    unit = FRAME if burst(rate) < LARGEST_PACKET else LARGEST_PACKET
+    asked = settings.queue_bytes
+    if asked is None:
+        seconds = max(QUEUE_SECONDS, 2 * settings.delay_ms / 1e3)
+        asked = max(round(bytes_per_second(rate) * seconds), LEAST_QUEUE_FRAMES * FRAME)
+    return min(max(asked, unit), LONGEST_QUEUE)
+
+
+def same_queue(found: int, asked: LinkSettings) -> int | None:
+    """The queue asked for when the kernel has just that, as coarse as it tells it; else what was found.
+
+    It tells a queue by the time that it lasts, in whole microseconds, or in packets.
+    """
+    if asked.rate_mbit is None:
+        return found
+    near = max(FRAME, bytes_per_second(asked.rate_mbit) * 2e-6, 0.002 * found)
+    return asked.queue_bytes if abs(found - queue_bytes(asked)) <= near else found
 
 
 def queue_packets(settings: LinkSettings) -> int:
     """Packets that netem must be able to hold: what is under way, and what waits for the rate.
 
-    Under way is what the rate carries during the delay and four times the jitter. A link without
-    a rate is taken for one of 10 Gbit/s. Never below netem's own default of 1000.
+    netem counts packets only. What waits is counted in full frames; what is under way, which the
+    rate carries during the delay and four times the jitter, in packets of `SMALL_PACKET` bytes, so
+    that none is dropped for being small. A link without a rate is taken for one of 10 Gbit/s, and
+    holds netem's own 1000 at least.
     """
-    rate = 10_000.0 if settings.rate_mbit is None else settings.rate_mbit
     seconds = (settings.delay_ms + 4 * settings.jitter_ms) / 1e3
-    waiting = 0 if settings.rate_mbit is None else queue_bytes(settings.rate_mbit)
-    packets = math.ceil((bytes_per_second(rate) * seconds + waiting) / FRAME)
-    return min(max(packets, 1000), 10**6)
+    if settings.rate_mbit is None:
+        return min(max(math.ceil(bytes_per_second(10_000.0) * seconds / FRAME), 1000), 10**6)
+    under_way = bytes_per_second(settings.rate_mbit) * seconds / SMALL_PACKET
+    return min(math.ceil(under_way + queue_bytes(settings) / FRAME), 10**6)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from continuum.images import store
+from continuum.infrastructure import tcp
 from continuum.infrastructure.configure import remarks
 
 if TYPE_CHECKING:
@@ -299,6 +300,10 @@ class Provider(ABC):
     def may_act(self) -> bool:
         """Whether this process has the privileges to look inside machines and change them."""
         return not self.capabilities.needs_root or os.geteuid() == 0
+
+    def tcp_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> dict[str, str]:
+        """How TCP behaves on the machines, read back; as `tcp.read`."""
+        return tcp.read(self.machines(deployment, plan))
 
     def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
         """Name of what enforces the links; "" when nothing is emulated."""

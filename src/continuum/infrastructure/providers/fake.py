@@ -145,6 +145,11 @@ class Fake(Provider):
         written = LINKS.validate_python(world.read(LINKS_FILE) or [])
         return [link for link in written if all_run(plan, link, running)]
 
+    def tcp_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> dict[str, str]:
+        """What was asked for."""
+        del deployment
+        return plan.network.tcp
+
     def measure_links(
         self, deployment: Deployment, plan: InfrastructurePlan, *, all_pairs: bool
     ) -> list[LinkMeasurement]:

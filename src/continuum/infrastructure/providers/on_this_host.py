@@ -20,10 +20,11 @@ from continuum.infrastructure.host import (
     machine_files,
     names,
     network,
+    port_filter,
     ssh_access,
     ssh_wait,
 )
-from continuum.infrastructure.links.contract import LinkEmulator
+from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
 from continuum.infrastructure.providers.contract import Provider
 from continuum.machine import Command, Result, run_on_host
@@ -129,6 +130,28 @@ def put_back(plan: InfrastructurePlan, up: set[str]) -> dict[str, Result]:
         if result.exit_code != 0:
             failed[spec.name] = result
     return failed
+
+
+def ports(plan: InfrastructurePlan) -> dict[str, MachineSpec]:
+    """The plan's machines by the names of their ports on the bridge."""
+    return {names.interface_name(plan.network, spec, plan.identity): spec for spec in plan.machines}
+
+
+def close_ports(plan: InfrastructurePlan) -> None:
+    """Let pass nothing between machines that links cannot speak of; all, where there are none."""
+    if plan.network.links:
+        port_filter.ensure(ports(plan), plan.network)
+    else:
+        port_filter.remove(list(ports(plan)))
+
+
+def behind_closed_ports(
+    plan: InfrastructurePlan, interfaces: Sequence[Interface]
+) -> list[Interface]:
+    """Those whose ports are closed: what other machines carry is no link as it was asked for."""
+    shut = port_filter.closed(ports(plan), plan.network)
+    machines = {spec.name for port, spec in ports(plan).items() if port in shut}
+    return [each for each in interfaces if each.machine.name in machines]
 
 
 def await_ssh(

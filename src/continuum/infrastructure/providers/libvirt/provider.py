@@ -24,6 +24,7 @@ from continuum.infrastructure.host import (
     ssh_access,
 )
 from continuum.infrastructure.host.console import last_lines
+from continuum.infrastructure.links import namespaces
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
 from continuum.infrastructure.providers import on_this_host
@@ -208,6 +209,7 @@ class Libvirt(OnThisHost):
 
         threads = max(1, (os.cpu_count() or 1) // 2)
         on_this_host.start_all(to_start, start, progress, threads=threads)
+        on_this_host.close_ports(plan)
         if not plan.host:
             # A share's machines are reached only from where the deployment was begun.
             _await_ssh(opened, plan, folder, progress, accelerated=host.accelerated)
@@ -223,8 +225,9 @@ class Libvirt(OnThisHost):
             return _states(opened, deployment)
 
     def apply_links(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
-        """Put exactly the plan's links in force, by the machines' own kernels."""
+        """Put exactly the plan's links in force, and TCP's settings, by the machines' own kernels."""
         interfaces = self._interfaces(deployment, plan)
+        for_each(lambda each: namespaces.tune(each, plan.network.tcp), interfaces)
         try:
             emulator = self._emulator(plan, interfaces)
         except NotPossibleHere:
@@ -236,6 +239,9 @@ class Libvirt(OnThisHost):
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
         """Read back the links that are in force now; none while a machine does not answer."""
         interfaces = self._interfaces(deployment, plan)
+        if not plan.host:
+            # Those of another host's share are behind ports there.
+            interfaces = on_this_host.behind_closed_ports(plan, interfaces)
         if not interfaces:
             return []
         try:

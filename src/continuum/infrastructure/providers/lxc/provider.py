@@ -13,6 +13,7 @@ from continuum.errors import NotPossibleHere
 from continuum.events import Events
 from continuum.images import build, store
 from continuum.images.recipe import Recipe
+from continuum.infrastructure import tcp
 from continuum.infrastructure.host import (
     bridge,
     cgroups,
@@ -27,6 +28,7 @@ from continuum.infrastructure.host import (
     ssh_access,
 )
 from continuum.infrastructure.host.console import last_lines
+from continuum.infrastructure.links import namespaces
 from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
 from continuum.infrastructure.providers import on_this_host
@@ -94,6 +96,7 @@ class Lxc(OnThisHost):
     def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
         """Raise when this host cannot carry the plan; only root can try the emulators."""
         _refuse_what_cannot_be(deployment, plan)
+        tcp.refuse(plan.network.tcp)
         if plan.network.links and self.may_act():
             self._emulator(plan).refuse(plan)
 
@@ -167,6 +170,7 @@ class Lxc(OnThisHost):
             containers.start(container)
 
         on_this_host.start_all(to_start, start, progress, threads=START_THREADS)
+        on_this_host.close_ports(plan)
         if not plan.host:
             _await_ssh(plan, folder, progress)
         return list(dict.fromkeys([*surplus, *(spec.name for spec in to_start)]))
@@ -198,19 +202,21 @@ class Lxc(OnThisHost):
         ]
 
     def apply_links(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
-        """Put exactly the plan's links in force."""
+        """Put exactly the plan's links in force, and TCP's settings."""
+        interfaces = _interfaces(deployment, plan)
+        for_each(lambda each: namespaces.tune(each, plan.network.tcp), interfaces)
         try:
             emulator = self._emulator(plan)
         except NotPossibleHere:
             if plan.network.links:
                 raise
             return False  # Where links cannot be emulated there are none to take off.
-        return emulator.apply(deployment, plan, _interfaces(deployment, plan))
+        return emulator.apply(deployment, plan, interfaces)
 
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
         """Read back the links that are in force now."""
-        emulator = self._emulator(plan)
-        return emulator.in_force(deployment, plan, _interfaces(deployment, plan))
+        interfaces = on_this_host.behind_closed_ports(plan, _interfaces(deployment, plan))
+        return self._emulator(plan).in_force(deployment, plan, interfaces)
 
     def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
         """Name of what enforces the links, also where the plan leaves it open."""

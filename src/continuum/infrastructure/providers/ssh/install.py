@@ -16,7 +16,7 @@ from continuum.events import Events
 from continuum.images import build, sources, store
 from continuum.images.recipe import PYTHON_FOLDER, Recipe, Tree, fingerprint
 from continuum.images.store import Layer
-from continuum.infrastructure.links.namespaces import SETTINGS
+from continuum.infrastructure import tcp
 from continuum.infrastructure.providers.ssh import remote
 from continuum.infrastructure.providers.ssh.look import Seen
 from continuum.machine import Command, Machine, run_on_host
@@ -77,7 +77,7 @@ class Installer:
                 "device": seen.device,
                 "fingerprint": fingerprint_of(self.recipe),
                 "units": [*units.enabled, *units.disabled],
-                "sysctl": [setting.partition("=")[0] for setting in SETTINGS],
+                "sysctl": list(tcp.NAMES),
             },
         )
         if not claimed["whole"]:

@@ -282,8 +282,11 @@ class Ssh(Provider):
     # -- links ------------------------------------------------------------------------------------
 
     def apply_links(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
-        """Put exactly the plan's links in force."""
+        """Put exactly the plan's links in force, and TCP's settings."""
+        from continuum.infrastructure.links import namespaces  # noqa: PLC0415  slow to import
+
         interfaces = self._interfaces(deployment, plan)
+        for_each(lambda each: namespaces.tune(each, plan.network.tcp), interfaces)
         if plan.network.links:
             return self._emulator(deployment, plan).apply(deployment, plan, interfaces)
         from continuum.infrastructure.links.netem import Netem  # noqa: PLC0415  slow to import
