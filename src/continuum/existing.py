@@ -5,7 +5,7 @@ What a command needs that looks at machines or speaks with them; the pipeline is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from continuum.infrastructure.execute import stored_plan
 
 if TYPE_CHECKING:
     from continuum.events import Events
-    from continuum.infrastructure.plan import InfrastructurePlan
+    from continuum.infrastructure.plan import InfrastructurePlan, Link
     from continuum.infrastructure.providers.contract import Provider
     from continuum.machine import Machine
 
@@ -50,7 +50,8 @@ class DeploymentStatus:
     """A deployment as it is now.
 
     `links_in_force` counts those that are as asked for; None when only root can see them, or
-    nobody as the provider is not there. `cluster`
+    nobody as the provider is not there. `links_missing` are those that should be, since all their
+    machines run, and are not, as `edge → endpoint`. `cluster`
     is the command that speaks with its cluster, "" when it has none. `leftover`: found by its
     labels alone, its folder is gone.
     """
@@ -64,6 +65,7 @@ class DeploymentStatus:
     leftover: bool = False
     cluster: str = ""
     remarks: tuple[str, ...] = ()
+    links_missing: tuple[str, ...] = ()
 
 
 def status(name: str | None, events: Events) -> list[DeploymentStatus]:
@@ -101,16 +103,18 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
             remarks=(f"{error.message}; {error.hint}",),
         )
     states = {state.name: state.state for state in provider.states(deployment)}
+    missing = missing_links(deployment, plan_, provider)
     logins = names if provider.capabilities.ssh else ()
     return DeploymentStatus(
         name=deployment.name,
         provider=plan_.provider,
         machines=_machines(plan_, states, {each: deployment.ssh_command(each) for each in logins}),
         links_asked=len(plan_.network.links),
-        links_in_force=links_in_force(deployment, plan_, provider),
+        links_in_force=None if missing is None else len(plan_.network.links) - len(missing),
         last_step=last,
         cluster=deployment.cluster_command(),
         remarks=tuple(provider.caveats(plan_)),
+        links_missing=_named_links(plan_, missing or (), states),
     )
 
 
@@ -130,17 +134,29 @@ def _machines(
     )
 
 
-def links_in_force(
+def missing_links(
     deployment: Deployment, plan_: InfrastructurePlan, provider: Provider
-) -> int | None:
-    """How many of the plan's links are in force as they are asked for; None when only root sees."""
+) -> list[Link] | None:
+    """The plan's links that are not in force as they are asked for; None when only root sees."""
     if not plan_.network.links:
-        return 0
+        return []
     if not provider.may_act():
         return None
     found = provider.links_in_force(deployment, plan_)
     # What has other settings is found too, and is not what was asked for.
-    return sum(link in found for link in plan_.network.links)
+    return [link for link in plan_.network.links if link not in found]
+
+
+def _named_links(
+    plan_: InfrastructurePlan, links: Iterable[Link], states: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Those of some links whose machines all run."""
+    from continuum.infrastructure.links.rules import (  # noqa: PLC0415  few have any to name
+        all_run,
+    )
+
+    running = {name for name, state in states.items() if state == "running"}
+    return tuple(str(link) for link in links if all_run(plan_, link, running))
 
 
 def provider_of(deployment: Deployment, events: Events) -> Provider:

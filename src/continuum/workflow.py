@@ -226,10 +226,10 @@ def _links_that_went(
     deployment: Deployment, infrastructure: InfrastructurePlan, provider: Provider
 ) -> Iterator[Change]:
     """The links of a deployment that is up are part of what it should be."""
-    asked = len(infrastructure.network.links)
-    found = existing.links_in_force(deployment, infrastructure, provider)
-    if found is not None and found < asked:
-        yield Change("update", "links", f"{asked - found} of {asked} are not in force")
+    missing = existing.missing_links(deployment, infrastructure, provider)
+    if missing:
+        asked = len(infrastructure.network.links)
+        yield Change("update", "links", f"{len(missing)} of {asked} are not in force")
 
 
 def _look_for_grafana(loaded: Loaded, deployment: Deployment, events: Events) -> None:
@@ -549,6 +549,15 @@ def _teller(recorder: Recorder) -> Teller:
     )
 
 
+def _tcp(ready: Up, recorder: Recorder) -> dict[str, str]:
+    """How TCP behaves on the machines, as far as they tell."""
+    try:
+        return ready.plan.provider.tcp_in_force(ready.deployment, ready.plan.infrastructure)
+    except ContinuumError as error:
+        recorder.note(f"TCP's settings were not read back: {error.message}")
+        return {}
+
+
 def _accepted(experiment: Experiment, more: Sequence[str]) -> tuple[str, ...]:
     """Codes of reasons that are accepted as data, by the experiment or for this run."""
     benchmark = experiment.benchmark
@@ -558,6 +567,7 @@ def _accepted(experiment: Experiment, more: Sequence[str]) -> tuple[str, ...]:
 def _measure(
     ready: Up, recorder: Recorder, events: Events, teller: Teller, *, all_pairs: bool
 ) -> None:
+    recorder.tcp = _tcp(ready, recorder)
     recorder.links = _check_links(ready, recorder, events, all_pairs=all_pairs)
     teller.tell(links=tuple(recorder.links))
     remark = ready.plan.provider.link_remark(ready.deployment, ready.plan.infrastructure)
@@ -765,6 +775,9 @@ def _repetitions(ready: Up, teller: Teller, collected: Collected, events: Events
             teller=teller,
             own_clocks=not todo.provider.capabilities.one_clock,
             observation=_observation(ready, teller.run.run),
+            missing_links=lambda: (
+                existing.missing_links(todo.deployment, todo.infrastructure, todo.provider) or []
+            ),
             nodes=todo.experiment.node_machines if todo.experiment.carries_containers else (),
         ),
         collected,

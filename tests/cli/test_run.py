@@ -180,6 +180,30 @@ def test_an_unknown_code_is_refused_before_anything_is_made(
     assert not (tmp_path / "here").exists()
 
 
+def test_links_that_go_during_the_load_degrade_the_run(cli: Cli, write: Write) -> None:
+    file = write(rest=BENCHMARK)
+    lost = ("--set", "infrastructure.fake.lost_links=1")
+    ending = cli("run", file, *lost, "--repeat", 2, "--json")
+    assert ending.code == 1
+    reasons = [each for each in ending.json["reasons"] if each["code"] == "emulator"]
+    assert [each["sentence"] for each in reasons] == [
+        f"links were not in force as declared after repetition {number}: edge → endpoint"
+        for number in (1, 2)
+    ]
+    assert reasons[0]["figures"] == {"repetition": 1, "missing": 1}
+    assert cli("status").code == 1
+    assert cli("up", file).code == 0
+    assert cli("status").code == 0
+
+
+def test_a_run_records_queues_and_tcp_settings(cli: Cli, write: Write) -> None:
+    network = ("--set", "network.queue=64 kB", "--set", "network.tcp.congestion_control=reno")
+    ending = cli("run", write(rest=BENCHMARK), *network, "--json")
+    assert ending.json["tcp"]["net.ipv4.tcp_congestion_control"] == "reno"
+    limited = [each for each in ending.json["links"] if each["rate_mbit"] is not None]
+    assert {each["queue_bytes"] for each in limited} == {64_000}
+
+
 def test_all_pairs_measures_more(cli: Cli, write: Write, tmp_path: Path) -> None:
     path = write(edge=2)
     cli("run", path, "--results", "one")

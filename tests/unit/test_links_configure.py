@@ -15,7 +15,7 @@ from continuum.infrastructure.links.contract import Interface, LinkEmulator
 from continuum.infrastructure.links.netem import Netem
 from continuum.infrastructure.links.nfqueue import Nfqueue
 from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings
-from continuum.testing.link_lab import make_plan
+from continuum.testing.link_lab import HOST, make_plan
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "links"
 
@@ -45,7 +45,11 @@ def test_netem_counts_links_whose_machines_all_run(
 ) -> None:
     interfaces = [Interface(machine) for machine in PLAN.machines]
     kernel = {
-        each.machine.name: shaping.InForce(netem.traffic_classes(PLAN, each.machine), has_root=True)
+        each.machine.name: shaping.InForce(
+            netem.traffic_classes(PLAN, each.machine),
+            has_root=True,
+            passed_by=(ipaddress.IPv4Network(HOST),),
+        )
         for each in interfaces
     }
     monkeypatch.setattr(namespaces, "read_shaping", lambda each: kernel[each.machine.name])
@@ -233,6 +237,23 @@ def test_traffic_control_is_read_back() -> None:
     assert netem.settings_of(both, asked) == asked
     assert netem.settings_of(delay, asked) == LinkSettings(delay_ms=45)
     assert netem.settings_of(None, asked) == LinkSettings()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "filter parent 1: protocol ip pref 1 u32 chain 0 fh 800::801 order 2049 key ht 800 bkt 0 "
+        "*flowid 1: not_in_hw\n  match 0a144000/ffffffff at 16\n",
+        "filter parent 1: protocol ip pref 1 u32 chain 0 fh 800::801 order 2049 key ht 800 bkt 0 "
+        "*flowid 1: not_in_hw\n  match 0a144000/ffffffff at 12\n",
+        "filter parent 1: protocol all pref 8 bpf chain 0 handle 0x1 flowid 1: not_in_hw "
+        "bytecode '1,6 0 0 1'\n",
+    ],
+)
+def test_a_way_around_the_classes_is_seen(other: str) -> None:
+    assert shaping.read(DISCIPLINES, FILTERS).unaltered("10.20.0.1")
+    assert not shaping.read(DISCIPLINES, FILTERS).unaltered("10.20.0.2")
+    assert not shaping.read(DISCIPLINES, FILTERS + other).unaltered("10.20.0.1")
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,14 @@ from continuum.machine import Command
 from continuum.parallel import for_each
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from continuum.benchmark.configure import BenchmarkPlan, EndpointRun
     from continuum.benchmark.contract import Application
     from continuum.benchmark.observation import Observation
     from continuum.deployment import Deployment
     from continuum.events import Events, Step
+    from continuum.infrastructure.plan import Link
     from continuum.live import Teller
     from continuum.machine import Machine
     from continuum.software.contract import ExecutionModel, ProcessSpec, Start
@@ -54,6 +57,8 @@ LOOK_INTERVAL = 5.0
 POLL_INTERVAL = 0.1
 LOG_LINES = 5000
 """Of each worker's log, which is kept whatever came of it."""
+MOST_NAMED = 5
+"""Links that a reason names."""
 MOST_LOGS = 32
 """Workers whose logs are kept, beside those of workers that failed: each takes time at the end."""
 
@@ -93,7 +98,8 @@ class Run:
 
     `own_clocks`: machines do not share a clock. `teller` is told where samples come to lie, for
     whoever watches. `observation` is how the run tells Prometheus of itself. `nodes` are the machines
-    that can carry workers of `worker_model`, if not all can.
+    that can carry workers of `worker_model`, if not all can. `missing_links` are those that are not
+    in force as they were asked for, looked up at the end of every repetition.
     """
 
     deployment: Deployment
@@ -108,6 +114,7 @@ class Run:
     teller: Teller | None = None
     observation: Observation | None = None
     nodes: tuple[str, ...] = ()
+    missing_links: Callable[[], Sequence[Link]] = tuple
 
 
 def execute(run: Run, collected: Collected | None = None) -> Collected:
@@ -158,6 +165,7 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
                 )
                 collected.logs[f"repetition-{number}"] = f"{error.where}\n{error.output}\n"
             _look_at_workers(run, workers, collected)
+            _look_at_links(run, number, collected)
             if f"repetition-{number}" in collected.logs:
                 break
     except KeyboardInterrupt:
@@ -554,6 +562,31 @@ def _look_at_workers(run: Run, workers: list[ProcessSpec], collected: Collected)
             _keep_log(run, run.worker_model, process, collected)
 
     for_each(look, workers)
+
+
+def _look_at_links(run: Run, repetition: int, collected: Collected) -> None:
+    """Read the links back: whatever took one away, the figures show it.
+
+    It may have been done from inside a machine, or be the end of the emulator.
+    """
+    try:
+        missing = run.missing_links()
+    except ContinuumError as error:
+        collected.because(
+            Code.EMULATOR,
+            f"links could not be read back after repetition {repetition}: {error.message}",
+            repetition=repetition,
+        )
+        return
+    if missing:
+        named = ", ".join(map(str, missing[:MOST_NAMED]))
+        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+        collected.because(
+            Code.EMULATOR,
+            f"links were not in force as declared after repetition {repetition}: {named}{more}",
+            repetition=repetition,
+            missing=len(missing),
+        )
 
 
 def _past(state: str) -> str:

@@ -113,6 +113,9 @@ class Link:
     destination_blocks: tuple[Block, ...]
     settings: LinkSettings
 
+    def __str__(self) -> str:
+        return f"{self.source} → {self.destination}"
+
 
 @dataclass(frozen=True)
 class NetworkPlan:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from continuum.existing import DeploymentStatus
 
 
+MOST_NAMED = 5
+"""Links that are not in force, of those shown."""
+
+
 @click.command("status")
 @click.argument("name", metavar="[NAME]", required=False, shell_complete=names_complete)
 @json_option
@@ -22,22 +26,23 @@ if TYPE_CHECKING:
 def command(name: str | None, as_json: bool) -> int:
     """Show deployments, with their machines and links, as they are now.
 
-    Exit codes: 0 shown; 5 no such deployment.
+    Exit codes: 0 shown; 1 shown, and links that should be in force are not; 5 no such deployment.
     """
     session = current()
     from continuum import existing  # noqa: PLC0415  slow to import
 
     found = existing.status(name, session.events)
+    ended = 1 if any(deployment.links_missing for deployment in found) else 0
     if as_json:
         output.write_json(found)
-        return 0
+        return ended
     if not found:
         session.say("there is no deployment; `continuum up FILE` makes one")
     for number, deployment in enumerate(found):
         if number:
             output.write("")
         _show(deployment)
-    return 0
+    return ended
 
 
 def _show(deployment: DeploymentStatus) -> None:
@@ -67,6 +72,13 @@ def _show(deployment: DeploymentStatus) -> None:
         host = ("host",) if several else ()
         table = output.table(("machine", "state", "address", *host, "log in"), rows)
         output.write("\n".join(f"  {line}" for line in table.splitlines()))
+    if deployment.links_missing:
+        named = ", ".join(deployment.links_missing[:MOST_NAMED])
+        more = len(deployment.links_missing) - MOST_NAMED
+        output.write(
+            f"  not in force: {named}{f' and {more} more' if more > 0 else ''}; `continuum up` "
+            "puts them in force again"
+        )
     for remark in deployment.remarks:
         output.write(f"  note: {remark}")
     if deployment.cluster:

@@ -111,7 +111,11 @@ class Netem(LinkEmulator):
     ) -> list[Link]:
         """From the senders' traffic control."""
         kernel = {
-            each.machine.name: {carried.destinations: carried for carried in shaped.classes or ()}
+            each.machine.name: (
+                {carried.destinations: carried for carried in shaped.classes or ()}
+                if shaped.unaltered(plan.network.host_address)
+                else {(): shaping.TrafficClass(())}
+            )
             for each, shaped in zip(
                 interfaces, for_each(namespaces.read_shaping, interfaces), strict=True
             )

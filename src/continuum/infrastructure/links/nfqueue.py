@@ -130,7 +130,10 @@ class Nfqueue(LinkEmulator):
             if interface.inside is not None:
                 place = InMachine(deployment.identity, interface.inside)
             _, inode = place.namespace(interface)
-            return name, _sends(shaped), _receives(name, inode, rules, served)
+            receives = _receives(name, inode, rules, served)
+            if _altered(plan, interface.machine, rules):
+                receives = {}
+            return name, _sends(shaped, plan), receives
 
         kernel = for_each(read, interfaces)
         sends = {name: each for name, each, _ in kernel}
@@ -198,11 +201,23 @@ A block has several where it is that of a machine, and of its tier whose machine
 addresses."""
 
 
-def _sends(shaped: shaping.InForce) -> Sends:
+def _sends(shaped: shaping.InForce, plan: InfrastructurePlan) -> Sends:
+    """Nothing that a link could be, where there is a way around."""
+    if not shaped.unaltered(plan.network.host_address):
+        return {(): None}
     return {each.destinations: each.bucket for each in shaped.classes or ()}
 
 
 _RULE = re.compile(rf"-A {namespaces.CHAIN} -s (\S+) -j (?:RETURN|NFQUEUE --queue-num (\d+))")
+
+
+def _altered(plan: InfrastructurePlan, machine: MachineSpec, rules: Sequence[str]) -> bool:
+    """Whether somebody has put rules between ours, for other blocks than those of links."""
+    ours = {ipaddress.IPv4Network(plan.network.host_address)}
+    for _, link in incoming(plan.network.links, machine):
+        ours.update(link.source_blocks)
+    matches = [_RULE.fullmatch(rule) for rule in rules]
+    return not all(match and ipaddress.IPv4Network(match[1]) in ours for match in matches)
 
 
 def _receives(

@@ -128,6 +128,16 @@ class InForce:
 
     classes: tuple[TrafficClass, ...] | None
     has_root: bool
+    passed_by: tuple[Block, ...] = ()
+    """What passes before any class is looked at: the host, and what others have put there."""
+
+    foreign: bool = False
+    """Whether there are filters that are not of our kind."""
+
+    def unaltered(self, host: str) -> bool:
+        """Whether nobody has put a way around the classes beside them."""
+        free = (ipaddress.IPv4Network(host),)
+        return not self.classes or (not self.foreign and self.passed_by == free)
 
 
 _FILTER = re.compile(
@@ -150,7 +160,8 @@ def read(disciplines: str, filters: str) -> InForce:
     by_parent = {each["parent"]: each for each in known if "parent" in each}
     # One priority for each class, with one filter for each of its blocks.
     blocks: dict[tuple[int, str], list[Block]] = {}
-    for match in _FILTER.finditer(filters):
+    matches = list(_FILTER.finditer(filters))
+    for match in matches:
         value, mask = int(match["value"], 16), int(match["mask"], 16)
         block = ipaddress.IPv4Network((value, str(ipaddress.IPv4Address(mask))))
         blocks.setdefault((int(match["priority"]), match["target"]), []).append(block)
@@ -159,7 +170,11 @@ def read(disciplines: str, filters: str) -> InForce:
         for (priority, target), carried in sorted(blocks.items())
         if priority != 1
     ]
-    return InForce(tuple(found), has_root=True)
+    passed_by = [block for (priority, _), each in blocks.items() if priority == 1 for block in each]
+    lines = [line for line in filters.splitlines() if line.startswith("filter ")]
+    ours = all(" u32 " in line for line in lines)
+    foreign = not ours or sum(" order " in line for line in lines) != len(matches)
+    return InForce(tuple(found), has_root=True, passed_by=tuple(passed_by), foreign=foreign)
 
 
 def _class(

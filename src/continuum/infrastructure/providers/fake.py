@@ -159,7 +159,10 @@ class Fake(Provider):
             choose_pairs,
         )
 
-        self._world(deployment).operate("measure")
+        world = self._world(deployment)
+        world.operate("measure")
+        if self._settings.lost_links:
+            world.write(LINKS_FILE, world.read(LINKS_FILE)[self._settings.lost_links :])
         factor = 1 + self._settings.links_off_by / 100
         return [
             LinkMeasurement(

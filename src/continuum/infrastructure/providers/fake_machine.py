@@ -70,6 +70,9 @@ class FakeSettings(PluginSettings):
         le=1000,
         description="Percent by which measured links differ from asked ones.",
     )
+    lost_links: int = Field(
+        default=0, ge=0, description="Links that are not in force any more once they were measured."
+    )
     loss: float = Field(default=0.0, ge=0, le=100, description="Percent of requests that are lost.")
 
 
