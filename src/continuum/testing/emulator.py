@@ -25,7 +25,7 @@ import pytest
 
 from continuum import folders
 from continuum.deployment import Deployment
-from continuum.infrastructure.links import check
+from continuum.infrastructure.links import check, namespaces
 from continuum.infrastructure.links.contract import LinkEmulator
 from continuum.infrastructure.plan import (
     Block,
@@ -87,6 +87,77 @@ for place in range({LARGE_PACKETS}):
     numbers = range(place * {FRAMES}, (place + 1) * {FRAMES})
     opened.sendto(b"".join(str(each).encode().ljust(SIZE) for each in numbers), (sys.argv[1], 47012))
     time.sleep(0.01)
+"""
+
+
+_LISTEN = """
+import json, select, socket, struct, sys, time
+address = sys.argv[1]
+opened = []
+def add(*kind, bind=None):
+    opened.append(socket.socket(*kind))
+    if bind is not None:
+        opened[-1].bind(bind)
+    return opened[-1]
+group = add(socket.AF_INET, socket.SOCK_DGRAM, bind=("", 47013))
+member = socket.inet_aton("239.1.2.3") + socket.inet_aton(address)
+group.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+add(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+add(socket.AF_INET, socket.SOCK_RAW, 253)
+add(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5))
+add(socket.AF_INET6, socket.SOCK_DGRAM, bind=("::", 47015))
+listener = add(socket.AF_INET, socket.SOCK_STREAM, bind=("", 47014))
+listener.listen()
+seen = {}
+print("ready", flush=True)
+wait = 10
+while ready := select.select(opened, [], [], wait)[0]:
+    wait = 2
+    for each in ready:
+        if each is listener:
+            opened.append(listener.accept()[0])
+            continue
+        data = each.recv(65536)
+        if not data and each.type == socket.SOCK_STREAM:
+            opened.remove(each)
+        elif b"way:" in data:
+            way, sent = data.partition(b"way:")[2].split(b"|")[:2]
+            came = seen.setdefault(way.decode(), [])
+            came.append((time.time() - float(sent), time.time(), len(data)))
+print(json.dumps(seen))
+"""
+
+_KNOCK = """
+import contextlib, socket, struct, sys, time
+target, own, second_target, second_own = sys.argv[1:]
+def text(way, size=0):
+    return f"way:{way}|{time.time():.6f}|".encode().ljust(size, b".")
+def datagrams(way, address, source=own, count=3, size=0):
+    opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+    opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(own))
+    opened.bind((source, 0))
+    for _ in range(count):
+        opened.sendto(text(way, size), (address, 47013))
+time.sleep(0.5)
+datagrams("udp", target)
+connected = socket.create_connection((target, 47014))
+connected.sendall(text("tcp"))
+icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+icmp.sendto(struct.pack("!BBHHH", 13, 0, 0, 1, 1) + text("icmp"), (target, 0))
+other = socket.socket(socket.AF_INET, socket.SOCK_RAW, 253)
+other.sendto(text("protocol 253"), (target, 0))
+datagrams("second address that sends", target, second_own)
+datagrams("second address that receives", second_target)
+datagrams("other network", "192.168.7.2", "192.168.7.1")
+datagrams("broadcast", "10.213.255.255")
+frame = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+frame.bind(("eth0", 0))
+frame.send(b"\\xff" * 6 + bytes(6) + struct.pack("!H", 0x88B5) + text("ethernet"))
+with contextlib.suppress(OSError):
+    six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    six.sendto(text("ipv6"), ("fd00::2", 47015))
+datagrams("multicast", "239.1.2.3", count=100, size=1400)
 """
 
 
@@ -267,6 +338,71 @@ class EmulatorContract(ABC):
             ):
                 assert _delay(running, source, destination) < 150
             assert _delay(running, edge, first) > 290
+
+    def test_nothing_passes_beside_the_links(
+        self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
+    ) -> None:
+        """Whatever a machine sends: it is as late and as slow as its link, or it does not arrive."""
+        slow = LinkSettings(delay_ms=40.0, rate_mbit=2.0, queue_bytes=64_000)
+        plan = make_plan(
+            {"edge": 1, "endpoint": 1}, {("edge", "endpoint"): slow, ("endpoint", "edge"): slow}
+        )
+        with laboratory(plan) as running:
+            emulator.apply(deployment, plan, running.interfaces)
+            edge, endpoint = running.machines
+            second = {"edge-1": "10.213.0.77", "endpoint-1": "10.213.16.77"}
+            for machine, number in ((edge, 1), (endpoint, 2)):
+                for address in (
+                    f"{second[machine.name]}/16",
+                    f"192.168.7.{number}/24",
+                    f"fd00::{number}/64",
+                ):
+                    kind = ("nodad",) if ":" in address else ()
+                    add = ("ip", "address", "add", address, "dev", "eth0", *kind)
+                    machine.run(Command(add)).check()
+            knock = (endpoint.address, edge.address, second["endpoint-1"], second["edge-1"])
+            programs = [
+                (endpoint, ("python3", "-c", _LISTEN, endpoint.address)),
+                (edge, ("python3", "-c", _KNOCK, *knock)),
+            ]
+
+            def run(program: tuple[Machine, tuple[str, ...]]) -> str:
+                return program[0].run(Command(program[1])).check().text
+
+            seen: dict[str, list[list[float]]] = json.loads(
+                for_each(run, programs)[0].splitlines()[-1]
+            )
+            assert emulator.in_force(deployment, plan, running.interfaces) == _links(plan)
+        assert {"udp", "tcp", "icmp", "protocol 253"} <= set(seen)
+        faster = {way for way, came in seen.items() if min(came)[0] < 0.9 * slow.delay_ms / 1e3}
+        assert faster == set()
+        first, *rest = seen.get("multicast", [[0.0, 0.0, 0.0]])
+        if rest:
+            carried = sum(each[2] for each in rest) * 8 / 1e6
+            assert carried / (rest[-1][1] - first[1]) < 1.2 * 2.0
+
+    def test_what_is_changed_from_inside_is_seen(
+        self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
+    ) -> None:
+        """A filter or a rule beside those of the links, which lets packets by."""
+        plan = make_plan({"edge": 1, "endpoint": 1}, {("edge", "endpoint"): THERE})
+        with laboratory(plan) as running:
+            emulator.apply(deployment, plan, running.interfaces)
+            edge, endpoint = running.machines
+            way = ("protocol", "ip", "prio", "1", "u32", "match", "ip", "dst", endpoint.address)
+            add = ("tc", "filter", "add", "dev", "eth0", "parent", "1:", *way, "flowid", "1:")
+            edge.run(Command(add)).check()
+            assert emulator.in_force(deployment, plan, running.interfaces) == []
+            assert emulator.apply(deployment, plan, running.interfaces)
+            assert emulator.in_force(deployment, plan, running.interfaces) == _links(plan)
+            if emulator.delays_at_receiver:
+                rule = ("-s", edge.address, "-j", "RETURN")
+                add = ("iptables", "-t", "raw", "-I", namespaces.CHAIN, "1", *rule)
+                endpoint.run(Command(add)).check()
+                now = emulator.in_force(deployment, plan, running.interfaces)
+                assert now != _links(plan)
+                assert emulator.apply(deployment, plan, running.interfaces)
+                assert emulator.in_force(deployment, plan, running.interfaces) == _links(plan)
 
     def test_packets_keep_their_order(
         self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory

@@ -65,7 +65,8 @@ def apply_shaping(
         StepFailed: the kernel refuses, or has something else than what it was given.
     """
     found = read_shaping(interface)
-    if shaping.same(classes, found.classes) or (not classes and not found.has_root):
+    same = shaping.same(classes, found.classes) and found.unaltered(host)
+    if same or (not classes and not found.has_root):
         return False
     # In one batch, so that packets pass freely for as short as can be.
     lines = shaping.remove(interface.device) if found.has_root else ""
