@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _PREFIX = "net.ipv4."
 CONGESTION_CONTROL = f"{_PREFIX}tcp_congestion_control"
 _AVAILABLE = f"{_PREFIX}tcp_available_congestion_control"
+_ALLOWED = f"{_PREFIX}tcp_allowed_congestion_control"
 _ECN = {"off": "0", "request": "1", "accept": "2"}
 _LEAST_BUFFER, _RECEIVE, _SEND = 4096, 131_072, 16_384
 """Bytes of a connection's buffers at least, and at its beginning."""
@@ -77,11 +78,34 @@ def refuse(values: Mapping[str, str]) -> None:
     """
     wanted = values.get(CONGESTION_CONTROL, "")
     try:
-        known = Path("/proc/sys", _AVAILABLE.replace(".", "/")).read_text().split()
+        known = _file(_AVAILABLE).read_text().split()
     except OSError:
         return
     if wanted and wanted not in known and not _is_module(f"tcp_{wanted}"):
         raise _lacks("this host's kernel", wanted, known)
+
+
+def allow(values: Mapping[str, str]) -> bool:
+    """Let network namespaces of this host have the congestion control; True when they could not.
+
+    A namespace may have only what any user's program may have (`tcp_allowed_congestion_control`).
+    It stays allowed: what was started since may use it.
+    """
+    wanted = values.get(CONGESTION_CONTROL, "")
+    try:
+        allowed = _file(_ALLOWED).read_text().split()
+        if not wanted or wanted in allowed:
+            return False
+        if wanted not in _file(_AVAILABLE).read_text().split():
+            run_on_host(Command(("modprobe", "--quiet", f"tcp_{wanted}")))
+        _file(_ALLOWED).write_text(" ".join([*allowed, wanted]))
+    except OSError:
+        return False  # Whoever sets it in a namespace then tells what is in the way.
+    return True
+
+
+def _file(name: str) -> Path:
+    return Path("/proc/sys", name.replace(".", "/"))
 
 
 def _is_module(name: str) -> bool:
@@ -106,7 +130,10 @@ def judge(result: Result, values: Mapping[str, str], known: Result, machine: str
     wanted = values[CONGESTION_CONTROL]
     if known.exit_code == 0 and wanted not in known.text.split():
         raise _lacks(f"the kernel of {machine}", wanted, known.text.split())
-    result.check(f"cannot set TCP's behaviour on {machine}")
+    result.check(
+        f"cannot set TCP's behaviour on {machine}",
+        hint=f"does the host's {_ALLOWED} have {wanted}?",
+    )
 
 
 def available_command() -> tuple[str, ...]:

@@ -204,6 +204,11 @@ class Lxc(OnThisHost):
     def apply_links(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
         """Put exactly the plan's links in force, and TCP's settings."""
         interfaces = _interfaces(deployment, plan)
+        if tcp.allow(plan.network.tcp):
+            self.events.note(
+                f"allowed {plan.network.tcp[tcp.CONGESTION_CONTROL]} as TCP's congestion control on "
+                "this host, as machines need it"
+            )
         for_each(lambda each: namespaces.tune(each, plan.network.tcp), interfaces)
         try:
             emulator = self._emulator(plan)
