@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from continuum.errors import StepFailed
-from continuum.experiment.model import Benchmark, Experiment, Software, Tier
+from continuum.experiment.model import Benchmark, Experiment, Software, Tcp, Tier
 from continuum.images.recipe import Recipe
+from continuum.infrastructure import tcp
 from continuum.machine import Command, Result
 from continuum.software.contract import RolePlay
 from continuum.software.managers.kubernetes import (
@@ -198,7 +199,7 @@ def test_files_are_those_in_the_golden_folder() -> None:
         ),
         "kube-proxy.json": shown(kubeadm.proxy_document("v1.34.4")),
         "kube-proxy-before-1.31.json": shown(kubeadm.proxy_document("v1.30.7")),
-        "network.json": shown(network.cni_configuration(pods)),
+        "network.json": shown(network.cni_configuration(pods, tcp.everywhere(tcp.settings(Tcp())))),
         "audit-policy.json": shown(audit.audit_policy()),
         "name-server.json": shown(addons.manifests(**addon, machines=MACHINES, internet=False)),
         "name-server-internet.json": shown(

@@ -42,6 +42,21 @@ _FIXED: Mapping[str, str] = {
 }
 
 
+_EVERYWHERE = frozenset(
+    {
+        "tcp_congestion_control",
+        "tcp_ecn",
+        "tcp_no_metrics_save",
+        "tcp_rmem",
+        "tcp_sack",
+        "tcp_slow_start_after_idle",
+        "tcp_timestamps",
+        "tcp_window_scaling",
+        "tcp_wmem",
+    }
+)
+
+
 def settings(asked: Tcp) -> dict[str, str]:
     """Values of the kernel's settings, by their names; a pure function."""
     receive, send = asked.receive_buffer, asked.send_buffer
@@ -60,6 +75,13 @@ NAMES = tuple(
     for name in sorted({*_FIXED, "tcp_congestion_control", "tcp_ecn", "tcp_rmem", "tcp_wmem"})
 )
 """Of all settings that are made."""
+
+
+def everywhere(values: Mapping[str, str]) -> dict[str, str]:
+    """Of some settings those that every network namespace has of its own, from Linux 4.17 on."""
+    return {
+        name: value for name, value in values.items() if name.removeprefix(_PREFIX) in _EVERYWHERE
+    }
 
 
 def set_command(values: Mapping[str, str]) -> tuple[str, ...]:

@@ -213,6 +213,11 @@ class Libvirt(OnThisHost):
         if not plan.host:
             # A share's machines are reached only from where the deployment was begun.
             _await_ssh(opened, plan, folder, progress, accelerated=host.accelerated)
+            # Before there are pods, which may have only what their machine has.
+            for_each(
+                lambda each: namespaces.tune(each, plan.network.tcp),
+                self._interfaces(deployment, plan),
+            )
         return list(dict.fromkeys([*surplus, *(spec.name for spec in to_start)]))
 
     def machines(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Machine]:

@@ -126,6 +126,11 @@ class Lxc(OnThisHost):
                 self.events.note(f"loaded the kernel's module {loaded}, for containers in machines")
         for raised in limits.raise_for(len(others) + len(plan.machines), nodes):
             self.events.note(f"raised the kernel's limit {raised}, for this many machines")
+        if tcp.allow(plan.network.tcp):
+            self.events.note(
+                f"allowed {plan.network.tcp[tcp.CONGESTION_CONTROL]} as TCP's congestion control on "
+                "this host, as machines need it"
+            )
         return network.ensure(deployment, plan)
 
     def create(
@@ -204,11 +209,6 @@ class Lxc(OnThisHost):
     def apply_links(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:
         """Put exactly the plan's links in force, and TCP's settings."""
         interfaces = _interfaces(deployment, plan)
-        if tcp.allow(plan.network.tcp):
-            self.events.note(
-                f"allowed {plan.network.tcp[tcp.CONGESTION_CONTROL]} as TCP's congestion control on "
-                "this host, as machines need it"
-            )
         for_each(lambda each: namespaces.tune(each, plan.network.tcp), interfaces)
         try:
             emulator = self._emulator(plan)

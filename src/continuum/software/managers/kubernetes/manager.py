@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from continuum.deployment import KUBECONFIG
 from continuum.errors import ContinuumError
+from continuum.infrastructure import tcp
 from continuum.machine import Command
 from continuum.software.capabilities import may_be_slow
 from continuum.software.configure import ROLES
@@ -162,7 +163,9 @@ class Kubernetes(ResourceManager):
                     "memory": spec.memory,
                     "cni": {
                         "path": network.CNI_FILE,
-                        "content": network.cni_configuration(spec.pods),
+                        "content": network.cni_configuration(
+                            spec.pods, tcp.everywhere(plan.network.tcp)
+                        ),
                     },
                     **self.about_node(experiment, plan, versions, spec),
                 }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from continuum.images.container_runtime import CNI_SETTINGS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from continuum.infrastructure.plan import Block
 
 BRIDGE = "cni0"
@@ -30,11 +32,13 @@ def name_server(services: Block) -> str:
     return str(services[10])
 
 
-def cni_configuration(pods: Block) -> dict[str, Any]:
+def cni_configuration(pods: Block, tcp: Mapping[str, str]) -> dict[str, Any]:
     """A machine's pods: on a bridge of their own, with addresses from the machine's block.
 
-    Their addresses stay as they are on the way to other machines, so that links see them.
+    Their addresses stay as they are on the way to other machines, so that links see them. TCP
+    behaves in them as on the machine: by itself a namespace begins with the kernel's own settings.
     """
+    tuning = {"type": "tuning", "sysctl": dict(tcp)}
     return {
         "cniVersion": "0.4.0",
         "name": "continuum",
@@ -52,5 +56,6 @@ def cni_configuration(pods: Block) -> dict[str, Any]:
                 },
             },
             {"type": "portmap", "capabilities": {"portMappings": True}, "snat": True},
+            *([tuning] if tcp else []),
         ],
     }
