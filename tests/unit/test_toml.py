@@ -382,3 +382,18 @@ def test_missing_tables_are_blamed_on_the_file() -> None:
 def test_a_million_machines_in_a_million_tables_are_refused_in_time() -> None:
     many = "".join(f"[tiers.t{number}]\nmachines = 1000\n" for number in range(20_000))
     assert problems(many) == ["1: tiers: 20000000 machines; at most 4000 in all"]
+
+
+def test_a_queue_needs_a_rate() -> None:
+    links = """
+[network]
+links = [
+  { between = ["edge", "endpoint"], delay = "5 ms", queue = "10 ms" },
+  { between = ["edge", "endpoint"], rate = "1 Mbit/s" },
+  { between = ["edge", "endpoint"], queue = "64 kB" },
+]
+"""
+    (found,) = problems(SMALL + links)
+    assert found.endswith(
+        "network.links.0.queue: a link without a rate has no queue: give it a rate too"
+    )

@@ -95,3 +95,49 @@ def test_shows_sizes() -> None:
     assert units.show_bytes(2**30) == "1 GiB"
     assert units.show_bytes(68_000) == "66.41 KiB"
     assert units.show_bytes(12) == "12 B"
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("100 ms", 125_000),
+        ("0.1s", 125_000),
+        ("64 kB", 64_000),
+        (" 1 MiB ", 2**20),
+        ("1514 B", 1514),
+    ],
+)
+def test_a_queue_is_a_time_at_the_rate_or_a_size(text: str, size: int) -> None:
+    assert units.queue_size(units.read_queue(text), 10.0) == size
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (100, 'needs a unit, in quotes, as in "100 ms"'),
+        ("100", "needs a unit"),
+        ("100 KB", 'did you mean "kB"?'),
+        ("10 Mbit/s", "unknown unit"),
+        ("0 ms", "more than 0"),
+        ("-5 kB", "more than 0"),
+        ("61 s", "at most 60 s or 1 GiB"),
+        ("2 GiB", "at most 60 s or 1 GiB"),
+    ],
+)
+def test_what_is_no_queue_is_refused(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        units.read_queue(value)
+
+
+@pytest.mark.parametrize(
+    ("size", "rate", "text"),
+    [
+        (270_375, 7.21, "270.4 kB, 300 ms"),
+        (2_500_000, 1000.0, "2.5 MB, 20 ms"),
+        (500, 1.0, "500 B, 4 ms"),
+        (None, 1.0, "-"),
+        (500, None, "-"),
+    ],
+)
+def test_a_queue_is_shown_with_its_time(size: int | None, rate: float | None, text: str) -> None:
+    assert units.show_queue(size, rate) == text

@@ -11,6 +11,7 @@ from continuum import folders
 from continuum.errors import ContinuumError
 from continuum.experiment.units import show_bytes
 from continuum.images import sources, store
+from continuum.infrastructure.host import port_filter
 from continuum.infrastructure.providers.contract import Check
 from continuum.machine import Command, run_on_host
 
@@ -45,6 +46,18 @@ def safely(check: Callable[[], Check]) -> Check:
         if mend == "continuum doctor":
             mend = "install the program first"
         return Check(name, ok=False, detail=str(error), mend=mend)
+
+
+def closed_ports() -> Check:
+    """Machines' ports can be closed to what no link speaks of."""
+    said = port_filter.probe()
+    return Check(
+        "closed ports",
+        ok=said is None,
+        detail=said or "a filter of BPF on an interface works",
+        mend="modprobe cls_bpf sch_ingress; links need a kernel that has both",
+        needed=False,
+    )
 
 
 def programs(wanted: Programs) -> Iterator[Check]:

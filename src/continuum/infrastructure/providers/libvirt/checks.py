@@ -18,6 +18,7 @@ def all_checks() -> list[Check]:
         common_checks.disk_space,
         common_checks.firewall,
         common_checks.interfaces,
+        common_checks.closed_ports,
         libvirt,
         kvm_,
         memory,

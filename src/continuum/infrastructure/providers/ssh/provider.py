@@ -155,6 +155,16 @@ class Ssh(Provider):
         ]
         return found
 
+    def caveats(self, plan: InfrastructurePlan) -> list[str]:
+        """What links cannot hold back: there is no port of ours in front of a machine."""
+        if not plan.network.links:
+            return []
+        remark = (
+            "links hold for IPv4 between the addresses of the machines, and for multicast; what they "
+            "say by IPv6 or other addresses of theirs is under no link"
+        )
+        return [remark]
+
     def image_fingerprint(self, recipe: Recipe) -> str:
         """What the recipe's steps leave on a machine.
 
