@@ -28,6 +28,7 @@ memory = "512 MiB"
 [[network.links]]
 between = ["edge", "endpoint"]
 delay = "5 ms"
+rate = "100 Mbit/s"
 [benchmark]
 application = "image_classification"
 warmup = "1 s"
@@ -65,6 +66,36 @@ def test_a_killed_worker_degrades_the_run(shared: Any, file: Path) -> None:
     run = break_in_mid_run(shared, file, "no-worker", *KILL, "continuum-worker-1")
     assert any("worker-1" in reason for reason in sentences(run))
     assert run["table"][0]["lost"] > 0
+
+
+def test_links_taken_off_from_inside_degrade_the_run_and_up_puts_them_on(
+    shared: Any, file: Path
+) -> None:
+    take_off = ("edge-1", "--", "tc", "qdisc", "delete", "dev", "eth0", "root")
+    run = break_in_mid_run(shared, file, "no-links", *take_off)
+    (reason,) = (each["sentence"] for each in run["reasons"] if "in force" in each["sentence"])
+    assert reason == "links were not in force as declared after repetition 1: edge → endpoint"
+    assert run["tcp"]["net.ipv4.tcp_congestion_control"] == "cubic"
+    assert "not in force: edge → endpoint" in shared("status", NAME, code=1).out
+    shared("up", file)
+    shared("status", NAME)
+
+
+def test_ipv6_switched_on_inside_reaches_nobody(shared: Any, file: Path) -> None:
+    shared("up", file)
+    for number, machine in enumerate(("edge-1", "endpoint-1"), start=1):
+        switch = "net.ipv6.conf.all.disable_ipv6=0", "net.ipv6.conf.eth0.disable_ipv6=0"
+        shared("exec", NAME, machine, "--", "sysctl", "-q", "-w", *switch)
+        address = ("ip", "address", "replace", f"fd00::{number}/64", "dev", "eth0", "nodad")
+        shared("exec", NAME, machine, "--", *address)
+    ping = ("edge-1", "--", "ping", "-c", "1", "-W", "1")
+    assert " 0 received" in shared("exec", NAME, *ping, "fd00::2", code=1).out
+    (endpoint,) = (
+        each["address"]
+        for each in json.loads(shared("status", NAME, "--json").out)[0]["machines"]
+        if each["name"] == "endpoint-1"
+    )
+    assert " 1 received" in shared("exec", NAME, *ping, endpoint).out
 
 
 @pytest.mark.parametrize("machine", ["endpoint-2", "edge-1"])

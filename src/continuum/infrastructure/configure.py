@@ -403,7 +403,7 @@ def _with_queues(
 
 
 def _overridden(ground: LinkSettings, entry: LinkEntry) -> LinkSettings:
-    written = {
+    written: dict[str, Any] = {
         "delay_ms": entry.delay,
         "jitter_ms": entry.jitter,
         "loss_percent": entry.loss,

@@ -389,20 +389,22 @@ class EmulatorContract(ABC):
         with laboratory(plan) as running:
             emulator.apply(deployment, plan, running.interfaces)
             edge, endpoint = running.machines
-            way = ("protocol", "ip", "prio", "1", "u32", "match", "ip", "dst", endpoint.address)
-            add = ("tc", "filter", "add", "dev", "eth0", "parent", "1:", *way, "flowid", "1:")
-            edge.run(Command(add)).check()
+            way = f"protocol ip prio 1 u32 match ip dst {endpoint.address} flowid 1:"
+            add = f"tc filter add dev eth0 parent 1: {way}"
+            edge.run(Command(tuple(add.split()))).check()
             assert emulator.in_force(deployment, plan, running.interfaces) == []
             assert emulator.apply(deployment, plan, running.interfaces)
             assert emulator.in_force(deployment, plan, running.interfaces) == _links(plan)
-            if emulator.delays_at_receiver:
-                rule = ("-s", edge.address, "-j", "RETURN")
-                add = ("iptables", "-t", "raw", "-I", namespaces.CHAIN, "1", *rule)
-                endpoint.run(Command(add)).check()
-                now = emulator.in_force(deployment, plan, running.interfaces)
-                assert now != _links(plan)
+            for chain in ("PREROUTING", namespaces.CHAIN) if emulator.delays_at_receiver else ():
+                add = f"iptables -t raw -I {chain} 1 -s {edge.address} -j ACCEPT"
+                endpoint.run(Command(tuple(add.split()))).check()
+                assert emulator.in_force(deployment, plan, running.interfaces) != _links(plan)
                 assert emulator.apply(deployment, plan, running.interfaces)
                 assert emulator.in_force(deployment, plan, running.interfaces) == _links(plan)
+            # And what is put there twice is taken off whole.
+            none = make_plan({"edge": 1, "endpoint": 1}, {})
+            assert emulator.apply(deployment, none, running.interfaces)
+            assert not emulator.apply(deployment, none, running.interfaces)
 
     def test_packets_keep_their_order(
         self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory

@@ -90,20 +90,28 @@ def jump(device: str) -> str:
     return f"-A PREROUTING -i {device} -j {CHAIN}"
 
 
-def read_rules(interface: Interface) -> list[str] | None:
-    """The rules of our chain, as `iptables-save` prints them; None when nothing jumps there."""
+def _saved(interface: Interface) -> list[str]:
+    """All rules of the raw table, as `iptables-save` prints them."""
     saved = inside(interface, "iptables-save", "-t", "raw").check(
         f"cannot read the packet rules of {interface.machine.name}"
     )
-    rules = saved.text.splitlines()
-    if jump(interface.device) not in rules:
+    return saved.text.splitlines()
+
+
+def read_rules(interface: Interface) -> list[str] | None:
+    """The rules of our chain, as `iptables-save` prints them; None when packets do not go there first."""
+    rules = _saved(interface)
+    arriving = [rule for rule in rules if rule.startswith("-A PREROUTING ")]
+    if arriving[:1] != [jump(interface.device)]:
         return None
     return [rule for rule in rules if rule.startswith(f"-A {CHAIN} ")]
 
 
 def write_rules(interface: Interface, table: str, *, jumps: bool) -> None:
-    """Set the rules of our chain, and unless it `jumps` there already, the jump to it."""
-    last = "" if jumps else f"{jump(interface.device)}\n"
+    """Set the rules of our chain, and unless packets go there first already, have them do so."""
+    last = ""
+    if not jumps:
+        last = _leave(interface) + jump(interface.device).replace("-A ", "-I ", 1) + "\n"
     lines = table.replace("COMMIT\n", f"{last}COMMIT\n")
     inside(interface, "iptables-restore", "--noflush", lines=lines).check(
         f"cannot set the packet rules of {interface.machine.name}", hint="continuum doctor"
@@ -112,14 +120,20 @@ def write_rules(interface: Interface, table: str, *, jumps: bool) -> None:
 
 def clear_rules(interface: Interface) -> bool:
     """Take our chain and the jump to it away; True when they were there."""
-    if read_rules(interface) is None:
+    leave = _leave(interface)
+    if not leave:
         return False
-    leave = jump(interface.device).replace("-A ", "-D ", 1)
-    lines = f"*raw\n{leave}\n-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n"
+    lines = f"*raw\n{leave}-F {CHAIN}\n-X {CHAIN}\nCOMMIT\n"
     inside(interface, "iptables-restore", "--noflush", lines=lines).check(
         f"cannot remove the packet rules of {interface.machine.name}"
     )
     return True
+
+
+def _leave(interface: Interface) -> str:
+    """Lines that take away every jump to our chain."""
+    jumps = [rule for rule in _saved(interface) if rule == jump(interface.device)]
+    return "".join(f"{rule.replace('-A ', '-D ', 1)}\n" for rule in jumps)
 
 
 def scratch(

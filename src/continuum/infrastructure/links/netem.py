@@ -110,7 +110,7 @@ class Netem(LinkEmulator):
         interfaces: Sequence[Interface],
     ) -> list[Link]:
         """From the senders' traffic control."""
-        kernel = {
+        kernel: dict[str, dict[tuple[Block, ...], shaping.TrafficClass]] = {
             each.machine.name: (
                 {carried.destinations: carried for carried in shaped.classes or ()}
                 if shaped.unaltered(plan.network.host_address)
