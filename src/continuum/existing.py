@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from continuum import folders, plugins
 from continuum.deployment import Deployment
 from continuum.errors import ContinuumError, NotFound, NotPossibleHere, UsageError
-from continuum.infrastructure.execute import stored_plan
+from continuum.infrastructure.execute import is_whole, stored_plan
 
 if TYPE_CHECKING:
     from continuum.events import Events
@@ -50,8 +50,8 @@ class DeploymentStatus:
     """A deployment as it is now.
 
     `links_in_force` counts those that are as asked for; None when only root can see them, or
-    nobody as the provider is not there. `links_missing` are those that should be, since all their
-    machines run, and are not, as `edge → endpoint`. `cluster`
+    nobody as the provider is not there. `links_missing` are those that should be, since `up` got to
+    its end and all their machines run, and are not, as `edge → endpoint`. `cluster`
     is the command that speaks with its cluster, "" when it has none. `leftover`: found by its
     labels alone, its folder is gone.
     """
@@ -114,7 +114,8 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
         last_step=last,
         cluster=deployment.cluster_command(),
         remarks=tuple(provider.caveats(plan_)),
-        links_missing=_named_links(plan_, missing or (), states),
+        # Before the last `up` has come to its end there need not be any.
+        links_missing=_named_links(plan_, missing or (), states) if is_whole(deployment) else (),
     )
 
 
