@@ -43,6 +43,7 @@ import numpy as np
 from continuum.deployment import Deployment
 from continuum.infrastructure.links import capacity, check, places, process, series
 from continuum.infrastructure.links.choose import choose
+from continuum.infrastructure.links.contract import Window
 from continuum.infrastructure.links.jitter import delays
 from continuum.infrastructure.plan import LinkSettings
 from continuum.machine import Command
@@ -94,7 +95,7 @@ class Emulated:
     deployment: Deployment
     lab: Lab
 
-    def rows(self) -> list[series.Row]:
+    def rows(self) -> list[Window]:
         """What the emulator has counted; waits until the last window is written."""
         time.sleep(0.3)
         return series.read(
@@ -272,14 +273,14 @@ def measure_capacity() -> None:
     )
     print(f"   not held                          {sum(row.overflow for row in rows):10,}  (0)")
     print(
-        f"   release late, median              {_median(late, 'late_p50_us') / 1e3:10.3f} ms  (at most 0.1)"
+        f"   release late, median              {_median(late, 'late_p50_ms'):10.3f} ms  (at most 0.1)"
     )
     print(
-        f"   release late, p99                 {_median(late, 'late_p99_us') / 1e3:10.3f} ms  (at most 0.5)"
+        f"   release late, p99                 {_median(late, 'late_p99_ms'):10.3f} ms  (at most 0.5)"
     )
 
 
-def _median(rows: Sequence[series.Row], name: str) -> float:
+def _median(rows: Sequence[Window], name: str) -> float:
     return float(statistics.median(getattr(row, name) for row in rows))
 
 
@@ -302,7 +303,7 @@ def measure_jitter() -> None:
             for_each(lambda each: run_in(each[0], "--pace", each[1].address, str(rate)), pairs)  # noqa: B023
             rows = running.rows()
         packets = sum(row.packets for row in rows)
-        mean = sum(row.delay_us * row.packets for row in rows) / packets / 1e3
+        mean = sum(row.delay_ms * row.packets for row in rows) / packets
         error = 1.27 * 2.5 / (PAIRS * FLOOD_SECONDS * 1e9 / asked.slot) ** 0.5
         print(
             f"   emulator, {packets / PAIRS / FLOOD_SECONDS:6,.0f} packets/s, {PAIRS} paths "
@@ -461,7 +462,7 @@ def measure(emulator: str) -> None:
             )
         print(f"   stolen from this host             {100 * taken[0] / taken[1]:8.2f} %")
         rows = running.rows()
-        for name in ("late_p50_us", "late_p99_us") if rows else ():
+        for name in ("late_p50_ms", "late_p99_ms") if rows else ():
             print(f"   emulator's own, {name:16s}  {_median(rows, name) / 1e3:8.3f} ms")
         rates = rate_errors(running.lab)
         print(f"2. error of rate, largest of {len(rates)}       {max(rates):8.2f} %   (at most 5)")

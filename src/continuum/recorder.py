@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from continuum import folders
-from continuum.benchmark import expectation, loads, samples, statistics
+from continuum.benchmark import expectation, link_series, loads, samples, statistics
 from continuum.benchmark.reasons import Code, Reason, in_order
 from continuum.benchmark.results import (
     LINK_SERIES_FILE,
@@ -160,8 +160,15 @@ class Recorder:
             # Who drives the repetitions knows better why a sample is not as it should be.
             if self.benchmark is None or self.benchmark.driver is None or not found:
                 found += _unanswered(table, self.noun)
-            reasons = [*self.reasons, *found]
+            reasons = [*self.reasons, *found, *self._emulation()]
         return ("degraded" if reasons else "done"), in_order(reasons)
+
+    def _emulation(self) -> list[Reason]:
+        """Why links were not as declared while requests crossed them."""
+        if self.collected is None or not self.collected.link_series:
+            return []
+        series = samples.link_series_table(self.collected.link_series)
+        return link_series.reasons(link_series.totals(series))
 
     def _progress(self, table: pa.Table | None) -> Reason | None:
         """How many of all requests an interrupted run had come to; None when only endpoints know."""

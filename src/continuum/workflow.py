@@ -778,6 +778,9 @@ def _repetitions(ready: Up, teller: Teller, collected: Collected, events: Events
             missing_links=lambda: (
                 existing.missing_links(todo.deployment, todo.infrastructure, todo.provider) or []
             ),
+            link_windows=lambda since_ns, until_ns: todo.provider.link_windows(
+                todo.deployment, todo.infrastructure, since_ns, until_ns
+            ),
             nodes=todo.experiment.node_machines if todo.experiment.carries_containers else (),
         ),
         collected,

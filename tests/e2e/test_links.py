@@ -18,7 +18,7 @@ from continuum.deployment import Deployment
 from continuum.errors import CommandFailed
 from continuum.infrastructure.links import process, series
 from continuum.infrastructure.links.choose import choose
-from continuum.infrastructure.links.contract import Interface
+from continuum.infrastructure.links.contract import Interface, Window
 from continuum.infrastructure.links.nfqueue import Nfqueue
 from continuum.infrastructure.plan import LinkSettings
 from continuum.machine import Command
@@ -135,7 +135,7 @@ def test_without_the_process_packets_stop(running: Lab, deployment: Deployment) 
 def test_what_it_did_is_counted_and_a_pause_is_seen(
     running: Lab, deployment: Deployment, program: str
 ) -> None:
-    def rows() -> list[series.Row]:
+    def rows() -> list[Window]:
         return series.read(deployment, PLAN, running.interfaces, begin, time.time_ns() + 10**9)
 
     begin = time.time_ns()
@@ -149,14 +149,14 @@ def test_what_it_did_is_counted_and_a_pause_is_seen(
         assert reach(running, 1.0) == "stopped"
         signal.pidfd_send_signal(one, signal.SIGCONT)
         deadline = time.monotonic() + 10
-        while max((row.late_max_us for row in rows()), default=0.0) < 500_000:
+        while max((row.late_max_ms for row in rows()), default=0.0) < 500:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         found = rows()
         assert {(row.source, row.destination) for row in found} == set(LINKS)
         assert all(row.overflow == row.lost == 0 for row in found)
         # 10 ms, and what 74 bytes take at 7.21 Mbit/s.
-        assert {round(row.delay_us) for row in found if row.packets} == {10_082, 10_060}
+        assert {round(row.delay_ms, 3) for row in found if row.packets} == {10.082, 10.06}
         assert series.alive(deployment, PLAN, running.interfaces)
         signal.pidfd_send_signal(one, signal.SIGKILL)
         assert select.select([one], [], [], 10)[0]

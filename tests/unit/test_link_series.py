@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from continuum.benchmark.samples import (
     read_link_series,
     write_link_series,
 )
+from continuum.infrastructure.links.contract import Window
 
 SECOND = 1_000_000_000
 
@@ -105,12 +105,7 @@ def test_a_reason_names_few_links() -> None:
     assert "and 47 more" in reason.sentence
 
 
-def test_rows_name_links_by_the_plan_and_pass_over_links_that_are_gone() -> None:
-    class Ends:
-        def __init__(self, source: str, destination: str) -> None:
-            self.source, self.destination = source, destination
-
-    links: Any = [Ends("edge", "cloud"), Ends("cloud", "edge")]
-    records = [{"link": place, "start_ns": at} for place, at in itertools.product((0, 1, 2), (5,))]
-    rows = link_series.rows(records, links, 3)
-    assert [(row["source"], row["repetition"]) for row in rows] == [("edge", 3), ("cloud", 3)]
+def test_rows_are_windows_with_their_repetition() -> None:
+    counted = {name: value for name, value in window(0).items() if name != "repetition"}
+    rows = link_series.rows([Window(link=4, **counted)], 3)
+    assert rows == [{**window(0), "repetition": 3}]

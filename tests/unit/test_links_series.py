@@ -115,7 +115,7 @@ def test_rows_name_their_links(tmp_path: Path) -> None:
         (1, "endpoint", "edge", "edge-1"),
     ]
     assert rows[1].lost == 2
-    assert statistics.mean(row.late_max_us for row in rows) == 1000
+    assert statistics.mean(row.late_max_ms for row in rows) == 1
 
 
 class OnThisHost(NamespaceMachine):
@@ -135,7 +135,7 @@ def test_a_machine_with_a_kernel_of_its_own_is_asked(
     inside = Interface(spec, inside=OnThisHost(spec.name, spec.tier, spec.address, ""))
     deployment = Deployment("lab", tmp_path)
     (row,) = series.read(deployment, PLAN, [inside], START, START + 1)
-    assert (row.link, row.machine, row.late_max_us) == (1, "edge-1", 1000.0)
+    assert (row.link, row.machine, row.late_max_ms) == (1, "edge-1", 1.0)
 
 
 def test_links_that_wait_need_a_process(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from continuum.benchmark import link_series
 from continuum.benchmark.contract import RUN_FOLDER
 from continuum.benchmark.reasons import Code, Reason
 from continuum.benchmark.results import ClockReading
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from continuum.benchmark.observation import Observation
     from continuum.deployment import Deployment
     from continuum.events import Events, Step
+    from continuum.infrastructure.links.contract import Window
     from continuum.infrastructure.plan import Link
     from continuum.live import Teller
     from continuum.machine import Machine
@@ -99,7 +101,8 @@ class Run:
     `own_clocks`: machines do not share a clock. `teller` is told where samples come to lie, for
     whoever watches. `observation` is how the run tells Prometheus of itself. `nodes` are the machines
     that can carry workers of `worker_model`, if not all can. `missing_links` are those that are not
-    in force as they were asked for, looked up at the end of every repetition.
+    in force as they were asked for, looked up at the end of every repetition; `link_windows` what
+    their emulator did to packets between two times.
     """
 
     deployment: Deployment
@@ -115,6 +118,7 @@ class Run:
     observation: Observation | None = None
     nodes: tuple[str, ...] = ()
     missing_links: Callable[[], Sequence[Link]] = tuple
+    link_windows: Callable[[int, int], Sequence[Window]] = lambda _since_ns, _until_ns: ()
 
 
 def execute(run: Run, collected: Collected | None = None) -> Collected:
@@ -149,6 +153,7 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
             name = f"repetition {number} of {len(run.plan.repetitions)}"
             driver = run.plan.driver
             waits_for = f"all {run.application.noun}s" if driver else "endpoints to end"
+            began_ns = time.time_ns()
             try:
                 with journal.step(run.events, PHASE, name, waits_for=waits_for) as step:
                     _read_clocks(run, number, "before", collected, step)
@@ -165,7 +170,7 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
                 )
                 collected.logs[f"repetition-{number}"] = f"{error.where}\n{error.output}\n"
             _look_at_workers(run, workers, collected)
-            _look_at_links(run, number, collected)
+            _look_at_links(run, number, began_ns, collected)
             if f"repetition-{number}" in collected.logs:
                 break
     except KeyboardInterrupt:
@@ -564,13 +569,16 @@ def _look_at_workers(run: Run, workers: list[ProcessSpec], collected: Collected)
     for_each(look, workers)
 
 
-def _look_at_links(run: Run, repetition: int, collected: Collected) -> None:
+def _look_at_links(run: Run, repetition: int, began_ns: int, collected: Collected) -> None:
     """Read the links back: whatever took one away, the figures show it.
 
-    It may have been done from inside a machine, or be the end of the emulator.
+    It may have been done from inside a machine, or be the end of the emulator. What that counted
+    since the repetition began comes home with it.
     """
     try:
         missing = run.missing_links()
+        windows = run.link_windows(began_ns, time.time_ns())
+        collected.link_series += link_series.rows(windows, repetition)
     except ContinuumError as error:
         collected.because(
             Code.EMULATOR,

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from continuum.benchmark.reasons import Code, Reason
+from continuum.benchmark.samples import LINK_SERIES_SCHEMA
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from continuum.infrastructure.plan import Link
+    from continuum.infrastructure.links.contract import Window
 
 SHARE = 0.10
 """Of the delay, by which a packet may be late."""
@@ -31,6 +32,8 @@ LATE_WINDOWS = 0.05
 PAUSE_MS = 100.0
 """A host takes its processor away for tens of milliseconds; a packet that is later has another cause."""
 MOST_NAMED = 3
+
+_OF_WINDOWS = tuple(name for name in LINK_SERIES_SCHEMA.names if name != "repetition")
 
 
 @dataclass(frozen=True)
@@ -146,17 +149,9 @@ def _named(links: Sequence[Total]) -> str:
     return names + (f" and {len(links) - MOST_NAMED} more" if len(links) > MOST_NAMED else "")
 
 
-def rows(
-    records: Iterable[Mapping[str, Any]], links: Sequence[Link], repetition: int
-) -> list[dict[str, Any]]:
-    """Rows of `link_series.parquet`; `link` of a record is the link's place in the plan."""
+def rows(windows: Iterable[Window], repetition: int) -> list[dict[str, Any]]:
+    """Rows of `link_series.parquet`."""
     return [
-        {
-            **record,
-            "repetition": repetition,
-            "source": links[record["link"]].source,
-            "destination": links[record["link"]].destination,
-        }
-        for record in records
-        if record["link"] < len(links)
+        {"repetition": repetition, **{name: getattr(each, name) for name in _OF_WINDOWS}}
+        for each in windows
     ]

@@ -256,9 +256,14 @@ def read_series(path: Path) -> pa.Table:
     return _read(path, "series", SERIES_SCHEMA)
 
 
+def link_series_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    """What the emulator did during the run: rows with the fields of the schema."""
+    return pa.Table.from_pylist(list(rows), schema=LINK_SERIES_SCHEMA)
+
+
 def write_link_series(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write what the emulator did during the run: rows with the fields of the schema."""
-    _write(path, pa.Table.from_pylist(list(rows), schema=LINK_SERIES_SCHEMA), "link series", {})
+    """Write what the emulator did during the run."""
+    _write(path, link_series_table(rows), "link series", {})
 
 
 def read_link_series(path: Path) -> pa.Table:

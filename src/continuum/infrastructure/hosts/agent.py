@@ -112,6 +112,7 @@ class Agent:
             "states": self.states,
             "apply_links": self.apply_links,
             "links_in_force": self.links_in_force,
+            "link_windows": self.link_windows,
             "path_delay": self.path_delay,
             "destroy": self.destroy,
         }
@@ -215,6 +216,13 @@ class Agent:
         plan = self._plan(asked)
         links = self._provider(asked).links_in_force(self._deployment(asked), plan)
         return with_links(plan, links)
+
+    def link_windows(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
+        """What the emulator here did to packets between two times."""
+        windows = self._provider(asked).link_windows(
+            self._deployment(asked), self._plan(asked), asked["since_ns"], asked["until_ns"]
+        )
+        return [vars(each) for each in windows]
 
     def path_delay(self, asked: dict[str, Any]) -> float | None:
         """One way to a machine on another host, in ms."""

@@ -27,7 +27,7 @@ from continuum.infrastructure.host import machine_files, overlay, path_delay, ss
 from continuum.infrastructure.hosts import agent, frames, paths
 from continuum.infrastructure.hosts.connection import Connection
 from continuum.infrastructure.links.choose import order
-from continuum.infrastructure.links.contract import LinkEmulator
+from continuum.infrastructure.links.contract import LinkEmulator, Window
 from continuum.infrastructure.placement import Room
 from continuum.infrastructure.plan import (
     HostPlan,
@@ -411,6 +411,27 @@ class SeveralHosts(Provider):
 
         everywhere = set.intersection(*for_each(there, self._that_carry_links(plan)))
         return [link for place, link in enumerate(plan.network.links) if place in everywhere]
+
+    def link_windows(
+        self, deployment: Deployment, plan: InfrastructurePlan, since_ns: int, until_ns: int
+    ) -> list[Window]:
+        """What the emulators of all hosts counted."""
+        plan = self._with_emulator(plan)
+
+        def there(name: str) -> list[Window]:
+            share = self._share_of_links(deployment, plan, name)
+            if not name or self.capabilities.own_kernels:
+                return self.inner.link_windows(deployment, share, since_ns, until_ns)
+            asked = {
+                **self._arguments(deployment),
+                "plan": configure.to_json(share),
+                "since_ns": since_ns,
+                "until_ns": until_ns,
+            }
+            return [Window(**each) for each in self.connections[name].call("link_windows", asked)]
+
+        found = for_each(there, self._that_carry_links(plan))
+        return [window for windows in found for window in windows]
 
     def link_remark(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
         """The links whose path alone takes longer than they ask for."""

@@ -31,6 +31,42 @@ class Interface:
     inside: Machine | None = None
 
 
+@dataclass(frozen=True)
+class Window:
+    """100 ms of a link's packets that arrive at one machine, as the emulator counted them.
+
+    Attributes:
+        link: the link's place among the plan's.
+        source, destination: its ends, tiers or machines.
+        machine: where its packets arrive, and wait.
+        start_ns: when the window began, wall clock.
+        packets: that arrived, with those that are lost: frames where the link loses or has
+            jitter, else packets of up to 64 kB.
+        bytes: of them, Ethernet headers included.
+        lost: as the link asks for.
+        overflow: that neither the emulator nor the kernel could hold.
+        backlog: the most that waited at one time.
+        delay_ms: mean of what the packets that arrived were to wait.
+        late_p50_ms, late_p99_ms, late_max_ms: how long after their time packets were let go,
+            of those that were let go in this window; the percentiles to 12 %, upwards.
+    """
+
+    link: int
+    source: str
+    destination: str
+    machine: str
+    start_ns: int
+    packets: int
+    bytes: int
+    lost: int
+    overflow: int
+    backlog: int
+    delay_ms: float
+    late_p50_ms: float
+    late_p99_ms: float
+    late_max_ms: float
+
+
 class LinkEmulator(ABC):
     """Enforces all links of one deployment on this host."""
 
@@ -72,6 +108,22 @@ class LinkEmulator(ABC):
         A link counts when every machine that it concerns runs and carries it: each of the plan's
         at either end. Its settings are those that were found, which may be other than the plan's.
         """
+
+    def windows(
+        self,
+        deployment: Deployment,
+        plan: InfrastructurePlan,
+        interfaces: Sequence[Interface],
+        since_ns: int,
+        until_ns: int,
+    ) -> list[Window]:
+        """What it did to packets between two times of the wall clock; empty when it counts nothing.
+
+        Raises:
+            StepFailed: a machine does not give its own.
+        """
+        del deployment, plan, interfaces, since_ns, until_ns
+        return []
 
     @abstractmethod
     def remove(self, deployment: Deployment) -> None:

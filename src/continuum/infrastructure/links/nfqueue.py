@@ -23,10 +23,11 @@ from typing import Any, ClassVar
 from continuum.deployment import Deployment
 from continuum.errors import ContinuumError
 from continuum.images.recipe import RUNTIME_FOLDER
-from continuum.infrastructure.links import capacity, namespaces, process, shaping
-from continuum.infrastructure.links.contract import Interface, LinkEmulator
+from continuum.infrastructure.links import capacity, namespaces, process, series, shaping
+from continuum.infrastructure.links.contract import Interface, LinkEmulator, Window
 from continuum.infrastructure.links.places import InMachine, OnHost, Place, places
 from continuum.infrastructure.links.rules import (
+    FIRST_QUEUE,
     FRAME,
     all_run,
     beginning,
@@ -46,7 +47,6 @@ from continuum.infrastructure.plan import Block, InfrastructurePlan, Link, LinkS
 from continuum.machine import Command, Result, run_on_host
 from continuum.parallel import for_each
 
-FIRST_QUEUE = 1000
 DEVICE = "eth0"
 
 
@@ -154,6 +154,17 @@ class Nfqueue(LinkEmulator):
             if settings is not None:
                 found.append(replace(link, settings=settings))
         return found
+
+    def windows(
+        self,
+        deployment: Deployment,
+        plan: InfrastructurePlan,
+        interfaces: Sequence[Interface],
+        since_ns: int,
+        until_ns: int,
+    ) -> list[Window]:
+        """From what the processes write."""
+        return series.read(deployment, plan, interfaces, since_ns, until_ns)
 
     def remove(self, deployment: Deployment) -> None:
         """Stop the process."""

@@ -15,6 +15,9 @@ from continuum.infrastructure.plan import (
     NetworkPlan,
 )
 
+FIRST_QUEUE = 1000
+"""Number of the packet queue of the plan's first link; the others follow."""
+
 FRAME = 1514
 """Bytes of a full Ethernet frame, as the kernel counts them: 1500 and the header."""
 

@@ -1,56 +1,18 @@
-"""What the user-space emulator did in a stretch of time: a row per link, machine and 100 ms.
+"""What the user-space emulator did in a stretch of time: a window per link, machine and 100 ms.
 
-Rows exist only for windows with traffic. The kernel's own emulator counts nothing of the kind.
+There are windows with traffic alone. The kernel's own emulator counts nothing of the kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from continuum.deployment import Deployment
-from continuum.infrastructure.links.contract import Interface
-from continuum.infrastructure.links.nfqueue import FIRST_QUEUE
+from continuum.infrastructure.links.contract import Interface, Window
 from continuum.infrastructure.links.places import places
-from continuum.infrastructure.links.rules import incoming, waits
+from continuum.infrastructure.links.rules import FIRST_QUEUE, incoming, waits
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
 from continuum.parallel import for_each
-
-
-@dataclass(frozen=True)
-class Row:
-    """One window of a link's packets that arrive at one machine.
-
-    Attributes:
-        link: the link's place among the plan's.
-        source, destination: its ends, tiers or machines.
-        machine: where its packets arrive, and wait.
-        start_ns: when the window of 100 ms began, wall clock.
-        packets: that arrived, with those that are lost: frames where the link loses or has
-            jitter, else packets of up to 64 kB.
-        bytes: of them, Ethernet headers included.
-        lost: as the link asks for.
-        overflow: that neither the emulator nor the kernel could hold.
-        backlog: the most that waited at one time.
-        delay_us: mean of what the packets that arrived were to wait.
-        late_p50_us, late_p99_us, late_max_us: how long after their time packets were let go,
-            of those that were let go in this window; the percentiles to 12 %, upwards.
-    """
-
-    link: int
-    source: str
-    destination: str
-    machine: str
-    start_ns: int
-    packets: int
-    bytes: int
-    lost: int
-    overflow: int
-    backlog: int
-    delay_us: float
-    late_p50_us: float
-    late_p99_us: float
-    late_max_us: float
 
 
 def read(
@@ -59,8 +21,8 @@ def read(
     interfaces: Sequence[Interface],
     since_ns: int,
     until_ns: int,
-) -> list[Row]:
-    """The rows whose windows touch a stretch of time, by link, machine and start.
+) -> list[Window]:
+    """The windows that touch a stretch of time, by link, machine and start.
 
     The last windows are written up to 100 ms after they end.
 
@@ -72,12 +34,13 @@ def read(
         lambda each: each[0].records(since_ns, until_ns), list(places(deployment, interfaces))
     )
     rows = [
-        Row(
+        Window(
             record.queue - FIRST_QUEUE,
             links[record.queue - FIRST_QUEUE].source,
             links[record.queue - FIRST_QUEUE].destination,
             record.machine,
-            *record[2:],
+            *record[2:8],
+            *(microseconds / 1e3 for microseconds in record[8:]),
         )
         for records in found
         for record in records

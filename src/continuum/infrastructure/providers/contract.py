@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
     from continuum.images.recipe import Recipe
     from continuum.infrastructure.links.check import LinkMeasurement
+    from continuum.infrastructure.links.contract import Window
     from continuum.infrastructure.placement import Room
     from continuum.infrastructure.plan import (
         Existing,
@@ -271,6 +272,13 @@ class Provider(ABC):
     @abstractmethod
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
         """Read back the links that are in force now, on machines that run."""
+
+    def link_windows(
+        self, deployment: Deployment, plan: InfrastructurePlan, since_ns: int, until_ns: int
+    ) -> list[Window]:
+        """What the emulator did to packets between two times; empty where nobody counts."""
+        del deployment, plan, since_ns, until_ns
+        return []
 
     def measure_links(
         self, deployment: Deployment, plan: InfrastructurePlan, *, all_pairs: bool

@@ -25,7 +25,7 @@ from continuum.infrastructure.host import (
 )
 from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.links import namespaces
-from continuum.infrastructure.links.contract import Interface, LinkEmulator
+from continuum.infrastructure.links.contract import Interface, LinkEmulator, Window
 from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
 from continuum.infrastructure.providers import on_this_host
 from continuum.infrastructure.providers.contract import (
@@ -253,6 +253,16 @@ class Libvirt(OnThisHost):
             return self._emulator(plan, interfaces).in_force(deployment, plan, interfaces)
         except MachineUnreachable:
             return []
+
+    def link_windows(
+        self, deployment: Deployment, plan: InfrastructurePlan, since_ns: int, until_ns: int
+    ) -> list[Window]:
+        """From the emulators in the machines."""
+        interfaces = self._interfaces(deployment, plan)
+        if not interfaces:
+            return []
+        emulator = self._emulator(plan, interfaces)
+        return emulator.windows(deployment, plan, interfaces, since_ns, until_ns)
 
     def answer_delays(self, plan: InfrastructurePlan) -> dict[str, float]:
         """Measured by ARP: far apart, since a machine that is at it answers sooner."""

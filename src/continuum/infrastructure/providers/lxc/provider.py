@@ -29,7 +29,7 @@ from continuum.infrastructure.host import (
 )
 from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.links import namespaces
-from continuum.infrastructure.links.contract import Interface, LinkEmulator
+from continuum.infrastructure.links.contract import Interface, LinkEmulator, Window
 from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
 from continuum.infrastructure.providers import on_this_host
 from continuum.infrastructure.providers.contract import (
@@ -222,6 +222,13 @@ class Lxc(OnThisHost):
         """Read back the links that are in force now."""
         interfaces = on_this_host.behind_closed_ports(plan, _interfaces(deployment, plan))
         return self._emulator(plan).in_force(deployment, plan, interfaces)
+
+    def link_windows(
+        self, deployment: Deployment, plan: InfrastructurePlan, since_ns: int, until_ns: int
+    ) -> list[Window]:
+        """From the emulator of this host."""
+        interfaces = _interfaces(deployment, plan)
+        return self._emulator(plan).windows(deployment, plan, interfaces, since_ns, until_ns)
 
     def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
         """Name of what enforces the links, also where the plan leaves it open."""

@@ -26,7 +26,7 @@ from continuum.experiment.names import NAME
 from continuum.experiment.units import show_bytes
 from continuum.images.recipe import Recipe
 from continuum.infrastructure.host import ssh_master
-from continuum.infrastructure.links.contract import Interface, LinkEmulator
+from continuum.infrastructure.links.contract import Interface, LinkEmulator, Window
 from continuum.infrastructure.plan import Existing, InfrastructurePlan, Link, MachineSpec
 from continuum.infrastructure.providers.contract import (
     Capabilities,
@@ -311,6 +311,14 @@ class Ssh(Provider):
             return self._emulator(deployment, plan).in_force(deployment, plan, interfaces)
         except MachineUnreachable:
             return []
+
+    def link_windows(
+        self, deployment: Deployment, plan: InfrastructurePlan, since_ns: int, until_ns: int
+    ) -> list[Window]:
+        """From the emulators in the machines."""
+        interfaces = self._interfaces(deployment, plan)
+        emulator = self._emulator(deployment, plan)
+        return emulator.windows(deployment, plan, interfaces, since_ns, until_ns)
 
     def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
         """Name of what enforces the links, also where the plan leaves it open."""
