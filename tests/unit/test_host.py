@@ -94,6 +94,8 @@ def test_control_groups_of_version_1(tmp_path: Path) -> None:
     assert found.versions == {"memory": 1, "cpu": 1, "io": 1, "devices": 2}
     assert found.swap_limit
     assert memory in found.hierarchies
+    assert found.folders["memory"] == memory
+    assert found.folders["io"] == tmp_path / "blkio"
 
 
 def test_control_groups_of_version_2(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import platform
+import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,18 +16,27 @@ from continuum.infrastructure.host.cgroups import ControlGroups
 from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.host.keys import KeyPair
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
-from continuum.infrastructure.providers.lxc import config, containers
+from continuum.infrastructure.providers.lxc import config, containers, hook
 from continuum.infrastructure.providers.lxc.config import Container, Host
 from made_up_plans import CLOUD, EDGE, PLAN
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "lxc"
+GROUPS = Path("/sys/fs/cgroup")
 ALL = ("cpu", "cpuset", "memory", "io", "pids", "devices")
 VERSION_1 = Host(
-    ControlGroups(dict.fromkeys(ALL, 1), swap_limit=True),
+    ControlGroups(
+        dict.fromkeys(ALL, 1),
+        folders={name: GROUPS / {"io": "blkio"}.get(name, name) for name in ALL},
+        swap_limit=True,
+    ),
     disk="8:0",
     system_calls=Path("/usr/share/lxc/config/common.seccomp"),
 )
-VERSION_2 = Host(ControlGroups(dict.fromkeys(ALL, 2), swap_limit=True), disk="259:0", ipv6=False)
+VERSION_2 = Host(
+    ControlGroups(dict.fromkeys(ALL, 2), folders=dict.fromkeys(ALL, GROUPS), swap_limit=True),
+    disk="259:0",
+    ipv6=False,
+)
 
 LAYERS = (Path("/cache/images/tree-1/root"), Path("/cache/images/base-1/root"))
 
@@ -53,6 +64,69 @@ def configured(spec: MachineSpec, host: Host, plan: InfrastructurePlan = PLAN) -
 def test_configuration(file: str, spec: MachineSpec, host: Host, internet: bool) -> None:
     plan = replace(PLAN, network=replace(PLAN.network, internet=internet))
     assert configured(spec, host, plan) == (GOLDEN / file).read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "spec", "host"),
+    [
+        ("hook-1", EDGE, VERSION_1),
+        ("hook-2", EDGE, VERSION_2),
+        ("hook-1-nested", CLOUD, VERSION_1),
+    ],
+)
+def test_hook(file: str, spec: MachineSpec, host: Host) -> None:
+    group = config.machine_group(PLAN, spec)
+    assert hook.script(spec, host.groups, host.disk, group) == (GOLDEN / file).read_text()
+
+
+def run_hook(name: str, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """As LXC would."""
+    return subprocess.run(
+        ["/bin/sh", "-c", script, "hook", "ctm-0badcafe-edge-1", "lxc", name],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_hook_sets_disk_rates_on_the_machines_own_group(tmp_path: Path) -> None:
+    folders = {name: tmp_path / name for name in ("memory", "cpu", "io")}
+    groups = ControlGroups(dict.fromkeys(folders, 1), folders=folders)
+    for folder in folders.values():
+        (folder / "group" / "inside").mkdir(parents=True)
+    shown = folders["memory"] / "group/inside/memory.limit_in_bytes"
+    shown.touch()
+    script = hook.script(EDGE, groups, "8:0", "group")
+    ended = run_hook("start-host", script)
+    assert ended.returncode == 0, ended.stderr
+    assert shown.read_text() == f"{2**30}\n"
+    # What is only shown may be missing; what limits may not.
+    assert not (folders["cpu"] / "group/inside/cpu.cfs_quota_us").exists()
+    rates = folders["io"] / "group/inside"
+    assert (rates / "blkio.throttle.read_bps_device").read_text() == "8:0 50000000\n"
+    assert (rates / "blkio.throttle.write_bps_device").read_text() == "8:0 20000000\n"
+    shutil.rmtree(folders["io"])
+    assert run_hook("start-host", script).returncode != 0
+
+
+def test_a_machine_sees_no_hierarchy_of_disks_where_its_rates_would_not_be_inherited() -> None:
+    script = hook.script(EDGE, VERSION_1.groups, "8:0", "group")
+    assert "umount" in script
+    assert "mount -t tmpfs -o ro," in script
+    for spec, host, disk in (
+        (EDGE, VERSION_2, "8:0"),
+        (EDGE, VERSION_1, None),
+        (replace(EDGE, disk_read=None, disk_write=None), VERSION_1, "8:0"),
+    ):
+        other = hook.script(spec, host.groups, disk, "group")
+        assert "mount " not in other
+        assert "blkio" not in other
+
+
+def test_a_path_with_a_space_reaches_the_hook() -> None:
+    lines = hook.config_lines(Path("/a state/hook"), EDGE, VERSION_2.groups, None)
+    assert lines == ["lxc.hook.start-host = /bin/sh '/a state/hook'"]
 
 
 def test_hosts_file() -> None:

@@ -23,11 +23,13 @@ class ControlGroups:
         versions: 1 or 2 for each controller of `CONTROLLERS` that there is. Version 1's `blkio`
             is called `io` here.
         hierarchies: where each hierarchy is mounted.
+        folders: the one of them that each controller is in.
         swap_limit: whether memory and swap together can be limited.
     """
 
     versions: Mapping[str, int] = field(default_factory=dict)
     hierarchies: tuple[Path, ...] = ()
+    folders: Mapping[str, Path] = field(default_factory=dict)
     swap_limit: bool = False
 
 
@@ -35,6 +37,7 @@ def detect(mounts: Path = MOUNTS) -> ControlGroups:
     """What this host has, read from its mounts."""
     versions: dict[str, int] = {}
     hierarchies: list[Path] = []
+    folders: dict[str, Path] = {}
     for line in mounts.read_text(errors="replace").splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split(" ")[:3]
@@ -47,13 +50,16 @@ def detect(mounts: Path = MOUNTS) -> ControlGroups:
                 name = "io" if option == "blkio" else option
                 if name in CONTROLLERS:
                     versions[name] = 1
+                    folders[name] = point
         else:
             listed = (point / "cgroup.controllers").read_text().split()
             # Version 2 limits devices by programs, not by a controller.
             for name in (*listed, "devices"):
                 if name in CONTROLLERS:
                     versions.setdefault(name, 2)
-    return ControlGroups(versions, tuple(hierarchies), _swap_limit(versions, hierarchies))
+                    folders.setdefault(name, point)
+    swap_limit = _swap_limit(versions, hierarchies)
+    return ControlGroups(versions, tuple(hierarchies), folders, swap_limit)
 
 
 def _swap_limit(versions: Mapping[str, int], hierarchies: list[Path]) -> bool:

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from continuum import folders, native, plugins
@@ -17,7 +18,7 @@ from continuum.infrastructure.links.contract import LinkEmulator
 from continuum.infrastructure.plan import MachineSpec
 from continuum.infrastructure.providers import common_checks
 from continuum.infrastructure.providers.contract import Check
-from continuum.infrastructure.providers.lxc import config
+from continuum.infrastructure.providers.lxc import config, hook
 from continuum.infrastructure.providers.lxc.config import Host
 from continuum.machine import Command, run_on_host
 
@@ -89,6 +90,7 @@ def _container() -> Check:
             (lower / needed).mkdir()
         log = folder / "log"
         (place / "config").write_text(_trial_config(lower, place, group))
+        (place / "hook").write_text(_trial_hook(folder, group))
         command = (
             "lxc-start",
             "--foreground",
@@ -112,21 +114,26 @@ def _container() -> Check:
     )
 
 
+_TRIAL = MachineSpec(
+    name="trial",
+    tier="trial",
+    address="10.0.0.2",
+    mac="02:00:00:00:00:02",
+    cores=1,
+    quota=0.5,
+    memory=64 * 2**20,
+    disk_read=10**9,
+    disk_write=10**9,
+)
+
+
+def _trial_hook(folder: Path, group: str) -> str:
+    return hook.script(_TRIAL, cgroups.detect(), disks.disk_of(folder), f"{group}/machine")
+
+
 def _trial_config(lower: Path, place: Path, group: str) -> str:
-    folder = place.parent
-    host = Host(cgroups.detect(), disks.disk_of(folder))
-    spec = MachineSpec(
-        name="trial",
-        tier="trial",
-        address="10.0.0.2",
-        mac="02:00:00:00:00:02",
-        cores=1,
-        quota=0.5,
-        memory=64 * 2**20,
-        disk_read=10**9,
-        disk_write=10**9,
-        pinned_cores=(min(os.sched_getaffinity(0)),),
-    )
+    host = Host(cgroups.detect(), disks.disk_of(place.parent))
+    spec = replace(_TRIAL, pinned_cores=(min(os.sched_getaffinity(0)),))
     lines = [
         f"lxc.rootfs.path = overlay:{lower}:{place / 'upper'}",
         "lxc.init.cmd = /usr/bin/true",
@@ -136,10 +143,11 @@ def _trial_config(lower: Path, place: Path, group: str) -> str:
         "lxc.mount.auto = proc:mixed sys:mixed cgroup:rw:force",
         "lxc.mount.entry = /usr usr none bind,ro",
         f"lxc.cgroup.dir.container = {group}/machine",
-        "lxc.cgroup.dir.container.inner = inside",
+        f"lxc.cgroup.dir.container.inner = {hook.INNER_GROUP}",
         f"lxc.cgroup.dir.monitor = {group}/monitor",
         f"lxc.cgroup.dir.monitor.pivot = {group}/.pivot",
         *config.limits(spec, host),
+        *hook.config_lines(place / "hook", spec, host.groups, host.disk),
     ]
     return "\n".join(lines) + "\n"
 

@@ -10,8 +10,9 @@ from continuum.images.recipe import fingerprint
 from continuum.infrastructure.host.cgroups import ControlGroups
 from continuum.infrastructure.host.names import Place, interface_name
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
+from continuum.infrastructure.providers.lxc import hook
 
-LAYOUT = 1
+LAYOUT = 2
 """Raise when containers made before must be replaced."""
 
 SPEC_MARK = "# continuum-spec: "
@@ -70,10 +71,20 @@ class Container(Place):
         """What the machine has written, over its image."""
         return self.folder / "upper"
 
+    @property
+    def hook(self) -> Path:
+        """Script that LXC runs before the machine's first process."""
+        return self.folder / "hook"
+
 
 def group(identity: str) -> str:
     """The control group, in every hierarchy, that holds all machines of a deployment."""
     return f"continuum-{identity}"
+
+
+def machine_group(plan: InfrastructurePlan, spec: MachineSpec) -> str:
+    """The control group with a machine's limits; its processes are in `hook.INNER_GROUP` below it."""
+    return f"{group(plan.identity)}/{spec.name}/machine"
 
 
 def spec_fingerprint(
@@ -113,7 +124,6 @@ def lxc_config(
 ) -> str:
     """The container's configuration for LXC 5. `layers` are the image's, the topmost first."""
     stack = ":".join(str(path) for path in (*layers, container.upper))
-    machine_group = f"{group(plan.identity)}/{spec.name}"
     lines = [
         f"# continuum-deployment: {plan.deployment}",
         f"lxc.uts.name = {spec.name}",
@@ -124,13 +134,14 @@ def lxc_config(
         "lxc.tty.max = 0",
         "lxc.autodev = 1",
         f"lxc.console.logfile = {container.console}",
-        f"lxc.cgroup.dir.container = {machine_group}/machine",
+        f"lxc.cgroup.dir.container = {machine_group(plan, spec)}",
         # Limits are set outside of what the machine can write to.
-        "lxc.cgroup.dir.container.inner = inside",
-        f"lxc.cgroup.dir.monitor = {machine_group}/monitor",
+        f"lxc.cgroup.dir.container.inner = {hook.INNER_GROUP}",
+        f"lxc.cgroup.dir.monitor = {group(plan.identity)}/{spec.name}/monitor",
         f"lxc.cgroup.dir.monitor.pivot = {group(plan.identity)}/.pivot",
         *_privileges(spec, container, host),
         *limits(spec, host),
+        *hook.config_lines(container.hook, spec, host.groups, host.disk),
         *_network(plan.network, spec, host, plan.identity),
     ]
     return "\n".join(lines) + "\n"
@@ -165,7 +176,8 @@ def _privileges(spec: MachineSpec, container: Container, host: Host) -> list[str
 
 def limits(spec: MachineSpec, host: Host) -> list[str]:
     """Cores, memory, disk rates and processes, in the versions of control groups that the host
-    has. What it has none for is left out; `missing_controllers` names it.
+    has. What it has none for is left out; `missing_controllers` names it. Version 1's disk rates
+    are set by the `hook`.
     """
     versions = host.groups.versions
     lines: list[str] = []
@@ -197,20 +209,11 @@ def limits(spec: MachineSpec, host: Host) -> list[str]:
 
 
 def _disk(spec: MachineSpec, host: Host) -> list[str]:
-    rates = (("read", "rbps", spec.disk_read), ("write", "wbps", spec.disk_write))
-    asked = [(word, key, rate) for word, key, rate in rates if rate is not None]
-    if not asked or host.disk is None:
+    rates = (("rbps", spec.disk_read), ("wbps", spec.disk_write))
+    asked = " ".join(f"{key}={rate}" for key, rate in rates if rate is not None)
+    if not asked or host.disk is None or host.groups.versions.get("io") != 2:
         return []
-    match host.groups.versions.get("io"):
-        case 1:
-            return [
-                f"lxc.cgroup.blkio.throttle.{word}_bps_device = {host.disk} {rate}"
-                for word, _, rate in asked
-            ]
-        case 2:
-            told = " ".join(f"{key}={rate}" for _, key, rate in asked)
-            return [f"lxc.cgroup2.io.max = {host.disk} {told}"]
-    return []
+    return [f"lxc.cgroup2.io.max = {host.disk} {asked}"]
 
 
 def missing_controllers(plan: InfrastructurePlan, host: Host) -> list[str]:

@@ -38,7 +38,7 @@ from continuum.infrastructure.providers.contract import (
     MachineState,
     PluginSettings,
 )
-from continuum.infrastructure.providers.lxc import config, containers
+from continuum.infrastructure.providers.lxc import config, containers, hook
 from continuum.infrastructure.providers.lxc.config import Container, Host
 from continuum.infrastructure.providers.lxc.machine import LxcMachine
 from continuum.infrastructure.providers.on_this_host import OnThisHost
@@ -170,6 +170,8 @@ class Lxc(OnThisHost):
             text = config.header(wanted[spec.name]) + config.lxc_config(
                 plan, spec, container, image.layers, host
             )
+            script = hook.script(spec, host.groups, host.disk, config.machine_group(plan, spec))
+            containers.put_file(container.folder, container.hook.name, script.encode(), 0o600)
             # Last: a container counts as made when it has a configuration.
             containers.put_file(container.folder, "config", text.encode(), 0o600)
             containers.start(container)
