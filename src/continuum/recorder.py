@@ -23,6 +23,7 @@ from continuum.benchmark.results import (
     Clock,
     EndpointRecord,
     FunctionsRecord,
+    LimitRecord,
     LinkRecord,
     LoadRecord,
     MachineRecord,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from continuum.experiment.load import Loaded
     from continuum.infrastructure.links.check import LinkMeasurement
     from continuum.infrastructure.plan import InfrastructurePlan
+    from continuum.infrastructure.proofs import LimitProof
     from continuum.infrastructure.providers.contract import Capabilities
 
 
@@ -70,6 +72,7 @@ class Recorder:
         links, tcp, collected: filled in as they come to be known; `tcp` as `Run.tcp`.
         logs: of machines and pods, by the names of their files without the ending.
         accept: codes of reasons that are accepted as data.
+        limits: what the machines' limits measured.
         reasons: what was not as it should be, beside what was collected.
     """
 
@@ -88,6 +91,7 @@ class Recorder:
     collected: Collected | None = None
     logs: dict[str, str] = field(default_factory=dict)
     accept: tuple[str, ...] = ()
+    limits: tuple[LimitProof, ...] = ()
     reasons: list[Reason] = field(default_factory=list)
     started: str = field(default_factory=_now)
     _notes: list[str] = field(default_factory=list)
@@ -235,6 +239,7 @@ class Recorder:
                 )
                 for spec in self.plan.machines
             ),
+            limits=tuple(LimitRecord(**asdict(each)) for each in self.limits),
             workers=self._workers(),
             endpoints=self._endpoints(),
             links=tuple(

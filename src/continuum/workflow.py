@@ -13,7 +13,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ from continuum.images.recipe import ContainerImages, Recipe
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure import configure as infrastructure_configure
 from continuum.infrastructure import execute as infrastructure_execute
-from continuum.infrastructure import time_source
+from continuum.infrastructure import proofs, time_source
 from continuum.infrastructure.configure import Change, Surroundings
 from continuum.infrastructure.links import capacity as link_capacity
 from continuum.live import LiveRun, Teller
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from continuum.benchmark.contract import Application
     from continuum.benchmark.execute import Collected
     from continuum.benchmark.observation import Observation
+    from continuum.benchmark.reasons import Reason
     from continuum.benchmark.results import Run
     from continuum.events import Events
     from continuum.experiment.load import Loaded
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from continuum.infrastructure.links.check import LinkMeasurement
     from continuum.infrastructure.links.contract import LinkEmulator
     from continuum.infrastructure.plan import InfrastructurePlan
+    from continuum.infrastructure.proofs import LimitProof
     from continuum.infrastructure.providers.contract import Check, Provider
     from continuum.machine import Machine
     from continuum.recorder import Recorder
@@ -512,6 +514,9 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
         )
         for remark in todo.provider.caveats(todo.infrastructure):
             recorder.note(remark)
+        recorder.limits = proofs.load(deployment)
+        for reason in _limits_not_shown(recorder.limits):
+            recorder.because(reason)
         teller = _teller(recorder)
         try:
             _measure(ready, recorder, events, teller, all_pairs=all_pairs)
@@ -529,6 +534,23 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
             raise
         record = _finish(recorder, events, teller, ready.machines)
     return Outcome(results, record, deployment, recorder.removed)
+
+
+def _limits_not_shown(limits: Iterable[LimitProof]) -> Iterator[Reason]:
+    from continuum.benchmark.reasons import Reason  # noqa: PLC0415  slow to import
+
+    for each in limits:
+        if not each.final:
+            figures: dict[str, float | str] = {
+                "machine": each.machine,
+                "limit": each.limit,
+                "asked": each.asked,
+            }
+            if each.measured is not None:
+                figures["measured"] = each.measured
+            yield Reason(
+                code=Code.LIMITS, sentence=f"a limit is not shown: {each}", figures=figures
+            )
 
 
 def _teller(recorder: Recorder) -> Teller:

@@ -16,6 +16,7 @@ STEPS = {
     "machine image": "image",
     "network": "network",
     "machines": "create:endpoint-1",
+    "limits": "limits:edge-1",
     "configure machines": "put:edge-1",
     "start services": "python3:edge-1",
     "links": "links",

@@ -166,6 +166,42 @@ def test_reasons_are_accepted_by_the_file_too_and_only_those_named(
     assert "(accepted: links, unanswered)" in ending.stdout.splitlines()[0]
 
 
+def test_limits_that_do_not_hold_stop_at_up(cli: Cli, write: Write, tmp_path: Path) -> None:
+    path = write(rest=BENCHMARK, fake="limits_off_by = 50.0")
+    for command in (("up", path), ("up", path), ("run", path, "--results", "here")):
+        ending = cli(*command)
+        assert ending.code == 3
+        assert "limits of machines do not hold on this host" in ending.stderr
+        assert "endpoint-1 memory: asked " in ending.stderr
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_limit_that_is_not_shown_is_a_reason(cli: Cli, write: Write, tmp_path: Path) -> None:
+    path = write(rest=BENCHMARK, fake="limits_off_by = -50.0")
+    ending = cli("run", path, "--results", "one")
+    assert ending.code == 1
+    assert "not shown: endpoint-1 cores: asked 1 cores, measured 0.5 cores" in ending.stderr
+    record = _record(tmp_path / "one")
+    assert {reason["code"] for reason in record["reasons"]} == {"limits"}
+    assert record["reasons"][0]["figures"]["measured"] == 0.5
+    verdicts = {(each["limit"], each["verdict"]) for each in record["limits"]}
+    assert verdicts == {("cores", "not shown"), ("memory", "holds")}
+    assert "not shown" in (tmp_path / "one" / "report.html").read_text()
+    # It is tried again each time, and can be taken as data.
+    ending = cli("run", path, "--results", "two", "--accept", "limits")
+    assert ending.code == 0
+    assert "infrastructure: limits" in ending.stderr
+
+
+def test_limits_are_measured_once(cli: Cli, write: Write, tmp_path: Path) -> None:
+    path = write(rest=BENCHMARK)
+    assert "infrastructure: limits" in cli("up", path).stderr
+    ending = cli("run", path, "--results", "here")
+    assert ending.code == 0
+    assert "infrastructure: limits" not in ending.stderr
+    assert {each["verdict"] for each in _record(tmp_path / "here")["limits"]} == {"holds"}
+
+
 def test_an_unknown_code_is_refused_before_anything_is_made(
     cli: Cli, write: Write, tmp_path: Path
 ) -> None:

@@ -21,9 +21,11 @@ from continuum.errors import MachineUnreachable, NotFound, NotPossibleHere, Step
 from continuum.events import Event, Events
 from continuum.experiment.model import Experiment, Infrastructure, Tier
 from continuum.images import build, store
-from continuum.images.recipe import Recipe
+from continuum.images.recipe import RUNTIME_FOLDER, Recipe
+from continuum.images.runtime import runtime_tree
+from continuum.infrastructure import proofs
 from continuum.infrastructure.configure import Surroundings, configure
-from continuum.infrastructure.host import cgroups, ssh_config
+from continuum.infrastructure.host import cgroups, disks, ssh_config
 from continuum.infrastructure.plan import InfrastructurePlan
 from continuum.infrastructure.providers.contract import PluginSettings
 from continuum.infrastructure.providers.lxc import Lxc, config, containers
@@ -100,7 +102,7 @@ class Lab:
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Callable[[str], Lab]]:
     """Makes deployments; afterwards the host must be as it was before."""
-    image = Lxc(PluginSettings(), Events()).build_image(Recipe.collect([]))
+    image = Lxc(PluginSettings(), Events()).build_image(Recipe.collect([runtime_tree()]))
     made: list[Lab] = []
 
     def make(name: str = "lab") -> Lab:
@@ -250,26 +252,75 @@ def test_limits_are_in_force(lab: Callable[..., Lab]) -> None:
         assert limit("memory.limit_in_bytes") == f"{200 * 2**20}"
     else:
         assert limit("memory.max") == f"{200 * 2**20}"
-    if groups.versions["io"] == 1:
-        assert limit("blkio.throttle.read_bps_device").split()[1] == "30000000"
-        assert limit("blkio.throttle.write_bps_device").split()[1] == "20000000"
-    else:
+    if groups.versions["io"] == 2:
         assert "rbps=30000000 wbps=20000000" in limit("io.max")
     assert limit("pids.max") == f"{config.PROCESS_LIMIT}"
 
-    busy = "import time; end = time.monotonic() + 0.5\nwhile time.monotonic() < end: pass"
-    text(machine, "python3", "-c", busy)
-    after = [
-        path.read_text()
-        for folder in cgroups.folders_of(groups, name)
-        if (path := folder / "cpu.stat").exists() and "nr_throttled" in path.read_text()
-    ]
-    assert any(int(re.findall(r"nr_throttled (\d+)", each)[0]) > 0 for each in after)
     too_much = machine.run(Command(("python3", "-c", "x = b'1' * (300 * 2**20)")))
     assert too_much.exit_code == 137
+    # They are measured from inside, as `up` does it: also those of its disk.
+    proved = {each.limit: each for each in proofs_of(here, plan)}
+    assert set(proved) == {"cores", "cpu_pin", "memory", "disk_read", "disk_write"}
+    assert all(each.final for each in proved.values()), list(map(str, proved.values()))
+    assert {proved[name].verdict for name in ("memory", "cpu_pin")} == {"holds"}
+    # The machine's own root shows what it has to whoever looks there.
+    probe = "from continuum_runtime.limit_probe import limit_in_force as l; print(l())"
+    shown = Command(("python3", "-c", probe), environment={"PYTHONPATH": RUNTIME_FOLDER})
+    assert machine.run(shown).check().text == f"{200 * 2**20}"
+    quota, period = (
+        (machine.get(f"/sys/fs/cgroup/cpu/cpu.cfs_{word}_us") for word in ("quota", "period"))
+        if groups.versions["cpu"] == 1
+        else machine.get("/sys/fs/cgroup/cpu.max").split()
+    )
+    assert int(quota) / int(period) == 0.5
     # The limits themselves are out of the machine's reach.
     groups_inside = machine.run(Command(("find", "/sys/fs/cgroup", "-name", spec.name)))
     assert groups_inside.text == ""
+
+
+def proofs_of(lab: Lab, plan: InfrastructurePlan, *limits: str) -> list[proofs.LimitProof]:
+    """What its machines' limits measure now: those limits, or all."""
+    able = Lxc.capabilities
+    todo = {
+        machine: {name: value for name, value in asked.items() if name in limits or not limits}
+        for machine, asked in proofs.pending(plan, able, (), ()).items()
+    }
+    return proofs.prove(plan, lab.machines(plan), todo, able, lambda _: None)
+
+
+def test_the_disk_rate_holds_in_every_group_of_a_machine_and_its_loss_is_seen(
+    lab: Callable[..., Lab],
+) -> None:
+    here = lab()
+    plan = here.plan({"edge": Tier.model_validate({"disk_write": "20 MB/s"})})
+    here.up(plan)
+    (machine,) = here.machines(plan)
+    # A unit with rates of its own and groups of its own.
+    text(machine, "systemd-run", "--unit=writes", "-p", "Delegate=yes", "-p", "RemainAfterExit=yes",
+         "-p", "IOWriteBandwidthMax=/var 1G", "dd", "if=/dev/zero", "of=/var/tmp/file", "bs=256k",
+         "count=40", "oflag=direct")  # fmt: skip
+    # The first tenth of a second goes through at once.
+    wait_until(lambda: text(machine, "systemctl", "show", "-PSubState", "writes") == "exited")
+    log = text(machine, "journalctl", "--unit=writes", "--output=cat")
+    (written,) = re.findall(r"copied, ([\d.e-]+) s", log)
+    assert 40 * 256 * 1024 / float(written) <= 1.3 * 20e6
+    (proof,) = proofs_of(here, plan, "disk_write")
+    assert proof.final, str(proof)
+
+    groups = cgroups.detect()
+    spec = plan.machines[0]
+    version = groups.versions["io"]
+    folder = groups.folders["io"] / config.machine_group(plan, spec)
+    assert version == 2 or not [each for each in (folder / "inside").iterdir() if each.is_dir()]
+    disk = disks.disk_of(here.deployment.root)
+    if version == 1:
+        (folder / "inside" / "blkio.throttle.write_bps_device").write_text(f"{disk} 0")
+    else:
+        (folder / "io.max").write_text(f"{disk} wbps=max")
+    (broken,) = proofs_of(here, plan, "disk_write")
+    assert broken.verdict == "does not hold", str(broken)
+    with pytest.raises(NotPossibleHere, match="do not hold"):
+        proofs.refuse([broken])
 
 
 def test_the_smallest_machine_boots(lab: Callable[..., Lab]) -> None:

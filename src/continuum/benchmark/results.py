@@ -196,6 +196,28 @@ class MachineRecord(Record):
     host: str = ""
 
 
+class LimitRecord(Record):
+    """One limit of a machine, as `up` measured it; it stands for its tier on its host.
+
+    Attributes:
+        limit: `cores` and `cpu_pin` in cores, `memory` in bytes, `disk_read` and `disk_write` in
+            bytes per second.
+        measured: in the same unit; None where nothing could be measured.
+        verdict: `holds`: as asked; `at most`: no more than asked, and the host had no more to give;
+            `not shown`, which is a reason of the run.
+        note: why it is not as asked.
+    """
+
+    machine: str
+    tier: str
+    host: str = ""
+    limit: str
+    asked: float
+    measured: float | None = None
+    verdict: str
+    note: str = ""
+
+
 class WorkerRecord(Record):
     """One worker and where it ran. `cpu` in cores, `memory` in bytes, None without a limit;
     `servers` requests that it works on at a time, None when that is not known.
@@ -330,6 +352,7 @@ class Run(Record):
         made_up: whether machines and figures exist on paper only, as those of the provider `fake`.
         quota_covers: `machine` when a quota caps the sum over a machine's cores, `core` when each.
         noun: what one sample is: `request`, or what the application calls it.
+        limits: what the machines' limits measured when they were brought up.
         table: first the group of all samples, then every endpoint, then every worker.
         loads: of all workers together, then of each.
         experiment: as resolved; `experiment_text`: as written, in `experiment_file`.
@@ -359,6 +382,7 @@ class Run(Record):
     made_up: bool = False
     quota_covers: str = ""
     machines: tuple[MachineRecord, ...] = ()
+    limits: tuple[LimitRecord, ...] = ()
     workers: tuple[WorkerRecord, ...] = ()
     endpoints: tuple[EndpointRecord, ...] = ()
     links: tuple[LinkRecord, ...] = ()

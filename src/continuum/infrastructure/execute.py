@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from continuum.infrastructure import configure, time_source
+from continuum.infrastructure import configure, proofs, time_source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from continuum.deployment import Deployment
     from continuum.events import Events
     from continuum.images.recipe import Recipe
@@ -69,8 +71,38 @@ def execute(
     with journal.step(
         events, PHASE, "machines", waits_for=f"SSH on {len(plan.machines)} machines"
     ) as step:
-        step.changed = bool(provider.create(deployment, plan, step.progress))
+        changed = provider.create(deployment, plan, step.progress)
+        step.changed = bool(changed)
+    _prove_limits(deployment, plan, provider, events, changed)
     return provider.machines(deployment, plan)
+
+
+def _prove_limits(
+    deployment: Deployment,
+    plan: InfrastructurePlan,
+    provider: Provider,
+    events: Events,
+    changed: Sequence[str],
+) -> None:
+    """Measure the limits of machines that were made or started, and tell what is not as asked.
+
+    Raises:
+        NotPossibleHere: one does not hold.
+    """
+    kept = proofs.valid(plan, provider.capabilities, proofs.load(deployment), changed)
+    todo = proofs.pending(plan, provider.capabilities, kept, changed)
+    if not todo:
+        return
+    with deployment.journal.step(
+        events, PHASE, "limits", waits_for=f"what {len(todo)} machines get"
+    ) as step:
+        machines = provider.machines(deployment, plan)
+        results = proofs.prove(plan, machines, todo, provider.capabilities, step.progress)
+        proofs.save(deployment, (*kept, *results))
+        proofs.refuse(results)
+    for each in results:
+        if each.verdict != "holds":
+            events.note(f"{each.verdict}: {each}", "info" if each.final else "warning")
 
 
 def execute_links(

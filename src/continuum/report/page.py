@@ -15,6 +15,7 @@ from continuum import folders
 from continuum.benchmark.results import REPORT_FILE, Percentile, Results, Run, Statistic
 from continuum.experiment.model import THIS_HOST
 from continuum.experiment.units import show_bytes, show_queue
+from continuum.infrastructure import proofs
 from continuum.report import format as show
 from continuum.report import (
     functions,
@@ -37,6 +38,11 @@ _MEANINGS = {
     "degraded": "Something that should have held did not. Read the figures with care.",
     "failed": "The run did not come to its end.",
     "interrupted": "The run was stopped before its end.",
+}
+_LIMIT_NAMES = {
+    "cpu_pin": "pinned cores",
+    "disk_read": "disk, reading",
+    "disk_write": "disk, writing",
 }
 _FEW = 8
 """Longer tables come folded."""
@@ -152,6 +158,7 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         links_left_out=len(links) - len(shown),
         asked_links=_asked_links(run),
         machines=_machines(run),
+        limits=_limits(run),
         several_hosts=any(machine.host for machine in run.machines),
         resolved=json.dumps(run.experiment, indent=2, ensure_ascii=False),
         logs=run.logs[:_MOST_ROWS],
@@ -282,6 +289,22 @@ def _machines(run: Run) -> list[dict[str, str]]:
             "host": machine.host or THIS_HOST,
         }
         for machine in run.machines
+    ]
+
+
+def _limits(run: Run) -> list[dict[str, str]]:
+    """Rows of the table of limits."""
+    return [
+        {
+            "limit": _LIMIT_NAMES.get(each.limit, each.limit),
+            "of": each.machine,
+            "asked": proofs.show(each.limit, each.asked),
+            "measured": (
+                show.NOTHING if each.measured is None else proofs.show(each.limit, each.measured)
+            ),
+            "verdict": f"{each.verdict}: {each.note}" if each.note else each.verdict,
+        }
+        for each in run.limits
     ]
 
 

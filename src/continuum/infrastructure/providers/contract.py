@@ -110,6 +110,8 @@ class Capabilities:
         own_kernels: each machine has a kernel of its own, which knows when a packet came.
         quota_covers: "machine" when the quota caps the sum over its cores, "core" when each.
         disk_limits: whether disk rates are enforced, and how far, in words.
+        limits: those that it enforces, of `cores`, `cpu_pin`, `memory` and `disk`: `up` proves them
+            in the machines.
         needs_root: whether its verbs need root.
         ssh: whether its machines are reached by SSH, and so by Ansible.
         made_up: whether its machines exist on paper only, and so every figure is made up.
@@ -127,6 +129,7 @@ class Capabilities:
     own_kernels: bool = False
     keeps_time: bool = False
     several_hosts: bool = False
+    limits: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class Fake(Provider):
         needs_root=False,
         ssh=False,
         made_up=True,
+        limits=frozenset({"cores", "memory", "disk"}),
     )
 
     def __init__(self, settings: PluginSettings, events: Events) -> None:

@@ -35,6 +35,7 @@ LINKS_FILE = "links.json"
 HANG_SECONDS = 300.0
 LINKS = TypeAdapter(tuple[Link, ...])
 _LIVE = "continuum_runtime.live"
+_LIMIT_PROBE = "continuum_runtime.limit_probe"
 _IDLE, _UNIT = 0.05, 0.4
 """Shares of its cores and memory that a machine takes, and each unit on it."""
 _GIVEN_UP_NS = 10 * 10**9
@@ -53,8 +54,8 @@ class FakeSettings(PluginSettings):
     """How the fake world behaves.
 
     Operations are `image`, `network`, `create`, `links`, `measure`, `destroy`; on machines `put`,
-    `get`, `run`, and every program that is run, by its name. Each may be narrowed to a machine, as
-    `create:edge-1`.
+    `get`, `run`, `limits`, which measures them, and every program that is run, by its name. Each may
+    be narrowed to a machine, as `create:edge-1`.
     """
 
     delay: Annotated[float, BeforeValidator(_seconds)] = Field(
@@ -72,6 +73,12 @@ class FakeSettings(PluginSettings):
     )
     lost_links: int = Field(
         default=0, ge=0, description="Links that are not in force any more once they were measured."
+    )
+    limits_off_by: float = Field(
+        default=0.0,
+        ge=-100,
+        le=1000,
+        description="Percent by which measured limits of machines differ from asked ones.",
     )
     loss: float = Field(default=0.0, ge=0, le=100, description="Percent of requests that are lost.")
 
@@ -180,6 +187,10 @@ class FakeMachine(Machine):
     def run(self, command: Command) -> Result:
         """Succeed without output, but for the few programs that are known here."""
         self._begin("run")
+        if _LIMIT_PROBE in command.arguments:
+            self._world.operate("limits", self.name)
+            answer = self._measure_limits(json.loads(command.input or b"{}"))
+            return Result(command, 0, answer, b"", self._world.settings.delay, self.name)
         self._world.operate(posixpath.basename(command.arguments[0]), self.name)
         if command.arguments[0] == "sleep" and float(command.arguments[1]) > command.timeout:
             raise TimedOut(
@@ -268,6 +279,21 @@ class FakeMachine(Machine):
         if not any(word.startswith("--field=") for word in words):
             return f"{self.name} keeps no log: it is fake\n"
         return "".join(f"{path.stem}\n" for path in (self._folder / "units").glob("*.json"))
+
+    def _measure_limits(self, task: dict[str, Any]) -> bytes:
+        """What `continuum_runtime.limit_probe` answers: what is asked, off by what was set."""
+        factor = 1 + self._world.settings.limits_off_by / 100
+        answer: dict[str, Any] = {"available": self._spec.cores, "failed": {}}
+        for limit, said in task.items():
+            if limit == "cores":
+                answer[limit] = {"used": said["asked"] * factor, "spare": said["asked"]}
+            elif limit == "memory":
+                # Too little is told where it is made.
+                measured = round(self._spec.memory * max(1.0, factor))
+                answer[limit] = {"bytes": measured, "enforced": True}
+            else:
+                answer[limit] = {"rate": said["rate"] * factor, "busy": 0.0, "spare": 1.0}
+        return json.dumps(answer).encode() + b"\n"
 
     def _tell(self, asked: dict[str, Any]) -> bytes:
         """What `continuum_runtime.live` answers: the samples that have come to pass by now."""

@@ -76,6 +76,7 @@ class Libvirt(OnThisHost):
         disk_limits="all reads and writes of the virtual disk",
         needs_root=True,
         several_hosts=True,
+        limits=frozenset({"cores", "memory", "disk"}),
     )
     programs: ClassVar[Mapping[str, str]] = platforms.programs()
     modules: ClassVar[Mapping[str, PythonModule]] = {

@@ -69,6 +69,7 @@ class Lxc(OnThisHost):
         ),
         needs_root=True,
         several_hosts=True,
+        limits=frozenset({"cores", "cpu_pin", "memory", "disk"}),
     )
     programs: ClassVar[Mapping[str, str]] = {
         "ip": "iproute2",
