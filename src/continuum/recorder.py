@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from continuum import folders
-from continuum.benchmark import expectation, link_series, loads, samples, statistics
+from continuum.benchmark import expectation, host_share, link_series, loads, samples, statistics
 from continuum.benchmark.reasons import Code, Reason, in_order
 from continuum.benchmark.results import (
     LINK_SERIES_FILE,
@@ -20,6 +20,7 @@ from continuum.benchmark.results import (
     RESOURCES_FILE,
     SAMPLES_FILE,
     SERIES_FILE,
+    STALLS_FILE,
     Clock,
     EndpointRecord,
     FunctionsRecord,
@@ -40,6 +41,7 @@ from continuum.software.serverless import names, openfaas
 from continuum.version import version
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import pyarrow as pa
@@ -47,7 +49,8 @@ if TYPE_CHECKING:
     from continuum.benchmark.configure import BenchmarkPlan
     from continuum.benchmark.contract import Application, Endpoint, Worker
     from continuum.benchmark.execute import Collected
-    from continuum.benchmark.results import Expectation, Group
+    from continuum.benchmark.host_share import Shared
+    from continuum.benchmark.results import Expectation, Group, HostShareRecord
     from continuum.deployment import Deployment
     from continuum.errors import ContinuumError
     from continuum.experiment.load import Loaded
@@ -70,6 +73,7 @@ class Recorder:
         removed: whether the deployment is removed after the run.
         image_versions: of what the machine image holds, by name.
         links, tcp, collected: filled in as they come to be known; `tcp` as `Run.tcp`.
+        shared: what hosts gave to the link check.
         logs: of machines and pods, by the names of their files without the ending.
         accept: codes of reasons that are accepted as data.
         limits: what the machines' limits measured.
@@ -89,6 +93,7 @@ class Recorder:
     links: list[LinkMeasurement] = field(default_factory=list)
     tcp: dict[str, str] = field(default_factory=dict)
     collected: Collected | None = None
+    shared: list[Shared] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
     accept: tuple[str, ...] = ()
     limits: tuple[LimitProof, ...] = ()
@@ -132,6 +137,8 @@ class Recorder:
             samples.write_series(self.folder / SERIES_FILE, self.collected.series)
         if self.collected is not None and self.collected.link_series:
             samples.write_link_series(self.folder / LINK_SERIES_FILE, self.collected.link_series)
+        if stalls := list(host_share.stall_rows(self._shared())):
+            samples.write_stalls(self.folder / STALLS_FILE, stalls)
         for name, text in self._all_logs().items():
             folders.write_file(self.folder / name, text)
         record = self._record(table)
@@ -147,24 +154,32 @@ class Recorder:
     def _table(self) -> pa.Table | None:
         if self.collected is None or self.application is None:
             return None
-        return samples.table(self.collected.rows, self.application.columns())
+        table = samples.table(self.collected.rows, self.application.columns())
+        hosts = {each.name: each.host for each in self.plan.machines}
+        endpoints = {each.name: hosts.get(each.machine, "") for each in self._endpoints()}
+        return host_share.mark(table, self.collected.shared, endpoints)
+
+    def _shared(self) -> list[Shared]:
+        """What hosts gave to the link check and to the repetitions."""
+        return [*self.shared, *(self.collected.shared if self.collected else ())]
 
     def _status(
         self, table: pa.Table | None, groups: tuple[Group, ...]
     ) -> tuple[Status, tuple[Reason, ...]]:
         collected = self.collected.reasons if self.collected else []
+        known = [*self.reasons, *self._busy_hosts()]
         if self._failure is not None:
             status, why = self._failure
             if status == "interrupted":
                 why = self._progress(table) or why
-            return status, (why, *in_order([*self.reasons, *collected]))
-        reasons = [*self.reasons, *collected]
+            return status, (why, *in_order([*known, *collected]))
+        reasons = [*known, *collected]
         if self.collected is not None:
             found = [*collected, *_wrong(groups)]
             # Who drives the repetitions knows better why a sample is not as it should be.
             if self.benchmark is None or self.benchmark.driver is None or not found:
                 found += _unanswered(table, self.noun)
-            reasons = [*self.reasons, *found, *self._emulation()]
+            reasons = [*known, *found, *self._emulation()]
         return ("degraded" if reasons else "done"), in_order(reasons)
 
     def _emulation(self) -> list[Reason]:
@@ -172,7 +187,12 @@ class Recorder:
         if self.collected is None or not self.collected.link_series:
             return []
         series = samples.link_series_table(self.collected.link_series)
-        return link_series.reasons(link_series.totals(series))
+        stalls = [
+            (stall.end_ns - stall.begin_ns) / 1e6
+            for each in self.collected.shared
+            for stall in each.share.stalls
+        ]
+        return link_series.reasons(link_series.totals(series), max(stalls, default=0.0))
 
     def _progress(self, table: pa.Table | None) -> Reason | None:
         """How many of all requests an interrupted run had come to; None when only endpoints know."""
@@ -195,6 +215,7 @@ class Recorder:
         benchmark = experiment.benchmark
         seed = benchmark.seed if benchmark else 1
         groups = self._groups(table)
+        unstalled, stalled = (None, 0) if table is None else host_share.without_stalls(table)
         status, reasons = self._status(table, groups)
         return Run(
             run=self.folder.name,
@@ -270,7 +291,18 @@ class Recorder:
                 StartRecord(**asdict(each))
                 for each in (self.collected.starts if self.collected else ())
             ),
+            host_share=self._host_share(),
+            unstalled=self._groups(unstalled),
+            stalled=stalled,
         )
+
+    def _busy_hosts(self) -> Iterator[Reason]:
+        """Why figures are those of a host rather than of the experiment."""
+        driven = self.benchmark is not None and self.benchmark.driver is not None
+        return host_share.reasons(self._host_share(), may_saturate=driven)
+
+    def _host_share(self) -> tuple[HostShareRecord, ...]:
+        return tuple(host_share.record(each) for each in self._shared())
 
     def _functions(self) -> FunctionsRecord | None:
         found = openfaas.access(self.loaded.experiment, self.plan)

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from continuum.benchmark.observation import Observation
     from continuum.benchmark.reasons import Reason
     from continuum.benchmark.results import Run
-    from continuum.events import Events
+    from continuum.events import Events, Step
     from continuum.experiment.load import Loaded
     from continuum.experiment.model import Experiment
     from continuum.images.recipe import InstallStep
@@ -702,8 +702,11 @@ def _check_links(
         told = todo.provider.measure_links(todo.deployment, todo.infrastructure, all_pairs=every)
         if told is not None:
             return told
+        from continuum.benchmark.host_share import LINK_CHECK, Shared  # noqa: PLC0415
+        from continuum.infrastructure.host import share  # noqa: PLC0415
         from continuum.infrastructure.links import check  # noqa: PLC0415
 
+        _await_settled(todo, recorder, step)
         answers = todo.provider.answer_delays(todo.infrastructure)
         if answers:
             recorder.note(
@@ -711,17 +714,34 @@ def _check_links(
                 "answer when they are idle (half the round trip): so much of both machines of a "
                 "link is within the tolerance of its delay"
             )
-        return check.check(
-            ready.machines,
-            todo.infrastructure,
-            all_pairs=every,
-            clocks=check.Clocks(
-                one=todo.provider.capabilities.one_clock,
-                answer_ms=answers,
-                by_kernel=todo.provider.capabilities.own_kernels
-                and not _delayed_on_arrival(recorder.emulator),
-            ),
-            progress=step.progress,
+        watches = todo.provider.host_watches(todo.deployment, todo.infrastructure)
+        with share.watched(watches, events.note) as shares:
+            measured = check.check(
+                ready.machines,
+                todo.infrastructure,
+                all_pairs=every,
+                clocks=check.Clocks(
+                    one=todo.provider.capabilities.one_clock,
+                    answer_ms=answers,
+                    by_kernel=todo.provider.capabilities.own_kernels
+                    and not _delayed_on_arrival(recorder.emulator),
+                ),
+                progress=step.progress,
+            )
+        recorder.shared = [Shared(LINK_CHECK, each) for each in shares]
+        return measured
+
+
+def _await_settled(todo: Plan, recorder: Recorder, step: Step) -> None:
+    """What boots would be measured along with the links."""
+    from continuum.infrastructure.host import share  # noqa: PLC0415
+
+    machines = todo.provider.consumers(todo.deployment, todo.infrastructure)
+    still = share.await_settled(machines, step.progress)
+    if still is not None:
+        recorder.note(
+            f"the machines had not settled when the links were measured: {share.SETTLING_LIMIT:g} s "
+            f"after they came up they still used {100 * still:.0f} % of the host"
         )
 
 
@@ -804,6 +824,7 @@ def _repetitions(ready: Up, teller: Teller, collected: Collected, events: Events
                 todo.deployment, todo.infrastructure, since_ns, until_ns
             ),
             nodes=todo.experiment.node_machines if todo.experiment.carries_containers else (),
+            watches=todo.provider.host_watches(todo.deployment, todo.infrastructure),
         ),
         collected,
     )

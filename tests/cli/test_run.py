@@ -96,6 +96,15 @@ def test_json_is_the_record(cli: Cli, write: Write, tmp_path: Path) -> None:
     assert ending.json == _record(tmp_path / "here")
 
 
+def test_what_is_made_up_has_no_host(cli: Cli, write: Write, tmp_path: Path) -> None:
+    ending = cli("run", write(rest=BENCHMARK), "--results", "here", "--json")
+    assert ending.json["host_share"] == []
+    assert not (tmp_path / "here" / "stalls.parquet").exists()
+    table = pq.read_table(tmp_path / "here" / "samples.parquet")
+    assert table["host_stall_ms"].null_count == table.num_rows
+    assert "own share" not in (tmp_path / "here" / "report.html").read_text()
+
+
 def test_repeat_sets_the_repetitions(cli: Cli, write: Write) -> None:
     ending = cli("run", write(rest=BENCHMARK), "--repeat", 3, "--json")
     assert ending.json["experiment"]["benchmark"]["repetitions"] == 3

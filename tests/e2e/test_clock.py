@@ -41,7 +41,8 @@ class Ran:
 
     def __init__(self, folder: Path) -> None:
         self.loaded = load(EXAMPLE, settings=SETTINGS, provider=NAME)
-        self.outcome = workflow.run(self.loaded, Events(), results=folder, accept=["links"])
+        accept = ["links", "host-busy"]
+        self.outcome = workflow.run(self.loaded, Events(), results=folder, accept=accept)
         self.record: Run = self.outcome.record
         self.deployment = self.outcome.deployment
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from run_reasons import sentences
+from run_reasons import defects, sentences
 from waiting import await_load
 
 pytestmark = pytest.mark.e2e
@@ -98,6 +102,32 @@ def test_ipv6_switched_on_inside_reaches_nobody(shared: Any, file: Path) -> None
     assert " 1 received" in shared("exec", NAME, *ping, endpoint).out
 
 
+def test_programs_that_take_the_host_are_told(shared: Any, file: Path) -> None:
+    loops = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in os.sched_getaffinity(0)
+    ]
+    try:
+        shorter = ("--set", "benchmark.duration=3s")
+        shared("run", file, "--results", "busy", "--accept-links", *shorter, code=None)
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    run = json.loads((shared.folder / "busy" / "run.json").read_text())
+    busy = [reason["sentence"] for reason in run["reasons"] if reason["code"] == "host-busy"]
+    assert any("other programs had" in sentence for sentence in busy), run["reasons"]
+    check, repetition = run["host_share"]
+    assert (check["repetition"], repetition["repetition"]) == (0, 1)
+    assert repetition["crowded_percent"] > 50
+    assert repetition["real_time"]
+    assert {each["machine"] for each in repetition["throttling"]} == {
+        machine["name"] for machine in run["machines"]
+    }
+    table = pq.read_table(shared.folder / "busy" / "samples.parquet")
+    assert table["host_stall_ms"].null_count == table["answered_ns"].null_count
+
+
 @pytest.mark.parametrize("machine", ["endpoint-2", "edge-1"])
 def test_a_killed_machine_degrades_the_run_and_up_heals_it(
     shared: Any, file: Path, machine: str
@@ -136,4 +166,4 @@ def test_killed_at_a_step_it_resumes_and_goes(
         return  # `down`, by the fixture, has to clean what was half made.
     again = ("--results", "out", "--accept-links", "--set", "benchmark.duration=2s")
     continuum("run", file, *again)
-    assert results()["status"] == "done"
+    assert defects(results()) == []

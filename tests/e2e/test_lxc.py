@@ -310,7 +310,7 @@ def test_the_disk_rate_holds_in_every_group_of_a_machine_and_its_loss_is_seen(
     groups = cgroups.detect()
     spec = plan.machines[0]
     version = groups.versions["io"]
-    folder = groups.folders["io"] / config.machine_group(plan, spec)
+    folder = groups.folders["io"] / config.machine_group(plan.identity, spec.name)
     assert version == 2 or not [each for each in (folder / "inside").iterdir() if each.is_dir()]
     disk = disks.disk_of(here.deployment.root)
     if version == 1:

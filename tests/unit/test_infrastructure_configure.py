@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -205,11 +206,26 @@ def test_a_plan_survives_being_written_down() -> None:
 
 
 def test_what_the_host_cannot_give_is_remarked() -> None:
-    assert remarks(plan(experiment()), 2, "all of it") == []
-    large = plan(experiment(tiers={"edge": {"cores": 8, "disk_read": "5 MB/s"}}))
-    cores, disk = remarks(large, 2, "direct reads")
+    assert remarks(plan(experiment()), {"": 5}, "all of it") == []
+    large = plan(experiment(tiers={"edge": {"cores": 8, "quota": 0.2, "disk_read": "5 MB/s"}}))
+    cores, disk = remarks(large, {"": 2}, "direct reads")
     assert "up to 8 cores and this host has 2" in cores
     assert disk == "disk limits hold for direct reads"
+
+
+def test_more_cores_than_a_host_has_are_remarked_with_their_sum() -> None:
+    made = plan(experiment(tiers={"edge": {"machines": 3, "cores": 2, "quota": 0.75}}))
+    (remark,) = remarks(made, {"": 4}, "")
+    assert "machines on this host may use 4.5 cores together and it has 4" in remark
+    on_two = replace(
+        made,
+        machines=tuple(
+            replace(spec, host=host)
+            for spec, host in zip(made.machines, ("", "b", "b"), strict=True)
+        ),
+    )
+    (remark,) = remarks(on_two, {"": 2, "b": 2}, "")
+    assert "machines on host b may use 3 cores together and it has 2" in remark
 
 
 def test_changes_name_what_differs_and_nothing_else() -> None:

@@ -75,7 +75,7 @@ def test_configuration(file: str, spec: MachineSpec, host: Host, internet: bool)
     ],
 )
 def test_hook(file: str, spec: MachineSpec, host: Host) -> None:
-    group = config.machine_group(PLAN, spec)
+    group = config.machine_group(PLAN.identity, spec.name)
     assert hook.script(spec, host.groups, host.disk, group) == (GOLDEN / file).read_text()
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from continuum.benchmark import link_series
 from continuum.benchmark.contract import RUN_FOLDER
+from continuum.benchmark.host_share import Shared
 from continuum.benchmark.reasons import Code, Reason
 from continuum.benchmark.results import ClockReading
 from continuum.benchmark.sample_lines import parse_lines
@@ -25,18 +27,20 @@ from continuum.errors import (
     TimedOut,
 )
 from continuum.infrastructure import clocks
+from continuum.infrastructure.host import share
 from continuum.live import Stream
 from continuum.machine import Command
 from continuum.parallel import for_each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from continuum.benchmark.configure import BenchmarkPlan, EndpointRun
     from continuum.benchmark.contract import Application
     from continuum.benchmark.observation import Observation
     from continuum.deployment import Deployment
     from continuum.events import Events, Step
+    from continuum.infrastructure.host.share import HostShare, HostWatch
     from continuum.infrastructure.links.contract import Window
     from continuum.infrastructure.plan import Link
     from continuum.live import Teller
@@ -74,6 +78,7 @@ class Collected:
     `series` what Prometheus saw; `link_series` what the emulator did to packets;
     `clocks` how far the machines' clocks were off, where they have their own;
     `starts` how long a worker took to be there, where that was measured;
+    `shared` what hosts gave to each repetition, where they are watched;
     `interrupted`, which is no reason of its own: a person stopped it.
     """
 
@@ -85,6 +90,7 @@ class Collected:
     link_series: list[dict[str, Any]] = field(default_factory=list)
     clocks: list[ClockReading] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
+    shared: list[Shared] = field(default_factory=list)
     interrupted: bool = False
 
     def because(self, code: Code, sentence: str, **figures: float | str) -> None:
@@ -102,7 +108,7 @@ class Run:
     whoever watches. `observation` is how the run tells Prometheus of itself. `nodes` are the machines
     that can carry workers of `worker_model`, if not all can. `missing_links` are those that are not
     in force as they were asked for, looked up at the end of every repetition; `link_windows` what
-    their emulator did to packets between two times.
+    their emulator did to packets between two times. `watches` watch the hosts.
     """
 
     deployment: Deployment
@@ -119,6 +125,7 @@ class Run:
     nodes: tuple[str, ...] = ()
     missing_links: Callable[[], Sequence[Link]] = tuple
     link_windows: Callable[[int, int], Sequence[Window]] = lambda _since_ns, _until_ns: ()
+    watches: Sequence[HostWatch] = ()
 
 
 def execute(run: Run, collected: Collected | None = None) -> Collected:
@@ -158,7 +165,8 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
                 with journal.step(run.events, PHASE, name, waits_for=waits_for) as step:
                     _read_clocks(run, number, "before", collected, step)
                     if driver is not None:
-                        driver.drive(run, number, collected, step)
+                        with _watched(run, number, collected):
+                            driver.drive(run, number, collected, step)
                     else:
                         _repetition(run, endpoints, collected, step)
                     _read_clocks(run, number, "after", collected, step)
@@ -268,6 +276,17 @@ def _read_clocks(
         )
 
 
+@contextmanager
+def _watched(run: Run, repetition: int, collected: Collected) -> Iterator[None]:
+    """Keep what the hosts give to a repetition, also of one that is interrupted."""
+    shares: list[HostShare] = []
+    try:
+        with share.watched(run.watches, run.events.note) as shares:
+            yield
+    finally:
+        collected.shared += [Shared(repetition, each) for each in shares]
+
+
 def _start(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:
     for_each(lambda process: model.start(run.machines[process.machine], process), processes)
 
@@ -363,13 +382,14 @@ def _repetition(
                 Code.ENDPOINT, f"{each.endpoint.name} was not told to start: {error.message}"
             )
 
-    for_each(begin, endpoints)
-    if run.teller is not None:
-        run.teller.begins(
-            tuple(_stream(run, each, begins_ns[each.endpoint.name]) for each in endpoints)
-        )
     try:
-        _await_end(run, endpoints, start, step, collected)
+        with _watched(run, endpoints[0].load.repetition, collected):
+            for_each(begin, endpoints)
+            if run.teller is not None:
+                run.teller.begins(
+                    tuple(_stream(run, each, begins_ns[each.endpoint.name]) for each in endpoints)
+                )
+            _await_end(run, endpoints, start, step, collected)
     except KeyboardInterrupt:
         collected.interrupted = True  # Known before samples are collected.
         raise

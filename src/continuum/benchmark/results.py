@@ -4,6 +4,7 @@ run.json           what is described here
 samples.parquet    one row per request; absent when no benchmark ran
 links.parquet      asked and measured; absent when no links were measured
 resources.parquet  processor and memory over time; absent when they were not noted
+stalls.parquet     when hosts did not run; absent where they always ran, or were not watched
 series.parquet     what `observability` saw over time; absent without it
 link_series.parquet  what the emulator did to packets over time; absent where it does not count
 report.html        made from the others
@@ -31,6 +32,7 @@ RUN_FILE = "run.json"
 SAMPLES_FILE = "samples.parquet"
 LINKS_FILE = "links.parquet"
 RESOURCES_FILE = "resources.parquet"
+STALLS_FILE = "stalls.parquet"
 SERIES_FILE = "series.parquet"
 LINK_SERIES_FILE = "link_series.parquet"
 REPORT_FILE = "report.html"
@@ -332,6 +334,68 @@ class Clock(Record):
     readings: tuple[ClockReading, ...] = ()
 
 
+class ThrottlingRecord(Record):
+    """How a machine's quota held it up: in `throttled` of `periods`, for `ms` of all its cores."""
+
+    machine: str
+    periods: int
+    throttled: int
+    ms: float
+
+
+class HostShareRecord(Record):
+    """What share of itself a host gave to one repetition. Percentages are of its cores' time.
+
+    Attributes:
+        repetition: from 1; 0: the link check.
+        host: its name, "" for the one that the run was started on.
+        seconds: how long it was watched.
+        stalls: times of more than a millisecond in which a core did not run; None, as all that
+            is told of them, without a sentinel. `stalled_ms` is their sum, `longest_ms` the longest,
+            `stalled_percent` their share.
+        stalls_left_out: stalls that are in `stalls` only.
+        period_ms: between two wake-ups of the sentinel on a core.
+        real_time: whether it came before all else; if not, the host's own programs are in it.
+        lateness_p50_ms, lateness_p99_ms, lateness_max_ms: of its wake-ups.
+        steal_percent: what whoever runs the host kept from it.
+        busy_percent: with programs and interrupts; `foreign_percent` with programs that are not the
+            experiment's, None where these cannot be told apart.
+        saturated_percent: share of the time in which hardly a core was free; `crowded_percent`: in
+            which programs that are not the experiment's had a quarter of the host, too.
+        pressure_percent: share of the time in which some program waited for a core, or for its quota.
+        load_before, ready_before: load average of the minute before, and threads that were ready.
+        governor: of the first core's frequency.
+        clock_step_ms: by how much the host's clock was set meanwhile.
+        throttling: of its machines.
+    """
+
+    repetition: int
+    host: str = ""
+    seconds: float
+    cores: int
+    stalls: int | None = None
+    stalled_ms: float | None = None
+    stalled_percent: float | None = None
+    longest_ms: float | None = None
+    stalls_left_out: int = 0
+    period_ms: float | None = None
+    real_time: bool | None = None
+    lateness_p50_ms: float | None = None
+    lateness_p99_ms: float | None = None
+    lateness_max_ms: float | None = None
+    steal_percent: float
+    busy_percent: float
+    foreign_percent: float | None = None
+    saturated_percent: float
+    crowded_percent: float | None = None
+    pressure_percent: float | None = None
+    load_before: float
+    ready_before: int
+    governor: str | None = None
+    clock_step_ms: float
+    throttling: tuple[ThrottlingRecord, ...] = ()
+
+
 class Run(Record):
     """Everything that `run.json` holds.
 
@@ -361,6 +425,10 @@ class Run(Record):
         logs: files in the results folder that hold what machines, workers and pods said.
         functions: about the gateway of functions; None without one.
         starts: how long a function took to be there, where that was measured.
+        host_share: what each host gave to the link check and to each repetition.
+        unstalled: the groups of `table` over the requests alone that no stall of a host overlaps;
+            empty where that leaves nothing out, or is not known.
+        stalled: how many requests a stall overlaps.
     """
 
     schema_version: Literal["1"] = "1"
@@ -399,6 +467,9 @@ class Run(Record):
     logs: tuple[str, ...] = ()
     functions: FunctionsRecord | None = None
     starts: tuple[StartRecord, ...] = ()
+    host_share: tuple[HostShareRecord, ...] = ()
+    unstalled: tuple[Group, ...] = ()
+    stalled: int = 0
 
     @field_validator("reasons", mode="before")
     @classmethod
@@ -438,6 +509,7 @@ class Results:
     resources: pa.Table | None = None
     series: pa.Table | None = None
     link_series: pa.Table | None = None
+    stalls: pa.Table | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Results:
@@ -453,6 +525,7 @@ class Results:
         samples, links = folder / SAMPLES_FILE, folder / LINKS_FILE
         resources, series = folder / RESOURCES_FILE, folder / SERIES_FILE
         link_series = folder / LINK_SERIES_FILE
+        stalls = folder / STALLS_FILE
         return cls(
             folder=folder,
             run=run,
@@ -461,6 +534,7 @@ class Results:
             resources=tables.read_resources(resources) if resources.exists() else None,
             series=tables.read_series(series) if series.exists() else None,
             link_series=(tables.read_link_series(link_series) if link_series.exists() else None),
+            stalls=tables.read_stalls(stalls) if stalls.exists() else None,
         )
 
 

@@ -103,6 +103,20 @@ LINK_SERIES_SCHEMA = pa.schema(
 )
 """What the emulator did to the packets of each link, by windows of 100 ms that had any."""
 
+STALL_SCHEMA = pa.schema(
+    [
+        pa.field("host", pa.string(), nullable=False),
+        pa.field("repetition", pa.int32(), nullable=False),
+        pa.field("core", pa.int32(), nullable=False),
+        pa.field("begin_ns", pa.int64(), nullable=False),
+        pa.field("end_ns", pa.int64(), nullable=False),
+    ]
+)
+"""When a core of a host did not run, by that host's clock; repetition 0 is the link check."""
+
+STALL_COLUMN = "host_stall_ms"
+"""Added to samples once it is known what the hosts did meanwhile; absent in older files."""
+
 QUANTITIES = ("delay_ms", "jitter_ms", "loss_percent", "rate_mbit")
 
 _VERSION_KEY = b"continuum.schema_version"
@@ -276,11 +290,26 @@ def read_link_series(path: Path) -> pa.Table:
     return _read(path, "link series", LINK_SERIES_SCHEMA)
 
 
+def write_stalls(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write when hosts did not run: rows with the fields of the schema."""
+    _write(path, pa.Table.from_pylist(list(rows), schema=STALL_SCHEMA), "stalls", {})
+
+
+def read_stalls(path: Path) -> pa.Table:
+    """When hosts did not run.
+
+    Raises:
+        NotFound: there is no such file.
+        StepFailed: it is no file of stalls, or of a schema version that is not known here.
+    """
+    return _read(path, "stalls", STALL_SCHEMA)
+
+
 def _whole_schema(own: pa.Schema | None) -> pa.Schema:
     if own is None:
         return SCHEMA
     for field in own:
-        if field.name in SCHEMA.names:
+        if field.name in (*SCHEMA.names, STALL_COLUMN):
             raise StepFailed(
                 f'an application\'s own column is called "{field.name}", as one that every sample '
                 "has",

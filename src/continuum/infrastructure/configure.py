@@ -420,18 +420,33 @@ def _can_carry(experiment: Experiment, source: str, destination: str) -> bool:
     return not (source == destination and (ends[0] is None or ends[0].machines < 2))
 
 
-def remarks(plan: InfrastructurePlan, host_cores: int, disk_limits: str) -> list[str]:
-    """What a person should know of a plan that can be carried out, but has a limit."""
-    found = []
-    most = max(spec.cores for spec in plan.machines)
-    if most > host_cores:
-        found.append(
-            f"machines have up to {most} cores and this host has {host_cores}: "
-            "what they compute at once takes longer than it would on as many"
-        )
+def remarks(plan: InfrastructurePlan, host_cores: Mapping[str, int], disk_limits: str) -> list[str]:
+    """What a person should know of a plan that can be carried out, but has a limit.
+
+    `host_cores` are those of each host, by its name, "" for this one.
+    """
+    found: list[str] = []
+    for host, cores in host_cores.items():
+        carried = [spec for spec in plan.machines if spec.host == host]
+        found += _on_few_cores(carried, cores, f"host {host}" if host else "this host")
     if any(spec.disk_read or spec.disk_write for spec in plan.machines):
         found.append(f"disk limits hold for {disk_limits}")
     return found
+
+
+def _on_few_cores(carried: Sequence[MachineSpec], cores: int, where: str) -> Iterator[str]:
+    most = max((spec.cores for spec in carried), default=0)
+    if most > cores:
+        yield (
+            f"machines have up to {most} cores and {where} has {cores}: "
+            "what they compute at once takes longer than it would on as many"
+        )
+    promised = sum(spec.cores * spec.quota for spec in carried)
+    if promised > cores:
+        yield (
+            f"machines on {where} may use {promised:g} cores together and it has {cores}: "
+            "what they compute at the same time takes longer"
+        )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from continuum.infrastructure import proofs
 from continuum.report import format as show
 from continuum.report import (
     functions,
+    host_share,
     links_over_time,
     loads,
     machines_over_time,
@@ -98,7 +99,7 @@ def draw(results: Results) -> dict[str, Markup]:
     return found | {
         "breakdown": plots.breakdown(run),
         "distribution": plots.distribution(run, samples) if taken else Markup(),
-        "timeline": plots.timeline(samples) if taken else Markup(),
+        "timeline": plots.timeline(samples, results.stalls) if taken else Markup(),
         "machines-over-time": (
             machines_over_time.draw(run, samples, results.series)
             if taken and results.series is not None
@@ -133,6 +134,11 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         cards=_cards(results),
         drawings=drawings,
         statistics=table.summary_table(run),
+        unstalled=host_share.unstalled_rows(run),
+        sentinel=host_share.sentinel(run),
+        host_remark=host_share.remark(run),
+        host_share=host_share.share_rows(run)[:_MOST_ROWS],
+        throttled=host_share.throttled_rows(run)[:_MOST_ROWS],
         distribution=functions.DISTRIBUTIONS.get(run.functions.distribution, "")
         if run.functions
         else "",

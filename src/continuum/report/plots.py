@@ -65,6 +65,9 @@ _MOST_SERIES = 6
 _MOST_BARS = 8
 _MOST_POINTS = 2500
 _MOST_DOTS = 60
+_MOST_STALLS = 300
+_LONG_STALL = 0.02
+"""Seconds from which on a stall is shaded."""
 _MOST_WAYS = 24
 _MOST_REPETITIONS = 12
 _MOST_OF_WHISKER = 1.4
@@ -164,8 +167,11 @@ def _whisker(
     )
 
 
-def timeline(samples: pa.Table) -> Markup:
-    """Latency over the time at which each request was due; repetitions one after the other."""
+def timeline(samples: pa.Table, stalls: pa.Table | None = None) -> Markup:
+    """Latency over the time at which each request was due; repetitions one after the other.
+
+    `stalls`, as `stalls.parquet` holds them, are marked at the top, and shaded where they are long.
+    """
     if samples.num_rows == 0:
         return Markup()
     latency = values(samples, "latency_ms")
@@ -176,6 +182,8 @@ def timeline(samples: pa.Table) -> Markup:
     with plot("timeline") as (figure, finish):
         axes = figure.add_subplot()
         _repetitions(axes, edges, at, warm)
+        if stalls is not None:
+            _stalls(axes, samples, edges, stalls)
         endpoint = samples["endpoint"].to_numpy()
         names = sorted(set(endpoint.tolist()))
         if np.count_nonzero(shown) > _MOST_POINTS:
@@ -370,6 +378,38 @@ def _repetitions(
                     fontsize=8,
                     color=COLOURS["muted"],
                 )
+
+
+def _stalls(
+    axes: Axes, samples: pa.Table, edges: list[tuple[int, float, float]], stalls: pa.Table
+) -> None:
+    """Mark when a core of a host did not run."""
+    due, repetition = samples["intended_ns"], samples["repetition"].to_numpy()
+    known = ~due.is_null().to_numpy()
+    due = due.fill_null(0).to_numpy()
+    begin, end, when = (stalls[name].to_numpy() for name in ("begin_ns", "end_ns", "repetition"))
+    label = "the host stood still"
+    for number, first, last in edges:
+        here = when == number
+        origin = due[(repetition == number) & known].min()
+        spans = np.stack([begin[here] - origin, end[here] - origin]) / 1e9 + first
+        spans = spans[:, (spans[1] >= first) & (spans[0] <= last)]
+        # Those that lasted longest, where they are too many to be told apart.
+        spans = spans[:, np.argsort(spans[0] - spans[1])[: -(-_MOST_STALLS // len(edges))]]
+        for left, right in spans.T[spans[1] - spans[0] > _LONG_STALL]:
+            axes.axvspan(left, right, color=COLOURS["warn"], alpha=0.18, linewidth=0)
+        if spans.size:
+            axes.vlines(
+                spans[0],
+                0.965,
+                1.0,
+                transform=axes.get_xaxis_transform(),
+                color=COLOURS["warn"],
+                alpha=0.5,
+                linewidth=0.8,
+                label=label,
+            )
+            label = "_"  # Once is enough for the legend.
 
 
 def _bands(axes: Axes, at: Floats, latency: Floats) -> None:

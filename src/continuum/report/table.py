@@ -169,7 +169,7 @@ def summary_table(run: Run) -> list[StatisticRow]:
     """Every quantity over all samples; empty when no benchmark ran."""
     clocks = Clocks(run)
     return [
-        _statistic_row(each, clocks.error(each.quantity, "all", "all"))
+        statistic_row(each, clocks.error(each.quantity, "all", "all"))
         for each in (run.all.statistics if run.all else ())
     ]
 
@@ -342,7 +342,8 @@ def in_words(error: ClockError | None) -> str:
     return "" if error is None else str(error)
 
 
-def _statistic_row(statistic: Statistic, error: ClockError | None) -> StatisticRow:
+def statistic_row(statistic: Statistic, error: ClockError | None = None) -> StatisticRow:
+    """One quantity; `error` is what clocks may have added to it."""
     unit, scale = _unit(statistic)
     p95 = percentile_cell(statistic, "p95", scale, error)
     p99 = percentile_cell(statistic, "p99", scale, error)

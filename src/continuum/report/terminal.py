@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum.benchmark.results import LOGS_FOLDER, REPORT_FILE, Run
-from continuum.report import functions, loads
+from continuum.report import functions, host_share, loads
 from continuum.report import table as rows_of
 from continuum.report.clocks import Clocks
 from continuum.report.fitted import Column, Fitted, label
@@ -80,7 +80,12 @@ def _benchmark(run: Run) -> list[RenderableType]:
     if expected:
         parts += [Text(""), _expectation(expected)]
     parts += [Text(""), Text(f"{rows_of.outcome(run.all, run.noun)}.")]
-    notes = (rows_of.unanswered_note(run), loads.sentence(run), rows_of.interval_note(run))
+    notes = (
+        rows_of.unanswered_note(run),
+        loads.sentence(run),
+        rows_of.interval_note(run),
+        host_share.remark(run),
+    )
     parts += [_plain(note) for note in notes if note]
     if Clocks(run).note:
         parts.append(_plain(Clocks(run).note))
@@ -116,11 +121,11 @@ def _table(columns: Sequence[Column]) -> Fitted:
 
 
 def _statistics(run: Run) -> Fitted:
-    from rich.text import Text  # noqa: PLC0415
 
     rows = rows_of.summary_table(run)
     compared = any(row.clocks for row in rows)
-    short = any(row.maximum for row in rows)
+    calm = host_share.unstalled_rows(run).get("latency_ms")
+    short = any(row.maximum for row in (*rows, *((calm,) if calm else ())))
     made = _table(
         [
             label(""),
@@ -136,19 +141,29 @@ def _statistics(run: Run) -> Fitted:
         ]
     )
     for row in rows:
-        made.add(
-            _plain(f"{row.label}, {row.unit}"),
-            f"{row.n:,}",
-            row.mean.value,
-            Text(row.mean.interval, style="dim" if row.mean.within else ""),
-            row.deviation.value,
-            row.p50.value,
-            row.p95.value,
-            row.p99.value,
-            *((row.maximum,) if short else ()),
-            *((row.clocks,) if compared else ()),
-        )
+        made.add(*_figures(f"{row.label}, {row.unit}", row, short=short, compared=compared))
+        if calm is not None and row.quantity == calm.quantity:
+            made.add(*_figures("  without stalls", calm, short=short, compared=compared))
     return made
+
+
+def _figures(
+    name: str, row: rows_of.StatisticRow, *, short: bool, compared: bool
+) -> list[str | Text]:
+    from rich.text import Text  # noqa: PLC0415
+
+    return [
+        _plain(name),
+        f"{row.n:,}",
+        row.mean.value,
+        Text(row.mean.interval, style="dim" if row.mean.within else ""),
+        row.deviation.value,
+        row.p50.value,
+        row.p95.value,
+        row.p99.value,
+        *((row.maximum,) if short else ()),
+        *((row.clocks,) if compared else ()),
+    ]
 
 
 def _groups(title: str, rows: list[rows_of.GroupRow]) -> Fitted:

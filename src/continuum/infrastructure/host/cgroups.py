@@ -75,6 +75,19 @@ def folders_of(groups: ControlGroups, name: str) -> list[Path]:
     return [point / name for point in groups.hierarchies if (point / name).is_dir()]
 
 
+def groups_of(process: int, groups: ControlGroups) -> list[Path]:
+    """The groups of a process's threads, in every hierarchy; none for those in the topmost group."""
+    found: dict[Path, None] = {}
+    for listed in Path(f"/proc/{process}/task").glob("*/cgroup"):
+        try:
+            lines = listed.read_text().splitlines()
+        except OSError:
+            continue
+        for name in dict.fromkeys(line.split(":", 2)[2].lstrip("/") for line in lines):
+            found.update(dict.fromkeys(folders_of(groups, name) if name else ()))
+    return list(found)
+
+
 def processes_in(folder: Path) -> set[int]:
     """Processes in a group and in all groups below it."""
     found: set[int] = set()

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import util
@@ -33,7 +34,7 @@ from continuum.events import Event, Events, Note
 from continuum.host_facts import host_facts
 from continuum.images import store
 from continuum.infrastructure import configure
-from continuum.infrastructure.host import path_delay
+from continuum.infrastructure.host import path_delay, share
 from continuum.infrastructure.hosts import frames
 from continuum.infrastructure.links.contract import LinkEmulator
 from continuum.infrastructure.plan import InfrastructurePlan, Link
@@ -99,6 +100,7 @@ class Agent:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.events = Events([self._tell])
+        self.watching: share.HostWatch | None = None
         self.calls: dict[str, Callable[[dict[str, Any]], Any]] = {
             "facts": self.facts,
             "check": self.check,
@@ -114,6 +116,9 @@ class Agent:
             "links_in_force": self.links_in_force,
             "link_windows": self.link_windows,
             "path_delay": self.path_delay,
+            "watch": self.watch,
+            "stalls": self.stalls,
+            "watched": self.watched,
             "destroy": self.destroy,
         }
 
@@ -227,6 +232,32 @@ class Agent:
     def path_delay(self, asked: dict[str, Any]) -> float | None:
         """One way to a machine on another host, in ms."""
         return path_delay.one_way_ms(asked["bridge"], asked["address"])
+
+    # -- watching --------------------------------------------------------------------------------
+
+    def watch(self, asked: dict[str, Any]) -> None:
+        """Begin to watch this host's share; what watched it before has been given up."""
+        if self.watching is not None:
+            self.watching.end()
+        plan = self._plan(asked)
+        (self.watching,) = self._provider(asked).host_watches(self._deployment(asked), plan)
+        self.watching.begin()
+
+    def stalls(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The stalls so far, and this host's time."""
+        del asked
+        return {"stalls": self._watch_under_way().stalls(), "now_ns": time.time_ns()}
+
+    def watched(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """What was seen of this host, and this host's time."""
+        del asked
+        ended, self.watching = self._watch_under_way(), None
+        return {"share": share.to_json(ended.end()), "now_ns": time.time_ns()}
+
+    def _watch_under_way(self) -> share.HostWatch:
+        if self.watching is None:
+            raise StepFailed("this host is not watched")
+        return self.watching
 
     # -- changing --------------------------------------------------------------------------------
 

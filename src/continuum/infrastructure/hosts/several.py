@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,17 @@ from continuum.host_facts import host_facts
 from continuum.images import store
 from continuum.images.recipe import Recipe
 from continuum.infrastructure import configure, execute
-from continuum.infrastructure.host import machine_files, overlay, path_delay, ssh_access, ssh_wait
+from continuum.infrastructure.host import (
+    machine_files,
+    overlay,
+    path_delay,
+    share,
+    ssh_access,
+    ssh_wait,
+)
+from continuum.infrastructure.host.processor import Consumer
+from continuum.infrastructure.host.sentinel import Stall
+from continuum.infrastructure.host.share import HostShare, HostWatch
 from continuum.infrastructure.hosts import agent, frames, paths
 from continuum.infrastructure.hosts.connection import Connection
 from continuum.infrastructure.links.choose import order
@@ -120,6 +131,7 @@ class SeveralHosts(Provider):
         self.connections = {host.name: Connection(host, inner.events) for host in hosts}
         self.gone = [Connection(host, inner.events) for host in gone]
         self._emulator_name = ""
+        self._cores: dict[str, int] = {}
 
     # -- looking ---------------------------------------------------------------------------------
 
@@ -149,6 +161,7 @@ class SeveralHosts(Provider):
         if self.this_host:
             memory = host_facts()["memory_bytes"]
             rooms.insert(0, Room("", os.cpu_count() or 1, int(memory or 0)))
+        self._cores = {room.host: room.cores for room in rooms}
         least = min(
             *(found["mtu"] for found in facts),
             *(agent.mtu_towards(each.addresses[0]) for each in connections),
@@ -232,6 +245,28 @@ class SeveralHosts(Provider):
         carrying = dict.fromkeys(spec.host for spec in plan.machines)
         told = for_each(there, [each for each in carrying if not each or each in self.connections])
         return [caveat for caveats in told for caveat in caveats]
+
+    def host_cores(self) -> Mapping[str, int]:
+        """Cores of every host that carries machines."""
+        return self._cores
+
+    def consumers(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, Consumer]:
+        """Those of this host's machines."""
+        return self.inner.consumers(deployment, plan.share(""))
+
+    def host_watches(self, deployment: Deployment, plan: InfrastructurePlan) -> list[HostWatch]:
+        """This host's, and one for each of the others that carries machines, carried out there."""
+        carrying = {spec.host for spec in plan.machines}
+        here = self.inner.host_watches(deployment, plan.share("")) if "" in carrying else []
+        arguments = self._arguments(deployment)
+        return [
+            *here,
+            *(
+                OtherHost(each, {**arguments, "plan": configure.to_json(plan.share(name))})
+                for name, each in self.connections.items()
+                if name in carrying
+            ),
+        ]
 
     def answer_delays(self, plan: InfrastructurePlan) -> dict[str, float]:
         """Those of this host's machines; what is added to the others' links is measured as a path."""
@@ -584,6 +619,36 @@ class SeveralHosts(Provider):
             {"hosts": sorted(pair), "delay_ms": round(delay, 4)} for pair, delay in kept.items()
         ]
         deployment.write(_DELAYS, json.dumps(written, indent=1) + "\n")
+
+
+class OtherHost:
+    """Watches another host, by its agent."""
+
+    def __init__(self, connection: Connection, arguments: Mapping[str, Any]) -> None:
+        self._connection = connection
+        self._arguments = arguments
+
+    def begin(self) -> None:
+        """Have its agent begin."""
+        self._connection.call("watch", self._arguments)
+
+    def stalls(self) -> list[Stall]:
+        """The stalls so far, by this host's clock."""
+        told, ahead = self._ask("stalls")
+        return [(begin - ahead, end - ahead, core) for begin, end, core in told["stalls"]]
+
+    def end(self) -> HostShare:
+        """What its agent has seen."""
+        told, ahead = self._ask("watched")
+        return share.from_json(told["share"], ahead)
+
+    def _ask(self, call: str) -> tuple[dict[str, Any], int]:
+        """An answer, and by how much that host's clock is ahead of ours: too little by the time that its
+        way back took, a millisecond or less.
+        """
+        told = self._connection.call(call, {})
+        after = time.time_ns()
+        return told, told["now_ns"] - after
 
 
 def _elsewhere(deployment: Deployment, spec: MachineSpec) -> SshMachine:

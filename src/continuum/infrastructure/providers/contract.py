@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from continuum.events import Events
     from continuum.experiment.model import Experiment
     from continuum.images.recipe import Recipe
+    from continuum.infrastructure.host.processor import Consumer
+    from continuum.infrastructure.host.share import HostWatch
     from continuum.infrastructure.links.check import LinkMeasurement
     from continuum.infrastructure.links.contract import Window
     from continuum.infrastructure.placement import Room
@@ -208,7 +210,11 @@ class Provider(ABC):
     def remarks(self, experiment: Experiment, plan: InfrastructurePlan) -> list[str]:
         """What a person should know of a plan that can be carried out, but has a limit."""
         del experiment
-        return remarks(plan, os.cpu_count() or 1, self.capabilities.disk_limits)
+        return remarks(plan, self.host_cores(), self.capabilities.disk_limits)
+
+    def host_cores(self) -> Mapping[str, int]:
+        """Cores of each host that carries machines, by its name; "" is this one."""
+        return {} if self.capabilities.made_up else {"": os.cpu_count() or 1}
 
     def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
         """Raise when this host cannot carry the plan; changes nothing, and needs no privileges.
@@ -289,6 +295,34 @@ class Provider(ABC):
         """What links measure where no packets can be sent; None: the link check sends them."""
         del deployment, plan, all_pairs
         return None
+
+    def consumers(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, Consumer]:
+        """What on this host carries out each machine, by the machine's name: its control groups, or
+        its processes. Empty where that is not known: then nothing tells the experiment's own use of
+        the host from that of others.
+        """
+        del deployment, plan
+        return {}
+
+    def host_watches(self, deployment: Deployment, plan: InfrastructurePlan) -> list[HostWatch]:
+        """What watches each host that carries machines while something is measured.
+
+        None where no host is ours: machines that are made up, or that are computers of their own.
+        """
+        if self.capabilities.made_up or not plan.network.tiers:
+            return []
+        from continuum.infrastructure.host.share import (  # noqa: PLC0415  only `run` needs it
+            ThisHost,
+        )
+        from continuum.infrastructure.links import process  # noqa: PLC0415
+
+        return [
+            ThisHost(
+                self.consumers(deployment, plan),
+                lambda: process.find(deployment.identity),
+                plan.host,
+            )
+        ]
 
     def answer_delays(self, plan: InfrastructurePlan) -> dict[str, float]:
         """How long machines with kernels of their own take to answer, by machine.

@@ -16,6 +16,7 @@ from continuum.events import Events
 from continuum.images import build, store
 from continuum.images.recipe import Recipe
 from continuum.infrastructure.host import (
+    cgroups,
     machine_files,
     names,
     network,
@@ -24,6 +25,7 @@ from continuum.infrastructure.host import (
     ssh_access,
 )
 from continuum.infrastructure.host.console import last_lines
+from continuum.infrastructure.host.processor import Consumer
 from continuum.infrastructure.links import namespaces
 from continuum.infrastructure.links.contract import Interface, LinkEmulator, Window
 from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
@@ -63,6 +65,8 @@ _EMULATED = (
     "compute, as inference times, are not the hardware's"
 )
 _LOGS = Path("/var/log/libvirt/qemu")
+_NUMBERS = Path("/run/libvirt/qemu")
+"""Where libvirt keeps the number of each virtual machine's process."""
 
 
 class Libvirt(OnThisHost):
@@ -277,6 +281,18 @@ class Libvirt(OnThisHost):
             for spec, delay in zip(specs, found, strict=True)
             if delay is not None
         }
+
+    def consumers(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, Consumer]:
+        """The process of each virtual machine, and the control groups of its threads."""
+        folder, groups = names.machines_folder(deployment), cgroups.detect()
+        found = {}
+        for spec in plan.machines:
+            name = Domain.of(spec.name, folder, plan.identity).name
+            with suppress(OSError, ValueError):
+                process = int((_NUMBERS / f"{name}.pid").read_text())
+                found[spec.name] = Consumer(tuple(cgroups.groups_of(process, groups)), (process,))
+        # What is known of some only would make the others' use that of strangers.
+        return found if len(found) == len(plan.machines) else {}
 
     def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
         """Name of what enforces the links, also where the plan leaves it open."""

@@ -82,9 +82,12 @@ def group(identity: str) -> str:
     return f"continuum-{identity}"
 
 
-def machine_group(plan: InfrastructurePlan, spec: MachineSpec) -> str:
-    """The control group with a machine's limits; its processes are in `hook.INNER_GROUP` below it."""
-    return f"{group(plan.identity)}/{spec.name}/machine"
+def machine_group(identity: str, name: str) -> str:
+    """The control group, in every hierarchy, that limits a machine.
+
+    Its processes are in `hook.INNER_GROUP` below it.
+    """
+    return f"{group(identity)}/{name}/machine"
 
 
 def spec_fingerprint(
@@ -134,7 +137,7 @@ def lxc_config(
         "lxc.tty.max = 0",
         "lxc.autodev = 1",
         f"lxc.console.logfile = {container.console}",
-        f"lxc.cgroup.dir.container = {machine_group(plan, spec)}",
+        f"lxc.cgroup.dir.container = {machine_group(plan.identity, spec.name)}",
         # Limits are set outside of what the machine can write to.
         f"lxc.cgroup.dir.container.inner = {hook.INNER_GROUP}",
         f"lxc.cgroup.dir.monitor = {group(plan.identity)}/{spec.name}/monitor",

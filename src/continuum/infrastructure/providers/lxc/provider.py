@@ -28,6 +28,7 @@ from continuum.infrastructure.host import (
     ssh_access,
 )
 from continuum.infrastructure.host.console import last_lines
+from continuum.infrastructure.host.processor import Consumer
 from continuum.infrastructure.links import namespaces
 from continuum.infrastructure.links.contract import Interface, LinkEmulator, Window
 from continuum.infrastructure.plan import InfrastructurePlan, Link, MachineSpec
@@ -171,7 +172,9 @@ class Lxc(OnThisHost):
             text = config.header(wanted[spec.name]) + config.lxc_config(
                 plan, spec, container, image.layers, host
             )
-            script = hook.script(spec, host.groups, host.disk, config.machine_group(plan, spec))
+            script = hook.script(
+                spec, host.groups, host.disk, config.machine_group(plan.identity, spec.name)
+            )
             containers.put_file(container.folder, container.hook.name, script.encode(), 0o600)
             # Last: a container counts as made when it has a configuration.
             containers.put_file(container.folder, "config", text.encode(), 0o600)
@@ -237,6 +240,17 @@ class Lxc(OnThisHost):
         """Name of what enforces the links, also where the plan leaves it open."""
         del deployment
         return self._emulator(plan).name if plan.network.links else ""
+
+    def consumers(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, Consumer]:
+        """The control group of each machine that carries its limits."""
+        del deployment
+        groups = cgroups.detect()
+        return {
+            spec.name: Consumer(
+                tuple(cgroups.folders_of(groups, config.machine_group(plan.identity, spec.name)))
+            )
+            for spec in plan.machines
+        }
 
     def _destroy_machines(self, deployment: Deployment) -> None:
         self._remove_machines(deployment, [state.name for state in self.states(deployment)])
