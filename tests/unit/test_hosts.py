@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from continuum import errors
+from continuum import errors, native
 from continuum.deployment import Deployment
 from continuum.errors import ContinuumError, MachineUnreachable, NotPossibleHere, StepFailed
 from continuum.events import Event, Events, Note
@@ -275,6 +276,13 @@ def test_an_error_of_ours_that_is_not_known_there_is_its_parent() -> None:
         pass
 
     assert frames.of_error(Special("x"))["kind"] == "StepFailed"
+
+
+def test_the_bundle_brings_programs_in_c_with_their_sources() -> None:
+    held = bundle.files()
+    assert "continuum_runtime/native/sentinel.c" in held
+    compiled = f"continuum_runtime/native/{platform.machine()}/sentinel"
+    assert held.get(compiled) == native.program("sentinel")
 
 
 def test_the_bundle_holds_all_that_the_agent_imports() -> None:

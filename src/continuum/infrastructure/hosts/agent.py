@@ -21,7 +21,7 @@ from importlib import util
 from pathlib import Path
 from typing import IO, Any
 
-from continuum import folders, plugins
+from continuum import folders, native, plugins
 from continuum.deployment import Deployment
 from continuum.errors import (
     ContinuumError,
@@ -44,7 +44,7 @@ from continuum.machine import Command, run_on_host
 MODULE = "continuum.infrastructure.hosts.agent"
 UNPACK_LIMIT = 1800.0
 
-NOT_NEEDED = frozenset({"mmdebstrap", "package sources", "pip", "ssh"})
+NOT_NEEDED = frozenset({*native.PACKAGES, "mmdebstrap", "package sources", "pip", "ssh"})
 """Programs, and checks by name, for what is only done on the host that a deployment is begun on."""
 
 _Frame = tuple[dict[str, Any], bytes]

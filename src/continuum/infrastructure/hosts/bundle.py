@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import platform
 import tarfile
 from collections.abc import Iterator
 from functools import cache
 from importlib import util
 from pathlib import Path
+
+from continuum import native
 
 PACKAGES = (
     "annotated_types",
@@ -44,6 +47,10 @@ def _files() -> Iterator[tuple[str, Path]]:
             # A program that came compiled is `native/ARCHITECTURE/NAME`.
             if path.suffix in _SUFFIXES or path.parent.parent.name == "native":
                 yield f"{name}/{path.relative_to(origin.parent)}", path
+            compiled = native.program(path.stem) if path.suffix == ".c" else None
+            if compiled is not None and not compiled.is_relative_to(origin.parent):
+                # Where modules of Python's fit so do programs, and no compiler is needed there.
+                yield f"{name}/{path.parent.name}/{platform.machine()}/{path.stem}", compiled
 
 
 @cache
