@@ -188,9 +188,9 @@ class Recorder:
             return []
         series = samples.link_series_table(self.collected.link_series)
         stalls = [
-            (stall.end_ns - stall.begin_ns) / 1e6
+            (end_ns - begin_ns) / 1e6
             for each in self.collected.shared
-            for stall in each.share.stalls
+            for begin_ns, end_ns, _ in each.share.stalls
         ]
         return link_series.reasons(link_series.totals(series), max(stalls, default=0.0))
 
