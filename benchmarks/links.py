@@ -44,7 +44,10 @@ from continuum.deployment import Deployment
 from continuum.infrastructure.links import capacity, check, places, process, series
 from continuum.infrastructure.links.choose import choose
 from continuum.infrastructure.links.contract import Window
+from continuum.infrastructure.links.evidence import Evidence, Limits
 from continuum.infrastructure.links.jitter import delays
+from continuum.infrastructure.links.measurement import RATE
+from continuum.infrastructure.links.tolerance import DEFAULT
 from continuum.infrastructure.plan import LinkSettings
 from continuum.machine import Command
 from continuum.parallel import for_each
@@ -186,10 +189,12 @@ def rate_errors(running: Lab) -> list[float]:
             if each.name in (pair.source.name, pair.destination.name)
         ]
         results = check.carry_out(ends, tasks, 0.5, check.ONE_CLOCK)
-        for each in check.measurements(pair, tasks, results, running.plan, check.ONE_CLOCK):
-            if each.measured is None:
-                sys.exit(f"nothing arrived from {pair.source.name} at {pair.destination.name}")
-            errors.append(100 * abs(each.measured / each.asked - 1))
+        known = Evidence(pair.ends, pair.link.settings, DEFAULT, Limits(), {RATE})
+        known.add(check.gather(pair, tasks, results, running.plan.network.links), 1)
+        (found,) = known.measurements
+        if found.measured is None:
+            sys.exit(f"nothing arrived from {pair.source.name} at {pair.destination.name}")
+        errors.append(100 * abs(found.measured / found.asked - 1))
     return errors
 
 

@@ -73,6 +73,7 @@ class Recorder:
         removed: whether the deployment is removed after the run.
         image_versions: of what the machine image holds, by name.
         links, tcp, collected: filled in as they come to be known; `tcp` as `Run.tcp`.
+        link_seconds: how long the link check took; None without one.
         shared: what hosts gave to the link check.
         logs: of machines and pods, by the names of their files without the ending.
         accept: codes of reasons that are accepted as data.
@@ -92,6 +93,7 @@ class Recorder:
     image_versions: dict[str, str]
     links: list[LinkMeasurement] = field(default_factory=list)
     tcp: dict[str, str] = field(default_factory=dict)
+    link_seconds: float | None = None
     collected: Collected | None = None
     shared: list[Shared] = field(default_factory=list)
     logs: dict[str, str] = field(default_factory=dict)
@@ -275,6 +277,7 @@ class Recorder:
                 )
                 for link in self.plan.network.links
             ),
+            link_check_seconds=None if self.link_seconds is None else round(self.link_seconds, 1),
             noun=self.noun,
             table=groups,
             expectation=self._expectation(table, seed),

@@ -57,8 +57,9 @@ if TYPE_CHECKING:
     from continuum.experiment.load import Loaded
     from continuum.experiment.model import Experiment
     from continuum.images.recipe import InstallStep
-    from continuum.infrastructure.links.check import LinkMeasurement
+    from continuum.infrastructure.links.check import LinkMeasurement, Traffic
     from continuum.infrastructure.links.contract import LinkEmulator
+    from continuum.infrastructure.links.tolerance import Tolerances
     from continuum.infrastructure.plan import InfrastructurePlan
     from continuum.infrastructure.proofs import LimitProof
     from continuum.infrastructure.providers.contract import Check, Provider
@@ -209,6 +210,7 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
             *provider.remarks(experiment, infrastructure),
             *provider.caveats(infrastructure),
             *_link_remarks(infrastructure, provider),
+            *_host_limits(provider, infrastructure),
             *software_configure.left_out(experiment),
             *distribution.notes(experiment),
             *grafana.left_out(experiment, deployment),
@@ -590,7 +592,10 @@ def _measure(
     ready: Up, recorder: Recorder, events: Events, teller: Teller, *, all_pairs: bool
 ) -> None:
     recorder.tcp = _tcp(ready, recorder)
+    began = time.monotonic()
     recorder.links = _check_links(ready, recorder, events, all_pairs=all_pairs)
+    if recorder.links:
+        recorder.link_seconds = time.monotonic() - began
     teller.tell(links=tuple(recorder.links))
     remark = ready.plan.provider.link_remark(ready.deployment, ready.plan.infrastructure)
     _judge_links(recorder.links, remark, recorder, events)
@@ -720,6 +725,10 @@ def _check_links(
                 ready.machines,
                 todo.infrastructure,
                 all_pairs=every,
+                tolerances=_tolerances(todo.experiment),
+                traffic=_traffic(todo),
+                host_mbit=_host_mbit(todo),
+                stalls=share.StallsSoFar(watches),
                 clocks=check.Clocks(
                     one=todo.provider.capabilities.one_clock,
                     answer_ms=answers,
@@ -745,6 +754,60 @@ def _await_settled(todo: Plan, recorder: Recorder, step: Step) -> None:
         )
 
 
+def _tolerances(experiment: Experiment) -> Tolerances:
+    """The smallest deviations of links that must be found."""
+    from continuum.infrastructure.links.tolerance import Tolerances  # noqa: PLC0415
+
+    network = experiment.network
+    return Tolerances() if network is None else Tolerances(**network.check.model_dump())
+
+
+def _traffic(todo: Plan) -> dict[tuple[str, str], Traffic] | None:
+    """What the experiment itself sends from tier to tier; None when it cannot be said."""
+    if todo.application is None or todo.experiment.workers_as_functions:
+        return None
+    from continuum.benchmark.traffic import traffic  # noqa: PLC0415
+
+    return traffic(todo.experiment, todo.application)
+
+
+def link_check_seconds(todo: Plan) -> float | None:
+    """How long the link check of a run takes with links that hold; None where nothing is measured."""
+    if not todo.infrastructure.network.links or todo.provider.capabilities.made_up:
+        return None
+    from continuum.infrastructure.links import check  # noqa: PLC0415
+
+    network = todo.experiment.network
+    return check.expected_seconds(
+        todo.infrastructure,
+        all_pairs=network is not None and network.all_pairs,
+        tolerances=_tolerances(todo.experiment),
+        traffic=_traffic(todo),
+    )
+
+
+def _host_limits(provider: Provider, infrastructure: InfrastructurePlan) -> Iterator[str]:
+    """Links faster than this host, as far as it was measured; `plan` itself measures nothing."""
+    from continuum.infrastructure.links import host_rate  # noqa: PLC0415
+
+    capabilities = provider.capabilities
+    if not (capabilities.made_up or capabilities.own_kernels):
+        remark = host_rate.remark(infrastructure.network.links)
+        if remark:
+            yield remark
+
+
+def _host_mbit(todo: Plan) -> float | None:
+    """The rate that this host can send without a link, where a link's could be beyond it."""
+    from continuum.infrastructure.links import host_rate  # noqa: PLC0415
+
+    capabilities = todo.provider.capabilities
+    if capabilities.made_up or capabilities.own_kernels or todo.experiment.hosts:
+        return None
+    rates = [each.settings.rate_mbit or 0 for each in todo.infrastructure.network.links]
+    return host_rate.measured() if max(rates) > host_rate.EASY_MBIT else None
+
+
 def _delayed_on_arrival(name: str) -> bool:
     emulator: type[LinkEmulator] = plugins.load("emulators", name)
     return emulator.delays_at_receiver
@@ -753,27 +816,32 @@ def _delayed_on_arrival(name: str) -> bool:
 def _judge_links(
     links: list[LinkMeasurement], remark: str, recorder: Recorder, events: Events
 ) -> None:
-    outside = [link for link in links if not link.ok]
-    if not outside:
+    from continuum.infrastructure.links import measurement  # noqa: PLC0415
+
+    limited = [each for each in measurement.deciding(links) if each.verdict == "host limit"]
+    if limited:
+        recorder.note(
+            f"this host cannot send the rate of {len(limited)} of its links even without a link: "
+            + "; ".join(
+                f"{each.from_machine} → {each.to_machine} {each.measured:.4g} of {each.asked:g} Mbit/s"
+                for each in limited[: measurement.MOST_TOLD]
+            )
+        )
+    if not measurement.outside(links):
         return
     error = LinksOutOfTolerance(
-        f"{len(outside)} of {len(links)} link measurements are out of tolerance",
+        measurement.sentence(links),
         where=str(recorder.folder),
-        output="\n".join(
-            f"{link.from_machine} → {link.to_machine} {link.quantity}: asked {link.asked:g}, "
-            f"measured {'nothing' if link.measured is None else format(link.measured, '.4g')}, "
-            f"tolerance ±{link.tolerance:.3g}"
-            for link in outside
-        )
-        + (f"\n{remark}" if remark else ""),
+        output="\n".join([*measurement.lines(links), *([remark] if remark else [])]),
         hint="run again when the host is less busy, or go on all the same with --accept links",
     )
     if Code.LINKS not in recorder.accept:
         raise error
     from continuum.benchmark.reasons import Reason  # noqa: PLC0415  slow to import
 
-    figures = {"outside": len(outside), "of": len(links)}
-    recorder.because(Reason(code=Code.LINKS, sentence=error.message, figures=figures))
+    recorder.because(
+        Reason(code=Code.LINKS, sentence=error.message, figures=measurement.figures(links))
+    )
     events.note(f"{error.message}; going on, as asked\n{error.output}", "warning")
 
 

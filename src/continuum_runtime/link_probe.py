@@ -13,13 +13,17 @@ object:
     expected   by task, how many packets come here
     tasks      what to send: {task, kind, address, at_ms, count, interval_ms, payload}
 
-A task of kind `delay` sends packets at even intervals; one of kind `train` sends them a
-quarter faster than the link should take them, and as many more. The result is a JSON object:
+Tasks of the kinds `delay`, `stream` and `loss` send packets at even intervals (of `loss` some at a
+time where they would be closer than `CLOSEST`); one of kind `train` sends `ahead` of them at once, all by default, and the others at
+even intervals. Only `delay` is echoed, and of `loss` packets are counted and no more. The result is a JSON object:
 
-    late_ms    by how much this program was ready too late for its plan, 0 when it was not
+    start_ns   when time 0 of the plan was, by this machine's wall clock
+    late_ms    by how much this program was ready too late for its plan, 0 when it was not; small
+               packets that were due before are not sent
     sent       by task of kind `train`: packets handed to the kernel
-    received   by task: {kind, delays_ns, arrivals: [[nanoseconds, packets], …], packets, frame}
-    echoed     by task: round trips in nanoseconds
+    received   by task: {kind, sent_ns, delays_ns, arrivals: [[nanoseconds, packets], …], packets,
+               frame}; the times of one packet stand at the same place
+    echoed     by task: [when it was sent, its round trip] in nanoseconds
 
 Delays are the difference of the two machines' wall clocks, and round trips are without the time
 that the other machine took to answer. Where `kernel` is not set both are read in user space: the
@@ -32,7 +36,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import math
+import os
 import select
 import socket
 import struct
@@ -60,12 +64,11 @@ _HEADER = struct.Struct("!4sBxxxIIq")
 _TIME = struct.Struct("@qq")
 _INT = struct.Struct("@i")
 MARK = b"CtmL"
-DELAY, TRAIN, ECHO = range(3)
+KINDS = ("delay", "stream", "loss", "train")
+DELAY, STREAM, LOSS, TRAIN, ECHO = range(5)
 
-PACE = 1.25
-"""How much faster than the link should be a train is sent, so that one that is too fast shows."""
-LEAD_MS, TOGETHER_MS = 20.0, 1.0
-"""Of the link's time: what a train is ahead from its beginning, and what is sent at once."""
+CLOSEST = 2.0
+"""Milliseconds between two sendings: shorter sleeps would be late by more than they last."""
 
 
 @dataclass
@@ -73,6 +76,7 @@ class Received:
     """What came of one task."""
 
     kind: int
+    sent: list[int] = field(default_factory=list)
     delays: list[int] = field(default_factory=list)
     arrivals: list[tuple[int, int]] = field(default_factory=list)
     packets: int = 0
@@ -92,13 +96,15 @@ class Receiver(threading.Thread):
             self.socket.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         self.socket.bind(("", port))
         self.received: dict[int, Received] = {}
-        self.echoed: dict[int, list[int]] = {}
+        self.echoed: dict[int, list[tuple[int, int]]] = {}
         self.stopped = threading.Event()
         self._echo = echo
         self._kernel = kernel
+        self._hurries = True
 
     def run(self) -> None:
         """Take packets."""
+        _hurry()
         while not self.stopped.is_set():
             if select.select([self.socket], [], [], 0.05)[0]:
                 self._take()
@@ -111,29 +117,78 @@ class Receiver(threading.Thread):
         mark, kind, task, _, sent = _HEADER.unpack_from(data)
         if mark != MARK:
             return
-        segment, stamped = len(data), now
-        for level, what, value in ancillary:
-            if level == socket.SOL_SOCKET and what == SO_TIMESTAMPNS:
-                seconds, nanoseconds = _TIME.unpack(value)
-                stamped = seconds * 1_000_000_000 + nanoseconds
-            elif level == socket.IPPROTO_UDP and what == UDP_GRO:
-                segment = min(segment, _INT.unpack_from(value)[0])
+        segment, stamped = _told_by_kernel(ancillary, len(data), now)
         arrived = stamped if self._kernel else now
         if kind == ECHO:
-            self.echoed.setdefault(task, []).append(arrived - sent)
+            self.echoed.setdefault(task, []).append((sent, arrived - sent))
             return
         packets = -(-len(data) // segment)
         entry = self.received.setdefault(task, Received(kind))
         entry.packets += packets
         entry.frame = segment + HEADERS
-        if kind == TRAIN:
-            entry.arrivals.append((stamped, packets))
+        if kind in (LOSS, TRAIN):
+            self._relax()
+            if kind == TRAIN:
+                entry.arrivals.append((stamped, packets))
             return
+        entry.sent.append(sent)
         entry.delays.append(arrived - sent)
-        if self._echo:
+        if self._echo and kind == DELAY:
             held = time.time_ns() - arrived
             answer = _HEADER.pack(MARK, ECHO, task, 0, sent + held)
             self.socket.sendto(answer + data[_HEADER.size :], sender)
+
+    def _relax(self) -> None:
+        """From here on packets are many."""
+        if self._hurries:
+            self._hurries = False
+            _hurry(in_time=False)
+
+
+def _told_by_kernel(
+    ancillary: list[tuple[int, int, bytes]], length: int, now: int
+) -> tuple[int, int]:
+    """Bytes of each packet that came in one piece, and when it came: `now` where it is not said."""
+    segment, stamped = length, now
+    for level, what, value in ancillary:
+        if level == socket.SOL_SOCKET and what == SO_TIMESTAMPNS:
+            seconds, nanoseconds = _TIME.unpack(value)
+            stamped = seconds * 1_000_000_000 + nanoseconds
+        elif level == socket.IPPROTO_UDP and what == UDP_GRO:
+            segment = min(segment, _INT.unpack_from(value)[0])
+    return segment, stamped
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Small packets that are sent at the same time, `count` from `number` on."""
+
+    at: int
+    task: int
+    kind: int
+    number: int
+    count: int
+    address: str
+    payload: int
+
+
+def _probes(at: int, task: dict[str, Any]) -> list[Probe]:
+    """All packets of a task; its first is due at `at`."""
+    interval = task["interval_ms"]
+    kind = KINDS.index(task["kind"])
+    together = max(1, round(CLOSEST / interval)) if kind == LOSS else 1
+    return [
+        Probe(
+            at=at + int(number * interval * 1e6),
+            task=task["task"],
+            kind=kind,
+            number=number,
+            count=min(together, task["count"] - number),
+            address=task["address"],
+            payload=task["payload"],
+        )
+        for number in range(0, task["count"], together)
+    ]
 
 
 class Schedule:
@@ -142,43 +197,43 @@ class Schedule:
     def __init__(self, plan: dict[str, Any]) -> None:
         self.start = plan["start_ns"]
         self.port = plan["port"]
-        self.probes: list[tuple[int, int, int, str, int]] = []
+        self.probes: list[Probe] = []
         self.trains: list[tuple[int, dict[str, Any]]] = []
         for task in plan["tasks"]:
             at = self.start + int(task["at_ms"] * 1e6)
             if task["kind"] == "train":
                 self.trains.append((at, task))
-                continue
-            interval = task["interval_ms"] * 1e6
-            self.probes += [
-                (
-                    at + int(number * interval),
-                    task["task"],
-                    number,
-                    task["address"],
-                    task["payload"],
-                )
-                for number in range(task["count"])
-            ]
-        self.probes.sort()
+            else:
+                self.probes += _probes(at, task)
+        self.probes.sort(key=lambda each: each.at)
         self.trains.sort(key=lambda each: each[0])
 
-    def send(self, opened: socket.socket) -> dict[int, int]:
-        """Send everything in time; packets sent per train."""
+    def send(self, opened: socket.socket, begun: int) -> dict[int, int]:
+        """Send everything in time; packets sent per train. `begun`: when all was ready."""
         sent: dict[int, int] = {}
         trains = list(self.trains)
-        for at, task, number, address, payload in self.probes:
-            while trains and trains[0][0] <= at:
+        _hurry()
+        for probe in self.probes:
+            if probe.at < begun and begun > self.start:
+                continue
+            while trains and trains[0][0] <= probe.at:
                 sent.update(self._train(*trains.pop(0)))
-            _sleep_until(at)
-            header = _HEADER.pack(MARK, DELAY, task, number, time.time_ns())
-            _send(opened, header + bytes(payload - _HEADER.size), (address, self.port))
+            if probe.kind == LOSS:
+                _hurry(in_time=False)
+            _sleep_until(probe.at)
+            address = (probe.address, self.port)
+            rest = bytes(probe.payload - _HEADER.size)
+            for number in range(probe.number, probe.number + probe.count):
+                header = _HEADER.pack(MARK, probe.kind, probe.task, number, time.time_ns())
+                _send(opened, header + rest, address)
+        _hurry(in_time=False)
         for at, train in trains:
             sent.update(self._train(at, train))
         return sent
 
     def _train(self, at: int, task: dict[str, Any]) -> dict[int, int]:
         payload, count = task["payload"], task["count"]
+        ahead = task.get("ahead", count)
         per_send = max(1, min(LARGEST_SEND // payload, 40))
         packet = _HEADER.pack(MARK, TRAIN, task["task"], 0, 0) + bytes(payload - _HEADER.size)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
@@ -188,23 +243,29 @@ class Schedule:
                 opened.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, payload)
             except OSError:
                 per_send = 1
-            _sleep_until(at)
-            began = time.monotonic_ns()
-            # The link's queue is never empty, so that it shows its rate; and no more is dropped
-            # than what a short queue cannot hold of a quarter too much.
-            each_ms = task["interval_ms"]
-            left = total = math.ceil(count * PACE)
+            left = count
+            interval_ns = task["interval_ms"] * 1e6
             while left:
-                elapsed_ms = (time.monotonic_ns() - began) / 1e6
-                due = int((LEAD_MS + elapsed_ms * PACE) / each_ms) - (total - left)
-                now = min(left, per_send, due, max(1, int(TOGETHER_MS / each_ms)))
-                if now < 1:
-                    time.sleep(min(each_ms, TOGETHER_MS) / 2e3)
-                    continue
+                # No more at once than are due: a short queue would drop the whole of it.
+                next_ns = at + int(max(0, count - left - ahead) * interval_ns)
+                _sleep_until(next_ns)
+                due = ahead + int((time.time_ns() - at) / interval_ns) + 1 - (count - left)
+                now = min(left, per_send, max(1, due))
                 if not _send(opened, packet * now, (task["address"], self.port)):
                     break
                 left -= now
-        return {task["task"]: total - left}
+        return {task["task"]: count - left}
+
+
+def _hurry(*, in_time: bool = True) -> None:
+    """Let this thread run as soon as it has something to do, or like any other again.
+
+    Few packets then tell the link alone, not how long a program waits for a processor; many would
+    keep the emulator from its own. Where the kernel does not allow it nothing changes.
+    """
+    policy, priority = (os.SCHED_FIFO, 1) if in_time else (os.SCHED_OTHER, 0)
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, policy, os.sched_param(priority))
 
 
 def _send(opened: socket.socket, data: bytes, address: tuple[str, int]) -> bool:
@@ -230,8 +291,9 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
     gc.collect()
     gc.disable()
     sys.setswitchinterval(2e-4)
-    late = max(0, time.time_ns() - schedule.start)
-    sent = schedule.send(receiver.socket)
+    begun = time.time_ns()
+    late = max(0, begun - schedule.start)
+    sent = schedule.send(receiver.socket, begun)
     expected = {int(task): count for task, count in plan["expected"].items()}
     echoes = {task["task"]: task["count"] for task in plan["tasks"] if task["kind"] == "delay"}
     while time.time_ns() < plan["end_ns"]:
@@ -248,11 +310,13 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
     receiver.join()
     receiver.socket.close()
     return {
+        "start_ns": schedule.start,
         "late_ms": late / 1e6,
         "sent": sent,
         "received": {
             task: {
-                "kind": "train" if each.kind == TRAIN else "delay",
+                "kind": KINDS[each.kind],
+                "sent_ns": each.sent,
                 "delays_ns": each.delays,
                 "arrivals": each.arrivals,
                 "packets": each.packets,

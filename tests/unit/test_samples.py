@@ -12,6 +12,7 @@ import pytest
 
 from continuum.benchmark import samples
 from continuum.errors import NotFound, StepFailed
+from continuum.infrastructure.links.measurement import LinkMeasurement
 
 OWN = pa.schema([pa.field("input", pa.string()), pa.field("agrees", pa.bool_())])
 
@@ -142,6 +143,36 @@ def test_links_give_back_what_was_measured(tmp_path: Path) -> None:
     first, second = samples.read_links(path).to_pylist()
     assert first == vars(Measurement())
     assert second["measured"] is None
+
+
+def test_every_attempt_of_a_link_stays_and_the_last_decides(tmp_path: Path) -> None:
+    path = tmp_path / "links.parquet"
+    first = LinkMeasurement(
+        *("edge", "endpoint", "edge-1", "endpoint-1", "delay_ms", 10.0, 11.0, 1.0),
+        ok=False,
+        n=140,
+        standard_error=0.1,
+        low=10.8,
+        high=11.2,
+        least=9.0,
+        most=11.0,
+        verdict="not shown",
+        stalled=3,
+    )
+    last = replace(first, attempt=2, measured=10.1, ok=True, n=280, verdict="holds")
+    samples.write_links(path, [first, last])
+    table = samples.read_links(path)
+    assert table.to_pylist() == [vars(first), vars(last)]
+    assert samples.deciding_links(table) == [vars(last)]
+
+
+def test_links_of_earlier_versions_have_no_intervals(tmp_path: Path) -> None:
+    path = tmp_path / "links.parquet"
+    samples.write_links(path, [Measurement()])
+    table = samples.read_links(path)
+    assert table.schema.names == samples.LINK_SCHEMA.names
+    (row,) = samples.deciding_links(table)
+    assert (row["ok"], row["verdict"], row["n"], row["low"]) == (True, None, None, None)
 
 
 def test_an_unknown_quantity_of_a_link_is_refused(tmp_path: Path) -> None:

@@ -272,6 +272,10 @@ class Application(ABC):
         del worker
         return None
 
+    def request_bytes(self) -> float | None:
+        """Bytes of a request on average, as far as it is known before a run; None when it is not."""
+        return None
+
     def transport(self) -> Transport | None:
         """How requests cross the network, for the expectation; None when it cannot be said."""
         return None

@@ -413,6 +413,7 @@ class Run(Record):
         emulator: what enforced the links; empty when nothing is emulated.
         tcp: how TCP behaved, by the names of the kernel's settings, as read from the machines;
             where they differ, each value with the machines that have it.
+        link_check_seconds: how long the check of the links took; None when there was none.
         made_up: whether machines and figures exist on paper only, as those of the provider `fake`.
         quota_covers: `machine` when a quota caps the sum over a machine's cores, `core` when each.
         noun: what one sample is: `request`, or what the application calls it.
@@ -454,6 +455,7 @@ class Run(Record):
     workers: tuple[WorkerRecord, ...] = ()
     endpoints: tuple[EndpointRecord, ...] = ()
     links: tuple[LinkRecord, ...] = ()
+    link_check_seconds: float | None = None
     noun: str = "request"
     table: tuple[Group, ...] = ()
     expectation: tuple[Expectation, ...] = ()

@@ -59,6 +59,22 @@ LINK_SCHEMA = pa.schema(
     ]
 )
 
+LINK_INTERVALS = pa.schema(
+    [
+        pa.field("attempt", pa.int32()),
+        pa.field("n", pa.int64()),
+        pa.field("standard_error", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("least", pa.float64()),
+        pa.field("most", pa.float64()),
+        pa.field("verdict", pa.string()),
+        pa.field("stalled", pa.int64()),
+        pa.field("late", pa.int64()),
+    ]
+)
+"""Further columns of `links.parquet`; files of versions that drew no interval lack them."""
+
 RESOURCE_SCHEMA = pa.schema(
     [
         pa.field("run", pa.string(), nullable=False),
@@ -117,7 +133,7 @@ STALL_SCHEMA = pa.schema(
 STALL_COLUMN = "host_stall_ms"
 """Added to samples once it is known what the hosts did meanwhile; absent in older files."""
 
-QUANTITIES = ("delay_ms", "jitter_ms", "loss_percent", "rate_mbit")
+QUANTITIES = ("delay_ms", "stream_delay_ms", "jitter_ms", "loss_percent", "rate_mbit")
 
 _VERSION_KEY = b"continuum.schema_version"
 _KIND_KEY = b"continuum.kind"
@@ -223,21 +239,44 @@ def write_links(path: Path, measurements: Iterable[Measured]) -> None:
     Raises:
         StepFailed: a quantity is unknown.
     """
-    rows = [{name: getattr(each, name) for name in LINK_SCHEMA.names} for each in measurements]
+    found = list(measurements)
+    more = [each for each in LINK_INTERVALS if any(hasattr(one, each.name) for one in found)]
+    schema = pa.schema([*LINK_SCHEMA, *more])
+    rows = [
+        {name: getattr(each, name) for name in LINK_SCHEMA.names}
+        | {field.name: getattr(each, field.name, None) for field in more}
+        for each in found
+    ]
     for row in rows:
         if row["quantity"] not in QUANTITIES:
             raise StepFailed(f'unknown quantity of a link: "{_short(row["quantity"])}"')
-    _write(path, pa.Table.from_pylist(rows, schema=LINK_SCHEMA), "links", {})
+    _write(path, pa.Table.from_pylist(rows, schema=schema), "links", {})
 
 
 def read_links(path: Path) -> pa.Table:
-    """The links as they were measured.
+    """The links as they were measured; files of earlier versions lack the columns `LINK_INTERVALS`.
 
     Raises:
         NotFound: there is no such file.
         StepFailed: it is no file of links, or of a schema version that is not known here.
     """
     return _read(path, "links", LINK_SCHEMA)
+
+
+def deciding_links(links: pa.Table | None) -> list[dict[str, Any]]:
+    """Rows of the last attempt of every pair and quantity, in the order of the file.
+
+    Columns that the file lacks are None in them, and its attempts the first.
+    """
+    rows = links.to_pylist() if links is not None else []
+    rows = [dict.fromkeys(LINK_INTERVALS.names) | row for row in rows]
+    last: dict[tuple[str, str, str, str, str], dict[str, Any]] = {}
+    for row in rows:
+        tiers = (row["from_tier"], row["to_tier"])
+        key = (*tiers, row["from_machine"], row["to_machine"], row["quantity"])
+        if key not in last or (row["attempt"] or 1) >= (last[key]["attempt"] or 1):
+            last[key] = row
+    return list(last.values())
 
 
 def write_resources(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -49,6 +49,11 @@ RESERVED_NAMES = frozenset({"all", "host", "localhost", "ungrouped"})
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Fraction = Annotated[float, Field(ge=0.1, le=1.0)]
+DelayTolerance = Annotated[Percent, Field(ge=1.0, le=10.0)]
+JitterTolerance = Annotated[Percent, Field(ge=2.0, le=20.0)]
+LossTolerance = Annotated[Percent, Field(ge=10.0, le=50.0)]
+RateTolerance = Annotated[Percent, Field(ge=1.0, le=5.0)]
+TimeTolerance = Annotated[Milliseconds, Field(ge=0.05, le=0.3)]
 
 
 class Part(BaseModel):
@@ -226,6 +231,24 @@ class Link(Part):
         return ((self.source, self.destination),)
 
 
+class LinkCheck(Part):
+    """The smallest deviations of links that the check before a run must find; only stricter ones
+    than the defaults can be asked for, and take longer to measure.
+    """
+
+    delay: DelayTolerance = Field(
+        default=10.0, description="Of the mean delay, as a share of what was asked, either way."
+    )
+    jitter: JitterTolerance = Field(default=20.0, description="The same of the jitter.")
+    loss: LossTolerance = Field(
+        default=50.0, description="`50 %`: half of the loss asked for, or twice as much."
+    )
+    rate: RateTolerance = Field(default=5.0, description="Of the rate, either way.")
+    time: TimeTolerance = Field(
+        default=0.3, description="Of delay and jitter no smaller deviation is looked for."
+    )
+
+
 class Tcp(Part):
     """How TCP behaves on every machine: the same on whatever host the machines are."""
 
@@ -267,6 +290,9 @@ class Network(Part):
     )
     all_pairs: bool = Field(
         default=False, description="Measure every pair of machines before a benchmark."
+    )
+    check: LinkCheck = Field(
+        default=LinkCheck(), description="What the check before a run must find."
     )
     queue: Queue | None = Field(
         default=None, description="Of links that say nothing of their own, as `queue` of a link."

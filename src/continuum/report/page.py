@@ -162,6 +162,7 @@ def render(results: Results, drawings: dict[str, Markup]) -> str:
         link_columns=table.link_columns(links),
         links_hold=all(row.ok for row in links),
         links_left_out=len(links) - len(shown),
+        links_outcome=table.links_outcome(links, run.link_check_seconds),
         asked_links=_asked_links(run),
         machines=_machines(run),
         limits=_limits(run),

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from continuum import folders
 from continuum.benchmark.results import LABELS, Figure, Group, Percentile, Run, Statistic
+from continuum.benchmark.samples import deciding_links
 from continuum.benchmark.statistics import values
 from continuum.report import format as show
 
@@ -269,7 +270,7 @@ def _stages(group: Group) -> dict[str, float]:
 
 def links(table: pa.Table | None) -> Markup:
     """Asked and measured delay and rate of each directed class, with the tolerance."""
-    rows = table.to_pylist() if table is not None else []
+    rows = deciding_links(table)
     quantities = [
         (name, title)
         for name, title in (("delay_ms", "delay, ms"), ("rate_mbit", "rate, Mbit/s"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from continuum.benchmark.results import (
     LABELS,
@@ -14,18 +14,22 @@ from continuum.benchmark.results import (
     Run,
     Statistic,
 )
+from continuum.benchmark.samples import deciding_links
 from continuum.reasons import ACCEPTABLE
 from continuum.report import format as show
 from continuum.report import loads
 from continuum.report.clocks import ClockError, Clocks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pyarrow as pa
 
 MADE_UP = "These machines exist on paper only: every figure here is made up."
 
 LINK_LABELS = {
     "delay_ms": ("delay", "ms"),
+    "stream_delay_ms": ("delay in a stream", "ms"),
     "jitter_ms": ("jitter", "ms"),
     "loss_percent": ("loss", "%"),
     "rate_mbit": ("rate", "Mbit/s"),
@@ -122,14 +126,31 @@ class ExpectationRow:
     clocks: str = ""
 
 
+OFF = "out of tolerance"
+"""What is said of links that earlier versions measured, without an interval."""
+
+_VERDICTS = ("does not hold", OFF, "not shown", "host limit", "holds")
+
+
 @dataclass(frozen=True)
 class LinkFigure:
-    """One quantity of one link: measured, and what was asked with its tolerance."""
+    """One quantity of one link: measured, and what was asked with its tolerance, as text.
+
+    Attributes:
+        interval: of what was measured; empty where none is known, as `probes` is.
+        probes: how many were made, and what became of them.
+        verdict: in words.
+    """
 
     asked: str
     measured: str
     tolerance: str
     ok: bool
+    interval: str
+    n: str
+    probes: str
+    attempts: int
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -143,8 +164,18 @@ class LinkRow:
 
     @property
     def ok(self) -> bool:
-        """Whether every quantity lies within its tolerance."""
+        """Whether a run may go on with every quantity."""
         return all(figure.ok for figure in self.quantities.values())
+
+    @property
+    def verdict(self) -> str:
+        """The worst of its quantities' verdicts."""
+        return min((each.verdict for each in self.quantities.values()), key=_VERDICTS.index)
+
+    @property
+    def attempts(self) -> int:
+        """How often it was measured."""
+        return max(each.attempts for each in self.quantities.values())
 
 
 def group_rows(run: Run, groups: tuple[Group, ...]) -> list[GroupRow]:
@@ -187,17 +218,47 @@ def expectation_rows(run: Run, kind: str) -> list[ExpectationRow]:
 def link_rows(links: pa.Table | None) -> list[LinkRow]:
     """Every measured pair of machines, in the order of the file."""
     rows: dict[tuple[str, str, str], LinkRow] = {}
-    for each in links.to_pylist() if links is not None else []:
+    for each in deciding_links(links):
         pair = f"{each['from_machine']} → {each['to_machine']}"
         key = (each["from_tier"], each["to_tier"], pair)
         row = rows.setdefault(key, LinkRow(*key, {}))
-        row.quantities[each["quantity"]] = LinkFigure(
-            asked=f"{each['asked']:g}",
-            measured=show.number(each["measured"]),
-            tolerance=f"± {show.number(each['tolerance'])}",
-            ok=each["ok"],
-        )
+        row.quantities[each["quantity"]] = _link_figure(each)
     return list(rows.values())
+
+
+def _link_figure(row: Mapping[str, Any]) -> LinkFigure:
+    told = [f"n {row['n']:,}"] if row["n"] is not None else []
+    told += [f"{row[name]:,} {name}" for name in ("late", "stalled") if row[name]]
+    attempts = row["attempt"] or 1
+    if attempts > 1:
+        told.append(f"attempt {attempts}")
+    return LinkFigure(
+        asked=f"{row['asked']:g}",
+        measured=show.number(row["measured"]),
+        tolerance=(
+            f"± {show.number(row['tolerance'])}"
+            if row["least"] is None
+            else f"({show.number(row['least'])} … {show.number(row['most'])})"
+        ),
+        ok=row["ok"],
+        interval=""
+        if row["low"] is None
+        else f"{show.number(row['low'])} … {show.number(row['high'])}",
+        n=show.NOTHING if row["n"] is None else f"{row['n']:,}",
+        probes=", ".join(told),
+        attempts=attempts,
+        verdict=row["verdict"] or ("holds" if row["ok"] else OFF),
+    )
+
+
+def links_outcome(rows: list[LinkRow], seconds: float | None) -> str:
+    """How many measurements hold, and how long they took, in words."""
+    figures = [each for row in rows for each in row.quantities.values()]
+    if not figures:
+        return ""
+    hold = sum(each.verdict == "holds" for each in figures)
+    took = "" if seconds is None else f"; the check took {seconds:.1f} s"
+    return f"{hold:,} of {len(figures):,} link measurements hold{took}"
 
 
 def link_columns(rows: list[LinkRow]) -> list[tuple[str, str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuum.benchmark.results import LOGS_FOLDER, REPORT_FILE, Run
+from continuum.benchmark.results import LINKS_FILE, LOGS_FOLDER, REPORT_FILE, Run
 from continuum.report import functions, host_share, loads
 from continuum.report import table as rows_of
 from continuum.report.clocks import Clocks
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _STYLES = {"done": "bold green", "degraded": "bold yellow"}
 _MOST_GROUPS = 8
 _MOST_MACHINES = 20
+_MOST_LINKS = 10
 
 
 def summary(
@@ -52,6 +53,7 @@ def summary(
         parts += _benchmark(run)
     if run.functions is not None:
         parts += [Text(""), *_functions(run)]
+    parts += _links(run, folder)
     ways = _files(run, folder)
     if removed:
         ways.append(("machines", "removed"))
@@ -91,6 +93,50 @@ def _benchmark(run: Run) -> list[RenderableType]:
         parts.append(_plain(Clocks(run).note))
     if run.all.judged:
         parts.append(Text(f"Agreement with the right results: {rows_of.agreement(run.all)}."))
+    return parts
+
+
+def _links(run: Run, folder: Path) -> list[RenderableType]:
+    """What was measured of the links: those that do not hold first, and a few of the others."""
+    from rich.text import Text  # noqa: PLC0415
+
+    path = folder / LINKS_FILE
+    if not path.exists():
+        return []
+    from continuum.benchmark.samples import read_links  # noqa: PLC0415  slow to import
+
+    rows = rows_of.link_rows(read_links(path))
+    figures = [
+        (row, rows_of.LINK_LABELS[name], figure)
+        for row in rows
+        for name, figure in row.quantities.items()
+    ]
+    figures.sort(key=lambda each: each[2].ok)
+    made = _table(
+        [
+            label("link"),
+            Column("asked"),
+            Column("measured"),
+            Column("interval", dropped=2),
+            Column("n", dropped=1),
+            Column("attempts", dropped=3),
+            Column("verdict"),
+        ]
+    )
+    for row, (name, unit), figure in figures[:_MOST_LINKS]:
+        made.add(
+            _plain(f"{row.pair} {name}, {unit}"),
+            figure.asked,
+            figure.measured,
+            figure.interval,
+            figure.n,
+            f"{figure.attempts}",
+            figure.verdict,
+        )
+    parts: list[RenderableType] = [Text(""), made]
+    if len(figures) > _MOST_LINKS:
+        parts.append(Text(f"  and {len(figures) - _MOST_LINKS} more: see the report"))
+    parts.append(_plain(f"{rows_of.links_outcome(rows, run.link_check_seconds)}."))
     return parts
 
 

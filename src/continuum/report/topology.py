@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from continuum.benchmark.results import LinkRecord, MachineRecord, Run
+from continuum.benchmark.samples import deciding_links
 from continuum.experiment.units import show_bytes
 from continuum.report import format as show
 
@@ -101,7 +102,7 @@ def _between_tiers(
 def _measured(table: pa.Table | None) -> dict[tuple[str, str], dict[str, float]]:
     """Means over all measured pairs of machines, by tiers and quantity."""
     values: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in table.to_pylist() if table is not None else []:
+    for row in deciding_links(table):
         if row["measured"] is not None:
             values[row["from_tier"], row["to_tier"]][row["quantity"]].append(row["measured"])
     return {

@@ -286,11 +286,14 @@ class EmulatorContract(ABC):
             emulator.apply(deployment, plan, running.interfaces)
             found = check.check(running.machines, plan)
         assert check.outside(found) == []
-        assert [(each.quantity, each.asked) for each in found] == [
+        assert [(each.quantity, each.asked) for each in check.deciding(found)] == [
             ("delay_ms", 20.0),
+            ("stream_delay_ms", 20.0),
             ("jitter_ms", 0.0),
+            ("loss_percent", 0.0),
             ("rate_mbit", 10.0),
             ("delay_ms", 5.0),
+            ("stream_delay_ms", 5.0),
             ("jitter_ms", 1.0),
             ("loss_percent", 2.0),
         ]
@@ -313,7 +316,7 @@ class EmulatorContract(ABC):
             found = check.check(running.machines, plan, all_pairs=True)
         delays = {
             (each.from_machine, each.to_machine): each.measured
-            for each in found
+            for each in check.deciding(found)
             if each.quantity == "delay_ms"
         }
         assert delays["edge-1", "endpoint-1"] == pytest.approx(60.0, abs=5)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from continuum.experiment.units import show_bytes
+from continuum.infrastructure.links.measurement import deciding
 
 if TYPE_CHECKING:
     from continuum.infrastructure.links.check import LinkMeasurement
@@ -352,7 +353,7 @@ def _link(link: Link, measured: Sequence[LinkMeasurement]) -> LinkView:
     settings = link.settings
     ours = [
         each
-        for each in measured
+        for each in deciding(measured)
         if link.source in {each.from_tier, each.from_machine}
         and link.destination in {each.to_tier, each.to_machine}
     ]

@@ -66,6 +66,8 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:
+    from continuum import workflow  # noqa: PLC0415  slow to import
+
     return {
         "deployment": plan.deployment.name,
         "folder": plan.deployment.folder,
@@ -74,6 +76,7 @@ def _as_json(plan: Plan) -> dict[str, Any]:
         "notes": plan.loaded.notes,
         "changes": plan.changes,
         "remarks": plan.remarks,
+        "link_check_seconds": workflow.link_check_seconds(plan),
         "infrastructure": plan.infrastructure,
         "software": None
         if plan.software is None
@@ -155,6 +158,11 @@ def _links(plan: Plan, *, whole: bool) -> Iterator[str]:
     rows = [(link.source, link.destination, *_cells(link.settings)) for link in links]
     table = output.table(("from", "to", "delay", "jitter", "loss", "rate", "queue"), rows)
     yield from _cut([f"  {line}" for line in table.splitlines()], whole=whole)
+    from continuum import workflow  # noqa: PLC0415  slow to import
+
+    seconds = workflow.link_check_seconds(plan)
+    if seconds is not None:
+        yield f"  a run measures them first, in about {seconds:.0f} s"
 
 
 def _cells(settings: LinkSettings) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """Measures links between running machines, and holds them against what was asked for.
 
-Every machine that takes part runs `continuum_runtime.link_probe` once, with its part of one
-schedule: first all delays, jitters and losses at the same time, by small packets far apart; then
-rates, in waves in which no machine sends or receives twice.
+Every machine that takes part runs `continuum_runtime.link_probe` once per attempt, with its part of
+one schedule: first delays, by small packets far apart and, beside them, by a stream of them at the
+application's packet rate; then losses, by as many as it takes; then rates, in waves in which no
+machine sends or receives twice. `evidence` says what the result shows.
 """
 
 from __future__ import annotations
@@ -10,14 +11,28 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from continuum.images.recipe import RUNTIME_FOLDER
+from continuum.infrastructure.links import evidence
+from continuum.infrastructure.links.evidence import Attempt, Ends, Evidence, Limits, Probed, Stalls
+from continuum.infrastructure.links.measurement import (
+    DELAY,
+    JITTER,
+    LOSS,
+    QUANTITIES,
+    RATE,
+    STREAM,
+    LinkMeasurement,
+    deciding,
+    outside,
+)
 from continuum.infrastructure.links.rules import (
     FRAME,
     beginning,
@@ -25,10 +40,34 @@ from continuum.infrastructure.links.rules import (
     bytes_per_second,
     ending,
     link_between,
+    queue_bytes,
+)
+from continuum.infrastructure.links.tolerance import (
+    DEFAULT,
+    MOST_ATTEMPTS,
+    Tolerances,
+    loss_probes,
+    probing_seconds,
+    train_frames,
 )
 from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, MachineSpec
 from continuum.machine import Command, Machine
 from continuum.parallel import for_each
+
+__all__ = [
+    "QUANTITIES",
+    "Clocks",
+    "LinkMeasurement",
+    "Pair",
+    "Task",
+    "Traffic",
+    "check",
+    "choose_pairs",
+    "deciding",
+    "expected_seconds",
+    "outside",
+    "schedule",
+]
 
 PORT = 46_981
 ETHERNET = 14
@@ -37,14 +76,33 @@ HEADERS = 42
 
 PROBE_PAYLOAD = 64
 PROBE_FRAME = PROBE_PAYLOAD + HEADERS
-PROBING_SECONDS = 1.4
-PROBES_PER_SECOND = 3000.0
-"""Of all machines together: more would measure this host's load."""
+SMALL_PAYLOAD = 24
+SMALL_FRAME = SMALL_PAYLOAD + HEADERS
+"""Bytes of packets that only have to be many."""
 
-GENTLE_SECONDS = 30.0
-"""How long the delays of pairs that are measured again may take all together."""
+INTERVAL_MS = 10.0
+"""Between probes that are far apart: at the least, and four jitters, since order is kept."""
 
-LOSS_PROBES = 1000
+STREAM_RATE = 1000.0
+"""Packets a second of a stream where the application has fewer, or does not say."""
+
+MOST_STREAM_RATE = 10_000.0
+FEWEST_PROBES = 60
+STREAM_SHARE = 0.25
+"""Share of a link's rate that a stream may take; a packet then finds the link idle."""
+
+PACKETS_PER_SECOND = 10_000.0
+"""Of all machines together while delays are measured: more would measure this host's load."""
+
+AGAIN = 4
+"""By how much fewer they are in a later attempt: the probing itself may be what keeps a host busy."""
+
+LOSS_RATE = 10_000.0
+"""Packets a second of all machines together while losses are counted."""
+
+LOSS_SHARE = 0.7
+"""Share of a link's rate that packets may take while losses are counted."""
+
 TRAIN_SECONDS = 0.3
 TRAIN_BYTES = 40_000_000
 SHORTEST_TRAIN = 40
@@ -53,43 +111,19 @@ SHORTEST_TRAIN = 40
 WAVE_RATE = 400.0
 """Mbit/s of all trains that run at the same time, unless one alone has more."""
 
-MOST_TIMES = 4
-"""How often a pair is measured while a quantity of it is out of tolerance."""
+MOST_PACE = 0.1
+"""Share by which a train may be sent faster than the link's rate."""
 
-DEVIATIONS = 4.0
-"""Standard errors that chance may add: it exceeds them in one of 16 000 measurements."""
-
-QUANTITIES = ("delay_ms", "jitter_ms", "loss_percent", "rate_mbit")
-
-FEWEST_PROBES = 20
-MOST_PROBES = 100
 MOST_LOSS = 99.0
 """Percent; with more, only the loss can be measured."""
 
 GAP_MS = 30.0
 LAST_WAIT = 0.3
-LATEST_MS = 50.0
+LATEST = 0.2
+"""Share of a schedule by which a machine's program may begin too late; its packets are fewer then."""
+
 RUN_TIMEOUT = 30.0
 THREADS = 128
-
-
-@dataclass(frozen=True)
-class LinkMeasurement:
-    """One quantity of one link, between one pair of machines.
-
-    `quantity` is `delay_ms`, `jitter_ms`, `loss_percent` or `rate_mbit`; `measured` is None when
-    nothing arrived.
-    """
-
-    from_tier: str
-    to_tier: str
-    from_machine: str
-    to_machine: str
-    quantity: str
-    asked: float
-    measured: float | None
-    tolerance: float
-    ok: bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +133,24 @@ class Pair:
     link: Link
     source: MachineSpec
     destination: MachineSpec
+
+    @property
+    def ends(self) -> Ends:
+        """The two, as a measurement names them."""
+        return Ends(
+            self.source.tier, self.destination.tier, self.source.name, self.destination.name
+        )
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the experiment itself sends from one machine to another, on average.
+
+    `packets` a second in one direction; `mbit` per second.
+    """
+
+    packets: float
+    mbit: float
 
 
 @dataclass(frozen=True)
@@ -127,31 +179,38 @@ class Clocks:
 ONE_CLOCK = Clocks()
 
 
-def outside(measurements: Sequence[LinkMeasurement]) -> list[LinkMeasurement]:
-    """The measurements that are out of tolerance."""
-    return [each for each in measurements if not each.ok]
-
-
-def check(
+def check(  # noqa: PLR0913  what is known beside the machines comes one by one
     machines: Sequence[Machine],
     plan: InfrastructurePlan,
     *,
     all_pairs: bool = False,
     clocks: Clocks = ONE_CLOCK,
+    tolerances: Tolerances = DEFAULT,
+    traffic: Mapping[tuple[str, str], Traffic] | None = None,
+    host_mbit: float | None = None,
+    stalls: Stalls = (),
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[LinkMeasurement]:
     """Measure every link of the plan, on one pair of machines each, or on all pairs.
 
-    Pairs with a quantity out of tolerance are measured again, and the last measurement counts: a
-    host that was busy for some seconds must not stop an experiment. It goes gently, few pairs at
-    the same time, since the measuring itself may be what keeps a slow host busy.
+    What is not shown is measured again, up to `MOST_ATTEMPTS` times in all, and counts together
+    with what came before; see `evidence`. Later attempts are gentle, few pairs at a time.
 
     Args:
         machines: handles of the plan's machines; those that a pair needs must run.
         plan: its links are what is asked for.
         all_pairs: measure each ordered pair of machines that a link joins.
         clocks: by what times are told.
+        tolerances: the smallest deviations that must be found.
+        traffic: what the experiment sends from tier to tier, where that is known; what is not
+            there then sends nothing.
+        host_mbit: the rate that this host can send without a link, where that is known.
+        stalls: when the host stood still, by the wall clock in ns, where machines share its clock;
+            it is read after each attempt, so that it may grow meanwhile.
         progress: is told what happens.
+
+    Returns:
+        Every attempt of every quantity; `deciding` has those that count.
 
     Raises:
         CommandFailed: a machine could not run its part.
@@ -159,17 +218,116 @@ def check(
     """
     by_name = {machine.name: machine for machine in machines}
     pairs = choose_pairs(plan, all_pairs=all_pairs)
-    found: dict[Pair, list[LinkMeasurement]] = {}
-    todo = pairs
-    for attempt in range(1, MOST_TIMES + 1):
-        if not todo:
+    mtu = plan.network.mtu
+    sizes = Sizes(
+        largest=FRAME if mtu is None else min(FRAME, mtu + ETHERNET),
+        tolerances=tolerances,
+        round_trips=not clocks.one,
+        traffic=traffic or {},
+        links=plan.network.links,
+    )
+    known = {
+        pair: Evidence(
+            pair.ends,
+            pair.link.settings,
+            tolerances,
+            Limits(clocks.late_ms(pair), host_mbit, _mbit(pair, traffic)),
+            wanted,
+        )
+        for pair, wanted in quantities(pairs).items()
+    }
+
+    def measure(tasks: Sequence[Task]) -> Results:
+        return _in_time(by_name, tasks, clocks)
+
+    attempts(known, sizes, measure, clocks=clocks, stalls=stalls, progress=progress)
+    return [each for pair in pairs for each in known[pair].measurements]
+
+
+def _mbit(pair: Pair, traffic: Mapping[tuple[str, str], Traffic] | None) -> float | None:
+    if traffic is None:
+        return None
+    own = traffic.get((pair.source.tier, pair.destination.tier))
+    return 0.0 if own is None else own.mbit
+
+
+def attempts(  # noqa: PLR0913  as `check`
+    known: Mapping[Pair, Evidence],
+    sizes: Sizes,
+    measure: Callable[[Sequence[Task]], Results],
+    *,
+    clocks: Clocks = ONE_CLOCK,
+    stalls: Stalls = (),
+    progress: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Measure until every pair's evidence wants no more, or attempts are used up."""
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        wanted = {pair: frozenset(each.wanted) for pair, each in known.items() if each.wanted}
+        if not wanted:
+            return
+        here = sizes if attempt == 1 else replace(sizes, most=sizes.most / AGAIN)
+        tasks = schedule(list(wanted), wanted, here)
+        again = f" again ({attempt} of at most {MOST_ATTEMPTS})" if attempt > 1 else ""
+        progress(
+            f"measuring {len(wanted)} pair{'s' if len(wanted) > 1 else ''} of machines{again}, "
+            f"about {_seconds(tasks):.0f} s"
+        )
+        results = measure(tasks)
+        for pair in wanted:
+            mine = [task for task in tasks if task.pair == pair]
+            got = gather(pair, mine, results, sizes.links, clocks=clocks, stalls=stalls)
+            known[pair].add(got, attempt)
+
+
+def expected_seconds(
+    plan: InfrastructurePlan,
+    *,
+    all_pairs: bool = False,
+    tolerances: Tolerances = DEFAULT,
+    traffic: Mapping[tuple[str, str], Traffic] | None = None,
+) -> float:
+    """How long a check takes when its first attempt is enough, as it is with true links."""
+    sizes = Sizes(tolerances=tolerances, traffic=traffic or {}, links=plan.network.links)
+    tasks = schedule(choose_pairs(plan, all_pairs=all_pairs), sizes=sizes)
+    return _seconds(tasks)
+
+
+def _seconds(tasks: Sequence[Task]) -> float:
+    return _lead(tasks) + _duration(tasks, ONE_CLOCK) - LAST_WAIT if tasks else 0.0
+
+
+Results = Mapping[str, Mapping[str, Any]]
+"""What `link_probe` said, by machine."""
+
+
+def _in_time(machines: Mapping[str, Machine], tasks: Sequence[Task], clocks: Clocks) -> Results:
+    """Carry out a schedule; once more, with more time to begin, when a machine began too late."""
+    taking_part = dict.fromkeys(
+        end.name for task in tasks for end in (task.pair.source, task.pair.destination)
+    )
+    lead = _lead(tasks)
+    results: Results = {}
+    for _ in range(2):
+        results = carry_out([machines[name] for name in taking_part], tasks, lead, clocks)
+        late = max(result["late_ms"] for result in results.values())
+        if late < LATEST * _end(tasks):
             break
-        again = attempt > 1
-        how = f" again, few at a time ({attempt} of at most {MOST_TIMES})" if again else ""
-        progress(f"measuring {len(todo)} pairs of machines{how}")
-        found.update(_measure(todo, by_name, plan, clocks, gently=again))
-        todo = [pair for pair in pairs if outside(found[pair])]
-    return [measurement for pair in pairs for measurement in found[pair]]
+        lead = 3 * lead + late / 1e3
+    return results
+
+
+def _lead(tasks: Sequence[Task]) -> float:
+    """Seconds until every machine's program has started."""
+    ends = {end.name: end for task in tasks for end in (task.pair.source, task.pair.destination)}
+    return 0.25 + 0.02 * len(ends) + max(map(_start_seconds, ends.values()))
+
+
+def _duration(tasks: Sequence[Task], clocks: Clocks) -> float:
+    """Seconds from the schedule's start until nothing more arrives."""
+    slowest = max(
+        task.pair.link.settings.delay_ms + 6 * task.pair.link.settings.jitter_ms for task in tasks
+    )
+    return (_end(tasks) + (1 if clocks.one else 2) * slowest) / 1e3 + LAST_WAIT
 
 
 def choose_pairs(plan: InfrastructurePlan, *, all_pairs: bool) -> list[Pair]:
@@ -201,7 +359,10 @@ def choose_pairs(plan: InfrastructurePlan, *, all_pairs: bool) -> list[Pair]:
 
 @dataclass(frozen=True)
 class Task:
-    """Packets of one kind from one machine to another. Times in ms since the schedule's start."""
+    """Packets of one kind from one machine to another. Times in ms since the schedule's start.
+
+    Of a train `ahead` are sent at once, and the rest `pace` times as fast as the link's rate.
+    """
 
     number: int
     pair: Pair
@@ -210,6 +371,8 @@ class Task:
     count: int
     interval_ms: float
     payload: int
+    ahead: int = 0
+    pace: float = 1.0
 
     @property
     def end_ms(self) -> float:
@@ -217,38 +380,138 @@ class Task:
         return self.at_ms + self.count * self.interval_ms
 
 
-def schedule(
-    pairs: Sequence[Pair], largest: int = FRAME, most: float = PROBES_PER_SECOND
-) -> list[Task]:
-    """When to send what: delays, then losses where they are asked for, then rates.
+def quantities(pairs: Sequence[Pair]) -> dict[Pair, set[str]]:
+    """What to measure of each pair.
 
-    `largest` is the size in bytes of the largest frame between the machines, and `most` how many
-    small packets to send in a second, unless one pair alone needs more.
+    Streams, and losses where none are asked for, on the first pair of each link only: they take
+    many packets.
+    """
+    found: dict[Pair, set[str]] = {}
+    known: set[Link] = set()
+    for pair in pairs:
+        settings, first = pair.link.settings, pair.link not in known
+        known.add(pair.link)
+        wanted = set()
+        if settings.loss_percent or first:
+            wanted.add(LOSS)
+        if settings.loss_percent < MOST_LOSS:
+            wanted |= {DELAY, JITTER, *([STREAM] if first else [])}
+            if settings.rate_mbit is not None:
+                wanted.add(RATE)
+        found[pair] = wanted
+    return found
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a schedule depends on beside pairs and quantities.
+
+    Attributes:
+        largest: bytes of the largest frame between the machines.
+        most: small packets in a second while delays are measured, unless one pair needs more.
+        tolerances: what must be found.
+        round_trips: whether delays come from round trips.
+        traffic: of the experiment itself, by tiers.
+        links: of the plan; for the way back.
+    """
+
+    largest: int = FRAME
+    most: float = PACKETS_PER_SECOND
+    tolerances: Tolerances = DEFAULT
+    round_trips: bool = False
+    traffic: Mapping[tuple[str, str], Traffic] = field(default_factory=dict)
+    links: tuple[Link, ...] = ()
+
+
+def schedule(
+    pairs: Sequence[Pair],
+    wanted: Mapping[Pair, Collection[str]] | None = None,
+    sizes: Sizes = Sizes(),
+) -> list[Task]:
+    """When to send what: delays and streams, then losses, then rates.
+
+    `wanted`: the quantities to measure of each pair; all of `quantities` by default.
     """
     numbers = itertools.count()
     sharing = Counter((pair.source.name, pair.link.destination_blocks) for pair in pairs)
-    delays, losses, trains = [], [], []
-    for pair in pairs:
-        settings = pair.link.settings
-        # Small packets must not wait for one another at the sender.
-        own_ms = sharing[pair.source.name, pair.link.destination_blocks] * sending_ms(
-            PROBE_FRAME, settings
-        )
-        if settings.loss_percent < MOST_LOSS:
-            interval = max(10.0, 5 * settings.jitter_ms, 3 * own_ms)
-            count = min(max(round(PROBING_SECONDS * 1e3 / interval), FEWEST_PROBES), MOST_PROBES)
-            delays.append(Task(next(numbers), pair, "delay", 0, count, interval, PROBE_PAYLOAD))
-            if settings.rate_mbit is not None:
-                trains.append(_train(next(numbers), pair, settings.rate_mbit, largest))
-        if settings.loss_percent:
-            interval = max(1.0, 2 * own_ms)
-            losses.append(
-                Task(next(numbers), pair, "loss", 0, LOSS_PROBES, interval, PROBE_PAYLOAD)
-            )
-    placed = _in_batches(delays, 0.0, lambda task: 1e3 / task.interval_ms, most)
-    placed += _in_batches(losses, _end(placed, 0), lambda task: 1e3 / task.interval_ms, most)
-    placed += _in_batches(trains, _end(placed, 0) + GAP_MS, _rate, WAVE_RATE, once=True)
+    probes: list[list[Task]] = []
+    losses: list[list[Task]] = []
+    trains: list[list[Task]] = []
+    for pair, here in (quantities(pairs) if wanted is None else wanted).items():
+        shared = sharing[pair.source.name, pair.link.destination_blocks]
+        group = _probes(pair, here, shared, sizes, numbers)
+        if group:
+            probes.append(group)
+        if LOSS in here:
+            counted = sum(task.count for task in group)
+            losses += _losses(pair, counted, shared, sizes, numbers)
+        if RATE in here:
+            trains.append([_train(next(numbers), pair, sizes.largest)])
+    placed = _in_batches(probes, 0.0, _packets, sizes.most)
+    placed += _in_batches(losses, _after(placed), _packets, LOSS_RATE)
+    placed += _in_batches(trains, _after(placed), _rate, WAVE_RATE, once=True)
     return placed
+
+
+def _probes(
+    pair: Pair,
+    wanted: Collection[str],
+    shared: int,
+    sizes: Sizes,
+    numbers: itertools.count[int],
+) -> list[Task]:
+    """Probes of one pair that are far apart, and its stream: each where it is wanted.
+
+    The former are in the middle between two packets of the latter.
+    """
+    settings = pair.link.settings
+    if not {DELAY, JITTER, STREAM} & set(wanted):
+        return []
+    own = sending_ms(PROBE_FRAME, settings)
+    between = _stream_interval(pair, shared, sizes)
+    # Small packets must not wait for one another at the sender.
+    interval = max(INTERVAL_MS, 4 * settings.jitter_ms, 3 * own * shared)
+    interval = math.ceil(interval / between) * between
+    back = None
+    if sizes.round_trips:
+        link = link_between(sizes.links, pair.destination, pair.source)
+        back = LinkSettings() if link is None else link.settings
+    seconds = probing_seconds(settings, back, interval / 1e3, sizes.tolerances)
+    count = max(FEWEST_PROBES, math.ceil(seconds * 1e3 / interval))
+    found = []
+    if DELAY in wanted or JITTER in wanted:
+        found.append(
+            Task(next(numbers), pair, "delay", between / 2, count, interval, PROBE_PAYLOAD)
+        )
+    if STREAM in wanted:
+        count = math.ceil(seconds * 1e3 / between)
+        found.append(Task(next(numbers), pair, "stream", 0, count, between, SMALL_PAYLOAD))
+    return found
+
+
+def _stream_interval(pair: Pair, shared: int, sizes: Sizes) -> float:
+    """Milliseconds between two packets of a stream."""
+    traffic = sizes.traffic.get((pair.source.tier, pair.destination.tier))
+    packets = STREAM_RATE if traffic is None else max(STREAM_RATE, traffic.packets)
+    own = sending_ms(SMALL_FRAME, pair.link.settings) * shared
+    return max(1e3 / min(packets, MOST_STREAM_RATE), own / STREAM_SHARE)
+
+
+def _losses(
+    pair: Pair, counted: int, shared: int, sizes: Sizes, numbers: itertools.count[int]
+) -> list[list[Task]]:
+    """The packets that are still needed to tell the loss."""
+    settings = pair.link.settings
+    count = loss_probes(settings, sizes.tolerances) - counted
+    if count <= 0:
+        return []
+    own = sending_ms(SMALL_FRAME, settings) * shared
+    interval = max(1e3 / LOSS_RATE, own / LOSS_SHARE)
+    return [[Task(next(numbers), pair, "loss", 0, count, interval, SMALL_PAYLOAD)]]
+
+
+def _packets(task: Task) -> float:
+    return 1e3 / task.interval_ms
 
 
 def _rate(task: Task) -> float:
@@ -257,91 +520,88 @@ def _rate(task: Task) -> float:
     return rate
 
 
-def _end(tasks: Sequence[Task], default: float) -> float:
-    return max((task.end_ms for task in tasks), default=default)
+def _end(tasks: Sequence[Task]) -> float:
+    return max((task.end_ms for task in tasks), default=0.0)
+
+
+def _after(tasks: Sequence[Task]) -> float:
+    return _end(tasks) + GAP_MS if tasks else 0.0
 
 
 def _in_batches(
-    tasks: Sequence[Task],
+    groups: Sequence[list[Task]],
     begin: float,
     load: Callable[[Task], float],
     most: float,
     *,
     once: bool = False,
 ) -> list[Task]:
-    """Give each task its time: as many at the same time as their load allows.
+    """Give each group of tasks its time: as many at the same time as their load allows.
 
     With `once` no machine sends two of them at the same time, nor receives two.
     """
     placed: list[Task] = []
-    left = list(tasks)
+    left = list(groups)
     while left:
-        batch: list[Task] = []
-        for task in left:
-            busy = once and any(
-                task.pair.source == other.pair.source
-                or task.pair.destination == other.pair.destination
-                for other in batch
-            )
-            if not batch or (not busy and sum(map(load, batch)) + load(task) <= most):
-                batch.append(task)
-        left = [task for task in left if task not in batch]
-        placed += [
+        batch: list[list[Task]] = []
+        rest: list[list[Task]] = []
+        full = 0.0
+        busy: set[tuple[str, str]] = set()
+        for group in left:
+            ends = {
+                ("from", group[0].pair.source.name),
+                ("to", group[0].pair.destination.name),
+            }
+            own = sum(map(load, group))
+            if batch and (full + own > most or (once and busy & ends)):
+                rest.append(group)
+                continue
+            batch.append(group)
+            full += own
+            busy |= ends
+        left = rest
+        shortest = min(task.interval_ms for group in batch for task in group)
+        for place, group in enumerate(batch):
             # Evenly spread, so that machines do not all send at the same moment.
-            replace(task, at_ms=begin + (0 if once else task.interval_ms * place / len(batch)))
-            for place, task in enumerate(batch)
-        ]
-        begin = _end(placed, begin) + GAP_MS
+            apart = 0.0 if once else shortest * place / len(batch)
+            placed += [replace(task, at_ms=begin + task.at_ms + apart) for task in group]
+        begin = _after(placed)
     return placed
 
 
-def _train(number: int, pair: Pair, rate: float, largest: int) -> Task:
-    """As many packets as the link carries in `TRAIN_SECONDS`, after what its bucket lets pass."""
+def _train(number: int, pair: Pair, largest: int) -> Task:
+    """As many packets as the link carries in `TRAIN_SECONDS`, after what its bucket lets pass.
+
+    Longer, and of smaller frames, where some are lost: those that arrive must be enough. Half of
+    what the link's queue holds is sent at once, the rest so fast that another quarter comes on top:
+    the link is busy, and its queue never full.
+    """
+    settings = pair.link.settings
+    rate = settings.rate_mbit
+    assert rate is not None
     per_second = bytes_per_second(rate)
-    frame = min(max(int(per_second * TRAIN_SECONDS / 100), PROBE_FRAME), largest)
-    measured = max(min(per_second * TRAIN_SECONDS, TRAIN_BYTES), SHORTEST_TRAIN * frame)
+    needed = max(SHORTEST_TRAIN, train_frames(settings))
+    frame = int(per_second * TRAIN_SECONDS / max(100, needed))
+    frame = min(max(frame, PROBE_FRAME), largest)
+    measured = max(min(per_second * TRAIN_SECONDS, TRAIN_BYTES), needed * frame)
     count = math.ceil((burst(rate) + measured) / frame) + 1
-    return Task(number, pair, "train", 0, count, frame / per_second * 1e3, frame - HEADERS)
+    queue = queue_bytes(settings)
+    return Task(
+        number,
+        pair,
+        "train",
+        0,
+        count,
+        frame / per_second * 1e3,
+        frame - HEADERS,
+        ahead=max(1, (burst(rate) + queue // 2) // frame),
+        pace=1 + min(MOST_PACE, queue / 4 / measured),
+    )
 
 
 def sending_ms(frame: int, settings: LinkSettings) -> float:
     """How long a frame takes at the link's rate."""
     return 0.0 if settings.rate_mbit is None else frame * 8e-3 / settings.rate_mbit
-
-
-Results = Mapping[str, Mapping[str, Any]]
-"""What `link_probe` said, by machine."""
-
-
-def _measure(
-    pairs: Sequence[Pair],
-    machines: Mapping[str, Machine],
-    plan: InfrastructurePlan,
-    clocks: Clocks,
-    *,
-    gently: bool,
-) -> dict[Pair, list[LinkMeasurement]]:
-    mtu = plan.network.mtu
-    most = PROBES_PER_SECOND
-    if gently:
-        most = min(most, len(pairs) * MOST_PROBES / GENTLE_SECONDS)
-    tasks = schedule(pairs, FRAME if mtu is None else min(FRAME, mtu + ETHERNET), most)
-    taking_part = {end.name: end for pair in pairs for end in (pair.source, pair.destination)}
-    lead = 0.25 + 0.02 * len(taking_part) + max(map(_start_seconds, taking_part.values()))
-    results: Results = {}
-    for _ in range(2):
-        results = carry_out([machines[name] for name in taking_part], tasks, lead, clocks)
-        late = max(result["late_ms"] for result in results.values())
-        if late < LATEST_MS:
-            break
-        # Some machine began after others had: once more, with more time to begin.
-        lead = 3 * lead + late / 1e3
-    return {
-        pair: measurements(
-            pair, [task for task in tasks if task.pair == pair], results, plan, clocks
-        )
-        for pair in pairs
-    }
 
 
 def _start_seconds(machine: MachineSpec) -> float:
@@ -354,10 +614,7 @@ def carry_out(
 ) -> Results:
     """Run the program on all machines at once; `lead` seconds until the schedule starts."""
     ahead = {machine.name: 0 if clocks.one else _clock_ahead(machine) for machine in machines}
-    slowest = max(
-        task.pair.link.settings.delay_ms + 6 * task.pair.link.settings.jitter_ms for task in tasks
-    )
-    seconds = (_end(tasks, 0) + (1 if clocks.one else 2) * slowest) / 1e3 + LAST_WAIT
+    seconds = _duration(tasks, clocks)
     start = time.time_ns() + int(lead * 1e9)
 
     def run(machine: Machine) -> Mapping[str, Any]:
@@ -376,11 +633,12 @@ def carry_out(
             "tasks": [
                 {
                     "task": task.number,
-                    "kind": "train" if task.kind == "train" else "delay",
+                    "kind": task.kind,
                     "address": task.pair.destination.address,
                     "at_ms": task.at_ms,
                     "count": task.count,
-                    "interval_ms": task.interval_ms,
+                    "interval_ms": task.interval_ms / task.pace,
+                    "ahead": task.ahead,
                     "payload": task.payload,
                 }
                 for task in tasks
@@ -408,152 +666,64 @@ def _clock_ahead(machine: Machine) -> int:
     return theirs - (before + time.time_ns()) // 2
 
 
-def measurements(
+def gather(  # noqa: PLR0913  as `check`
     pair: Pair,
     tasks: Sequence[Task],
     results: Results,
-    plan: InfrastructurePlan,
-    clocks: Clocks,
-) -> list[LinkMeasurement]:
-    """What the results say about one pair."""
-    found = []
-    for task in tasks:
-        got = results[pair.destination.name]["received"].get(str(task.number), {})
-        if task.kind == "delay":
-            delays = [nanoseconds / 1e6 for nanoseconds in got.get("delays_ns", ())]
-            trips = results[pair.source.name]["echoed"].get(str(task.number), ())
-            found += _delay_and_jitter(
-                pair,
-                delays,
-                None if clocks.one else [nanoseconds / 1e6 for nanoseconds in trips],
-                link_between(plan.network.links, pair.destination, pair.source),
-                clocks.late_ms(pair),
-            )
-        elif task.kind == "loss":
-            found.append(_loss(pair, task.count, got.get("packets", 0)))
-        else:
-            found.append(_measured_rate(pair, got.get("arrivals", ()), got.get("frame", 0)))
-    return sorted(found, key=lambda each: QUANTITIES.index(each.quantity))
-
-
-def _entry(
-    pair: Pair, quantity: str, asked: float, measured: float | None, tolerance: float
-) -> LinkMeasurement:
-    return LinkMeasurement(
-        from_tier=pair.source.tier,
-        to_tier=pair.destination.tier,
-        from_machine=pair.source.name,
-        to_machine=pair.destination.name,
-        quantity=quantity,
-        asked=asked,
-        measured=measured,
-        tolerance=tolerance,
-        ok=measured is not None and abs(measured - asked) <= tolerance,
-    )
-
-
-def _or_later(entry: LinkMeasurement, late: float) -> LinkMeasurement:
-    """The same, where it may be so much more than the tolerance allows, but no less."""
-    ok = entry.measured is not None and (
-        -entry.tolerance <= entry.measured - entry.asked <= entry.tolerance + late
-    )
-    return replace(entry, tolerance=entry.tolerance + late, ok=ok)
-
-
-def _delay_and_jitter(
-    pair: Pair,
-    delays: Sequence[float],
-    trips: Sequence[float] | None,
-    back: Link | None,
-    late: float,
-) -> list[LinkMeasurement]:
-    """Median and standard deviation, in ms, without the time that the probe itself takes to send.
-
-    The median, because a truncated normal distribution keeps its median, and because a host that
-    is busy for a moment delays few packets by much.
-    """
+    links: Sequence[Link],
+    *,
+    clocks: Clocks = ONE_CLOCK,
+    stalls: Stalls = (),
+) -> Attempt:
+    """What the results hold of one pair, whose tasks these are."""
+    here, there = results[pair.source.name], results[pair.destination.name]
+    received, echoed = there["received"], here["echoed"]
+    # What was due before both programs were ready does not count.
+    late = max(here.get("late_ms", 0.0), there.get("late_ms", 0.0))
+    begun = here.get("start_ns", 0) + late * 1e6 if late else 0
     settings = pair.link.settings
+    found = Attempt(stalls=stalls if clocks.one else ())
+    ahead = 0.0
+    for task in sorted(tasks, key=lambda each: each.number):
+        got = received.get(str(task.number), {})
+        if task.kind == "train":
+            train = evidence.Train(got.get("arrivals", ()), got.get("frame", 0))
+            found = replace(found, train=train)
+            continue
+        own = sending_ms(task.payload + HEADERS, settings)
+        probed = Probed.of(got.get("sent_ns", ()), got.get("delays_ns", ()), own).since(begun)
+        count = task.count - _before(task, late)
+        came = got.get("packets", 0) if task.kind == "loss" or not late else probed.delays.size
+        found = replace(found, sent=found.sent + count, received=found.received + min(count, came))
+        if task.kind == "loss":
+            continue
+        if task.kind == "stream":
+            found = replace(found, stream=replace(probed, delays=probed.delays - ahead))
+            continue
+        one_way = probed
+        if not clocks.one:
+            back = link_between(links, pair.destination, pair.source)
+            one_way = _by_round_trips(settings, back, echoed.get(str(task.number), ())).since(begun)
+            if probed.delays.size and one_way.delays.size:
+                # By this much the receiver's clock is ahead of the sender's.
+                ahead = float(np.median(probed.delays) - np.median(one_way.delays))
+        found = replace(found, delay=one_way, jitter=probed)
+    return found
+
+
+def _before(task: Task, late: float) -> int:
+    """Packets of a task that were due before its `late` ms; one more, since that is rounded."""
+    if late <= task.at_ms:
+        return 0
+    return min(task.count, math.ceil((late - task.at_ms) / task.interval_ms) + 1)
+
+
+def _by_round_trips(
+    settings: LinkSettings, back: Link | None, trips: Sequence[tuple[int, int]]
+) -> Probed:
+    """One-way delays as round trips tell them: of what these take more or less, half each."""
     returns = LinkSettings() if back is None else back.settings
-    own = sending_ms(PROBE_FRAME, settings)
-    delay = statistics.median(delays) - own if delays else None
-    count = max(1, len(delays))
-    chance = 1.2533 * settings.jitter_ms
-    if trips is not None:
-        both = settings.delay_ms + own + returns.delay_ms + sending_ms(PROBE_FRAME, returns)
-        delay = settings.delay_ms + (statistics.median(trips) - both) / 2 if trips else None
-        chance = 1.2533 * math.hypot(settings.jitter_ms, returns.jitter_ms) / 2
-    expected = rectified_deviation(settings.delay_ms, settings.jitter_ms)
-    probed = _entry(
-        pair,
-        "delay_ms",
-        settings.delay_ms,
-        delay,
-        max(1.0, 0.05 * settings.delay_ms, DEVIATIONS * chance / math.sqrt(count)),
-    )
-    return [
-        _or_later(probed, late),
-        _entry(
-            pair,
-            "jitter_ms",
-            settings.jitter_ms,
-            deviation(delays) if len(delays) > 2 else None,
-            max(0.5, DEVIATIONS * settings.jitter_ms / math.sqrt(2 * count))
-            + (settings.jitter_ms - expected),
-        ),
-    ]
-
-
-def deviation(values: Sequence[float]) -> float:
-    """Standard deviation without the few values (at most 5 %) that are far outside.
-
-    Far is more than 1 ms and five deviations from the median, with a deviation that a few such
-    values cannot change: half the width of the middle 68 %.
-    """
-    middle = statistics.median(values)
-    ordered = sorted(values)
-    last = len(ordered) - 1
-    half = (ordered[round(0.841 * last)] - ordered[round(0.159 * last)]) / 2
-    near = [value for value in values if abs(value - middle) <= 1.0 + 5 * half]
-    return statistics.stdev(near if len(near) >= 0.95 * len(values) else values)
-
-
-def rectified_deviation(mean: float, standard: float) -> float:
-    """Standard deviation of max(0, X) for a normal X: what is left of a jitter that large."""
-    if standard == 0:
-        return 0.0
-    normal = statistics.NormalDist()
-    ratio = mean / standard
-    below, density = normal.cdf(ratio), normal.pdf(ratio)
-    first = mean * below + standard * density
-    second = (mean**2 + standard**2) * below + mean * standard * density
-    return math.sqrt(max(0.0, second - first**2))
-
-
-def _loss(pair: Pair, count: int, received: int) -> LinkMeasurement:
-    asked = pair.link.settings.loss_percent
-    share = asked / 100
-    chance = 100 * math.sqrt(share * (1 - share) / count)
-    return _entry(
-        pair, "loss_percent", asked, 100 * (1 - received / count), max(0.2, DEVIATIONS * chance)
-    )
-
-
-def _measured_rate(pair: Pair, arrivals: Sequence[tuple[int, int]], frame: int) -> LinkMeasurement:
-    """Frames per time at the receiver, after the ones that the sender's bucket let pass."""
-    asked = pair.link.settings.rate_mbit
-    assert asked is not None
-    # What is lost on the way does not arrive, though it may have been sent at the full rate.
-    tolerance = asked * (0.05 + pair.link.settings.loss_percent / 100)
-    left = burst(asked)
-    ordered = sorted(arrivals)
-    for place, (begins, packets) in enumerate(ordered):
-        left -= packets * frame
-        if left <= 0:
-            counted = sum(later for _, later in ordered[place + 1 :])
-            nanoseconds = ordered[-1][0] - begins
-            if counted and nanoseconds:
-                return _entry(
-                    pair, "rate_mbit", asked, counted * frame * 8e3 / nanoseconds, tolerance
-                )
-            break
-    return _entry(pair, "rate_mbit", asked, None, tolerance)
+    both = settings.delay_ms + sending_ms(PROBE_FRAME, settings)
+    both += returns.delay_ms + sending_ms(PROBE_FRAME, returns)
+    probed = Probed.of([sent for sent, _ in trips], [trip for _, trip in trips], both)
+    return replace(probed, delays=settings.delay_ms + probed.delays / 2)

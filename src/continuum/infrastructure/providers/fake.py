@@ -165,6 +165,7 @@ class Fake(Provider):
         if self._settings.lost_links:
             world.write(LINKS_FILE, world.read(LINKS_FILE)[self._settings.lost_links :])
         factor = 1 + self._settings.links_off_by / 100
+        holds = abs(factor - 1) <= TOLERANCE
         return [
             LinkMeasurement(
                 from_tier=pair.source.tier,
@@ -175,7 +176,8 @@ class Fake(Provider):
                 asked=asked,
                 measured=asked * factor,
                 tolerance=TOLERANCE * asked,
-                ok=abs(factor - 1) <= TOLERANCE,
+                ok=holds,
+                verdict="holds" if holds else "does not hold",
             )
             for pair in choose_pairs(plan, all_pairs=all_pairs)
             for quantity, asked in _asked(pair.link.settings).items()

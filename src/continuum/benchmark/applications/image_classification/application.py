@@ -42,6 +42,9 @@ START_TIMEOUT = 600.0
 _MQTT_HEADER_BYTES = 6
 """Kind, length in three bytes, length of the topic in two."""
 
+_PHOTO_BYTES = 68_000.0
+"""Bytes of a photo on average."""
+
 _HTTP_REQUEST_BYTES = 170
 _HTTP_ANSWER_BYTES = 180
 """The lines before a body, give or take what a gateway adds."""
@@ -283,6 +286,10 @@ class ImageClassification(Locating):
             return self._own.processes
         cores = math.ceil(round(worker.cpu, 6))
         return max(1, min(cores, (worker.memory - _BASE_BYTES) // _MODEL_BYTES))
+
+    def request_bytes(self) -> float:
+        """What a photo has on average."""
+        return _PHOTO_BYTES
 
     def transport(self) -> Transport | None:
         """MQTT 3.1.1, QoS 0; topics differ by a digit or two, which is of no account."""
