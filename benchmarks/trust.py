@@ -15,10 +15,11 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "src")]
 
-from benchmarks.shared import coverage_table  # noqa: E402  path set above
+from benchmarks.shared import coverage_table, gate  # noqa: E402  path set above
 
 TABLES: dict[str, Callable[[], bool]] = {
     "coverage": coverage_table.show,
+    "gate": gate.show,
 }
 """Each prints itself, and says whether it is as asked."""
 
