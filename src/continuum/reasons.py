@@ -34,7 +34,7 @@ MEANINGS = {
     Code.LINKS: "A link did not measure as declared before the run, or that was not shown.",
     Code.EMULATOR: "A link was not emulated as declared during the run.",
     Code.HOST_BUSY: "The host had other work, or was not given its processors.",
-    Code.NOT_STEADY: "Latency still grew when a repetition ended.",
+    Code.NOT_STEADY: "Latency still grew when a repetition ended, or the warm-up was not over.",
     Code.LIMITS: "A limit of a machine did not measure as declared.",
     Code.UNANSWERED: "Requests got no answer, a late one, or an error.",
     Code.WRONG_RESULTS: "Results are not the right ones.",
