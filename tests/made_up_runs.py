@@ -11,10 +11,11 @@ import pyarrow as pa
 
 from continuum.benchmark import samples
 from continuum.benchmark.contract import Transport
-from continuum.benchmark.expectation import Way, expect
+from continuum.benchmark.expectation import Network, expect
 from continuum.benchmark.results import (
     LINKS_FILE,
     SAMPLES_FILE,
+    Baseline,
     EndpointRecord,
     LinkRecord,
     MachineRecord,
@@ -23,6 +24,7 @@ from continuum.benchmark.results import (
     write_run,
 )
 from continuum.benchmark.statistics import aggregate
+from continuum.benchmark.transfer import Hop, Way
 from continuum.infrastructure.plan import LinkSettings
 from continuum.testing.synthetic import Behaviour, MadeUpLoad, synthetic_samples
 
@@ -36,6 +38,10 @@ OWN = pa.schema(
 EDGE_4G = LinkSettings(7.5, 2.5, 0, 7.21)
 CLOUD_4G = LinkSettings(45, 5, 0, 7.21)
 _LOAD = MadeUpLoad()
+_BASELINE = tuple(
+    Baseline(quantity=quantity, n=60, mean=0.5, deviation=0.12)
+    for quantity in ("forward_ms", "return_ms")
+)
 _OVER_4G = Behaviour(forward=EDGE_4G, back=EDGE_4G)
 
 
@@ -120,8 +126,11 @@ class MadeUp:
 
     def run(self, table: pa.Table | None) -> Run:
         """What `run.json` holds."""
-        way = Way((self.behaviour.forward,), (self.behaviour.back,))
-        ways = {f"endpoint-{number}": way for number in range(1, self.endpoints + 1)}
+        forward, back = self.behaviour.forward, self.behaviour.back
+        ways = {
+            name: Way((Hop(forward, name),), (Hop(back, f"worker of {name}"),))
+            for name in (f"endpoint-{number}" for number in range(1, self.endpoints + 1))
+        }
         fields: dict[str, Any] = {
             "run": "made-up-1",
             "deployment": "made-up",
@@ -174,7 +183,14 @@ class MadeUp:
                     EndpointRecord(name=name, machine=name, worker="worker-1") for name in ways
                 ],
                 "table": aggregate(table, answer_timeout=self.load.answer_timeout),
-                "expectation": expect(table, ways, Transport(30)),
+                "baseline": _BASELINE,
+                "expectation": expect(
+                    table,
+                    Network(ways, Transport(30)),
+                    # Each made-up endpoint is alone at its worker.
+                    servers={"worker-1": self.endpoints},
+                    baselines=_BASELINE,
+                ),
             }
             fields["experiment"]["benchmark"] = {"repetitions": self.repetitions}
         return Run.model_validate({**fields, **self.changes})

@@ -11,7 +11,16 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from continuum import folders
-from continuum.benchmark import expectation, host_share, link_series, loads, samples, statistics
+from continuum.benchmark import (
+    expectation,
+    host_share,
+    link_series,
+    loads,
+    samples,
+    statistics,
+    steadiness,
+    transfer,
+)
 from continuum.benchmark.reasons import Code, Reason, in_order
 from continuum.benchmark.results import (
     LINK_SERIES_FILE,
@@ -36,6 +45,7 @@ from continuum.benchmark.results import (
 )
 from continuum.host_facts import host_facts
 from continuum.infrastructure.configure import to_json
+from continuum.report.clocks import between
 from continuum.report.page import write_report
 from continuum.software.serverless import names, openfaas
 from continuum.version import version
@@ -50,7 +60,7 @@ if TYPE_CHECKING:
     from continuum.benchmark.contract import Application, Endpoint, Worker
     from continuum.benchmark.execute import Collected
     from continuum.benchmark.host_share import Shared
-    from continuum.benchmark.results import Expectation, Group, HostShareRecord
+    from continuum.benchmark.results import Baseline, Expectation, Group, HostShareRecord
     from continuum.deployment import Deployment
     from continuum.errors import ContinuumError
     from continuum.experiment.load import Loaded
@@ -166,7 +176,10 @@ class Recorder:
         return [*self.shared, *(self.collected.shared if self.collected else ())]
 
     def _status(
-        self, table: pa.Table | None, groups: tuple[Group, ...]
+        self,
+        table: pa.Table | None,
+        groups: tuple[Group, ...],
+        expected: tuple[Expectation, ...],
     ) -> tuple[Status, tuple[Reason, ...]]:
         collected = self.collected.reasons if self.collected else []
         known = [*self.reasons, *self._busy_hosts()]
@@ -181,7 +194,7 @@ class Recorder:
             # Who drives the repetitions knows better why a sample is not as it should be.
             if self.benchmark is None or self.benchmark.driver is None or not found:
                 found += _unanswered(table, self.noun)
-            reasons = [*known, *found, *self._emulation()]
+            reasons = [*known, *found, *self._emulation(), *self._differences(table, expected)]
         return ("degraded" if reasons else "done"), in_order(reasons)
 
     def _emulation(self) -> list[Reason]:
@@ -195,6 +208,18 @@ class Recorder:
             for begin_ns, end_ns, _ in each.share.stalls
         ]
         return link_series.reasons(link_series.totals(series), max(stalls, default=0.0))
+
+    def _differences(
+        self, table: pa.Table | None, expected: tuple[Expectation, ...]
+    ) -> list[Reason]:
+        """What is not as the model has it. Figures that are made up are not, and need not be."""
+        if self.capabilities.made_up or table is None or not self._has_endpoints:
+            return []
+        return [*expectation.reasons(expected), *steadiness.reasons(table, self._all_servers())]
+
+    @property
+    def _has_endpoints(self) -> bool:
+        return self.benchmark is not None and self.benchmark.driver is None
 
     def _progress(self, table: pa.Table | None) -> Reason | None:
         """How many of all requests an interrupted run had come to; None when only endpoints know."""
@@ -217,8 +242,9 @@ class Recorder:
         benchmark = experiment.benchmark
         seed = benchmark.seed if benchmark else 1
         groups = self._groups(table)
+        expected = self._expectation(table, seed)
         unstalled, stalled = (None, 0) if table is None else host_share.without_stalls(table)
-        status, reasons = self._status(table, groups)
+        status, reasons = self._status(table, groups, expected)
         return Run(
             run=self.folder.name,
             deployment=self.deployment.name,
@@ -280,7 +306,8 @@ class Recorder:
             link_check_seconds=None if self.link_seconds is None else round(self.link_seconds, 1),
             noun=self.noun,
             table=groups,
-            expectation=self._expectation(table, seed),
+            expectation=expected,
+            baseline=self._baseline(),
             loads=self._loads(table, interrupted=status == "interrupted"),
             experiment=resolved,
             experiment_text=self.loaded.source_text,
@@ -394,11 +421,11 @@ class Recorder:
     def _expectation(self, table: pa.Table | None, seed: int) -> tuple[Expectation, ...]:
         if table is None or self.benchmark is None or self.application is None:
             return ()
-        if self.benchmark.driver is not None:
+        if not self._has_endpoints:
             return ()
         endpoints = [run.endpoint for run in self.benchmark.repetitions[0]]
         ways = {
-            each.name: expectation.way_over(
+            each.name: transfer.way_over(
                 self.plan.network.links,
                 each.address,
                 *((each.worker.gateway,) if each.worker and each.worker.gateway else ()),
@@ -410,7 +437,36 @@ class Recorder:
         transport = (
             self.application.function_transport() if functions else self.application.transport()
         )
-        return expectation.expect(table, ways, transport, seed=seed)
+        return expectation.expect(
+            table,
+            expectation.Network(ways, transport, self._clocks(endpoints)),
+            servers=self._all_servers(),
+            baselines=self._baseline(),
+            seed=seed,
+        )
+
+    def _clocks(self, endpoints: list[Endpoint]) -> dict[str, tuple[float, float]]:
+        """By how many ms the clock of each endpoint's worker is ahead, at least and at most."""
+        if self.capabilities.one_clock or self.collected is None:
+            return {}
+        ahead = {
+            each.name: between(self.collected.clocks, each.machine, each.worker.machine)
+            for each in endpoints
+            if each.worker and each.worker.machine != each.machine
+        }
+        return {name: (error.low, error.high) for name, error in ahead.items()}
+
+    def _baseline(self) -> tuple[Baseline, ...]:
+        """What programs take where no link is crossed."""
+        return tuple(self.collected.baseline) if self.collected else ()
+
+    def _all_servers(self) -> dict[str, int | None]:
+        """Requests that each worker, or endpoint without one, works on at a time."""
+        return {
+            each.name: each.servers
+            for each in (*self._workers(), *self._endpoints())
+            if not (isinstance(each, EndpointRecord) and each.worker)
+        }
 
 
 def _unanswered(table: pa.Table | None, noun: str) -> list[Reason]:

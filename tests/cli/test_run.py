@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from command_line import BENCHMARK, Cli, Write
+from continuum.infrastructure.providers.fake import Fake
+from continuum.testing import synthetic
 
 FILES = {"run.json", "samples.parquet", "links.parquet", "report.html"}
 
@@ -332,3 +336,30 @@ def test_what_is_no_results_folder_is_told(
     assert ending.code == code
     assert "error:" in ending.stderr
     assert cli("report", tmp_path / "absent").code == 5
+
+
+def test_what_differs_from_the_expectation_and_what_grows_comes_first(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of machines whose figures are not made up: programs add 50 ms, and the worker is too slow."""
+    real = dataclasses.replace(Fake.capabilities, made_up=False)
+    monkeypatch.setattr(Fake, "capabilities", real)
+    slow = functools.partial(synthetic.Behaviour, programs_ms=50, processing_ms=120)
+    monkeypatch.setattr(synthetic, "Behaviour", slow)
+    loaded = BENCHMARK.replace('"0.5 s"', '"2 s"').replace("machines = 2", "machines = 1")
+    ending = cli("run", write(rest=loaded), "--results", "here")
+    assert ending.code == 1
+    record = _record(tmp_path / "here")
+    assert record["status"] == "degraded"
+    codes = [reason["code"] for reason in record["reasons"]]
+    assert set(codes) == {"expectation", "not-steady"}
+    assert codes == sorted(codes)
+    first = record["reasons"][0]
+    assert first["figures"]["quantity"] == "forward_ms"
+    assert first["figures"]["difference_ms"] == pytest.approx(50, abs=5)
+    said = ending.stdout.splitlines()
+    assert said[0].startswith("degraded")
+    assert "forward delay differs by +" in said[1]
+    assert cli("run", write(rest=loaded), *("--accept", "expectation")).code == 1
+    both = ("--accept", "expectation", "--accept", "not-steady")
+    assert cli("run", write(rest=loaded), *both).code == 0

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from continuum import live
+from continuum.benchmark import baseline
 from continuum.benchmark import execute as phase
 from continuum.benchmark.configure import BenchmarkPlan, configure, seed_of
 from continuum.benchmark.contract import Application, Endpoint, Load, Worker
@@ -600,4 +601,58 @@ def test_a_clock_that_cannot_be_read_is_a_reason(
         f"the clock of edge-2 was not read {when} repetition 1: it is gone"
         for when in ("before", "after")
     ]
+    assert len(collected.rows) == 8
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Echo, "beside_worker", True)
+    monkeypatch.setattr(baseline, "SHARE", 10.0)
+    monkeypatch.setattr(baseline, "FREQUENCY", 1000.0)
+
+
+@pytest.mark.usefixtures("beside")
+def test_it_is_measured_before_the_first_repetition_and_leaves_nothing(make_run: Any) -> None:
+    run = make_run()
+    name = run.plan.baseline.process.name
+    run.endpoint_model.answers[name] = [
+        {
+            "sequence": number,
+            "status": "ok",
+            "sent_ns": 10**18,
+            "received_ns": 10**18 + 500_000,
+            "finished_ns": 10**18 + 900_000,
+            "answered_ns": 10**18 + 1_600_000,
+        }
+        for number in range(20)
+    ]
+    collected = phase.execute(run)
+    assert [(each.quantity, each.mean) for each in collected.baseline] == [
+        ("forward_ms", 0.5),
+        ("return_ms", 0.7),
+    ]
+    assert run.endpoint_model.running == set()
+    assert {row["endpoint"] for row in collected.rows} == {f"endpoint-{n}" for n in range(1, 5)}
+    assert not collected.reasons
+
+
+@pytest.mark.usefixtures("beside")
+@pytest.mark.parametrize("state", ["failed", "starting"])
+def test_a_run_is_as_good_without_it(make_run: Any, state: str) -> None:
+    run = make_run()
+    run.endpoint_model.forced[run.plan.baseline.process.name] = state
+    collected = phase.execute(run)
+    assert collected.baseline == []
+    assert len(collected.rows) == 8
+    assert not collected.reasons
+    assert run.endpoint_model.running == set()
+
+
+@pytest.mark.usefixtures("beside")
+def test_one_that_does_not_end_is_not_awaited_for_ever(make_run: Any) -> None:
+    run = make_run()
+    process = run.plan.baseline.process
+    run.endpoint_model.forced[process.name] = "ready"
+    collected = phase.execute(run)
+    assert collected.baseline == []
     assert len(collected.rows) == 8

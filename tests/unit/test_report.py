@@ -147,7 +147,7 @@ def test_the_status_and_its_reasons_come_first(tmp_path: Path) -> None:
     head = page.text[: page.text.index("Overview")]
     assert "degraded" in head
     assert all(reason in head for reason in reasons)
-    for words in ("lost", "too late", "with an error", "unanswered", "not simulated"):
+    for words in ("lost", "too late", "with an error", "unanswered", "not modelled"):
         assert words in page.text
 
 
@@ -425,7 +425,7 @@ def test_the_summary_of_a_bad_run_says_why() -> None:
     text = shown(made_up.run(made_up.table()))
     assert "degraded" in text
     assert "a worker\ufffd[2J has failed" in text
-    assert "not simulated" in text
+    assert "not modelled" in text
     assert "lost" in text
 
 

@@ -21,6 +21,7 @@ from continuum.benchmark.results import (
 )
 from continuum.errors import NotFound, StepFailed
 from continuum.reasons import MEANINGS
+from continuum.report.table import expectation_rows
 from made_up_runs import MadeUp
 
 
@@ -123,6 +124,41 @@ def test_shares_of_nothing_are_none() -> None:
     )
     assert row.difference_ms == 0.5
     assert row.difference_percent is None
+
+
+@pytest.mark.parametrize(
+    ("within", "words"), [(True, "as expected"), (False, "differs"), (None, "lossy")]
+)
+def test_an_expectation_of_an_earlier_version_is_read_and_shown(
+    within: bool | None, words: str
+) -> None:
+    """They had no verdict and no interval, and no wait."""
+    run = Run.model_validate(
+        {
+            "run": "r",
+            "deployment": "d",
+            "status": "done",
+            "started": "2026-01-31T12:30:05+01:00",
+            "finished": "2026-01-31T12:30:33+01:00",
+            "expectation": [
+                {
+                    "kind": "all",
+                    "name": "all",
+                    "quantity": "forward_ms",
+                    "n": 300,
+                    "expected_mean": None if within is None else 87.3,
+                    "measured_mean": 87.1,
+                    "measured_p50": 87.0,
+                    "tolerance_ms": None if within is None else 4.4,
+                    "within": within,
+                    "why_not": "lossy" if within is None else "",
+                }
+            ],
+        }
+    )
+    (row,) = expectation_rows(run, "all")
+    assert row.words == words
+    assert row.interval == ""
 
 
 def test_each_code_that_can_be_accepted_stands_in_the_docs() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
+from continuum.benchmark import baseline
 from continuum.benchmark.contract import (
     RUN_FOLDER,
     Application,
@@ -47,12 +48,15 @@ class BenchmarkPlan:
     Attributes:
         workers: with their processes, empty when endpoints answer themselves.
         repetitions: one tuple of endpoints for each repetition.
+        baseline: an endpoint beside the first worker, before the first repetition; None where what
+            programs add is not measured.
         driver: carries out the repetitions when there are no endpoints.
     """
 
     workers: tuple[tuple[Worker, ProcessSpec], ...]
     repetitions: tuple[tuple[EndpointRun, ...], ...]
     driver: Driver | None = None
+    baseline: EndpointRun | None = None
 
     @property
     def planned(self) -> tuple[int, int]:
@@ -100,13 +104,34 @@ def configure(
     )
     carried = worker_image(experiment, application) if workers else None
     image = carried.reference if carried is not None else ""
+    beside = _beside_worker(experiment, application, specs, workers, endpoints)
+    asking = (*endpoints, *((beside.endpoint,) if beside else ()))
     return BenchmarkPlan(
         workers=tuple(
-            (worker, replace(application.worker(worker, _answered(endpoints, worker)), image=image))
+            (worker, replace(application.worker(worker, _answered(asking, worker)), image=image))
             for worker in workers
         ),
         repetitions=repetitions,
+        baseline=beside,
     )
+
+
+def _beside_worker(
+    experiment: Experiment,
+    application: Application,
+    specs: dict[str, MachineSpec],
+    workers: tuple[Worker, ...],
+    endpoints: tuple[Endpoint, ...],
+) -> EndpointRun | None:
+    """The endpoint that measures what programs add; none to a function, behind its gateway."""
+    assert experiment.benchmark is not None
+    if not application.beside_worker or not workers or workers[0].gateway:
+        return None
+    load = baseline.load(experiment.benchmark, len(_answered(endpoints, workers[0])))
+    if load is None:
+        return None
+    endpoint = baseline.endpoint(workers[0], specs[workers[0].machine], endpoints)
+    return EndpointRun(endpoint, load, application.endpoint(endpoint, load))
 
 
 def worker_image(experiment: Experiment, application: Application) -> ContainerImage | None:

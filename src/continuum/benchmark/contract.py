@@ -177,6 +177,8 @@ class Application(ABC):
 
     name: ClassVar[str]
     settings_type: ClassVar[type[PluginSettings]] = PluginSettings
+    beside_worker: ClassVar[bool] = False
+    """Whether an endpoint can also run on its worker's machine, to measure what programs add."""
 
     def __init__(self, settings: PluginSettings) -> None:
         self.settings = settings

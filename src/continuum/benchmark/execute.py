@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from continuum.benchmark import link_series
+from continuum.benchmark import baseline, link_series
 from continuum.benchmark.contract import RUN_FOLDER
 from continuum.benchmark.host_share import Shared
 from continuum.benchmark.reasons import Code, Reason
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from continuum.benchmark.configure import BenchmarkPlan, EndpointRun
     from continuum.benchmark.contract import Application
     from continuum.benchmark.observation import Observation
+    from continuum.benchmark.results import Baseline
     from continuum.deployment import Deployment
     from continuum.events import Events, Step
     from continuum.infrastructure.host.share import HostShare, HostWatch
@@ -79,6 +80,7 @@ class Collected:
     `clocks` how far the machines' clocks were off, where they have their own;
     `starts` how long a worker took to be there, where that was measured;
     `shared` what hosts gave to each repetition, where they are watched;
+    `baseline` what programs add to a request;
     `interrupted`, which is no reason of its own: a person stopped it.
     """
 
@@ -91,6 +93,7 @@ class Collected:
     clocks: list[ClockReading] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
     shared: list[Shared] = field(default_factory=list)
+    baseline: list[Baseline] = field(default_factory=list)
     interrupted: bool = False
 
     def because(self, code: Code, sentence: str, **figures: float | str) -> None:
@@ -156,6 +159,7 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
                 _await_ready(run, run.worker_model, workers)
             if run.worker_model.measures_starts:
                 _measure_starts(run, workers, collected)
+        _measure_baseline(run, collected)
         for number, endpoints in enumerate(run.plan.repetitions, start=1):
             name = f"repetition {number} of {len(run.plan.repetitions)}"
             driver = run.plan.driver
@@ -208,7 +212,8 @@ def _processes(run: Run) -> dict[tuple[ExecutionModel, str], list[ProcessSpec]]:
     found: dict[tuple[ExecutionModel, str], list[ProcessSpec]] = {}
     for _, process in run.plan.workers:
         found.setdefault((run.worker_model, process.machine), []).append(process)
-    for endpoints in run.plan.repetitions:
+    first = (run.plan.baseline,) if run.plan.baseline else ()
+    for endpoints in (first, *run.plan.repetitions):
         for each in endpoints:
             found.setdefault((run.endpoint_model, each.process.machine), []).append(each.process)
     return found
@@ -306,6 +311,39 @@ def _measure_starts(run: Run, workers: list[ProcessSpec], collected: Collected) 
             _keep_log(run, run.worker_model, process, collected)
         if collected.starts:
             _await_ready(run, run.worker_model, workers)
+
+
+def _measure_baseline(run: Run, collected: Collected) -> None:
+    """Let the endpoint beside the worker make its requests. Without it a run is as good."""
+    each = run.plan.baseline
+    if each is None:
+        return
+    machine, model = run.machines[each.endpoint.machine], run.endpoint_model
+    with run.deployment.journal.step(
+        run.events, PHASE, "baseline", waits_for=f"requests on {machine.name}"
+    ):
+        try:
+            model.start(machine, each.process)
+            _await_ready(run, model, [each.process])
+            machine.put(str(time.time_ns()).encode(), f"{each.load.folder}/start")
+            _await_baseline(run, each)
+            samples, _ = parse_lines(machine.get(samples_file(each)), each.load.requests[0])
+            model.stop(machine, each.process)
+        except ContinuumError as error:
+            run.events.note(f"what programs add was not measured: {error.message}")
+        else:
+            collected.baseline = baseline.summary(samples)
+
+
+def _await_baseline(run: Run, each: EndpointRun) -> None:
+    load, machine = each.load, run.machines[each.endpoint.machine]
+    lasts = load.warmup + load.duration
+    deadline = time.monotonic() + lasts + load.answer_timeout + GRACE
+    _pause(lasts)
+    while run.endpoint_model.state(machine, each.process) in {"starting", "ready"}:
+        if time.monotonic() > deadline:
+            raise TimedOut(f"{each.endpoint.name} did not end in time", where=machine.name)
+        _pause(POLL_INTERVAL)
 
 
 def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:

@@ -1,253 +1,202 @@
-"""What a run should show: the declared links simulated on the bytes that really cross them.
+"""The network and the queues that were declared, modelled for each request, beside what was measured.
 
-One message crosses a link as TCP segments of at most `SEGMENT` bytes, each in a frame that the
-kernel counts with its Ethernet, IPv4 and TCP headers. The frames leave one after another at the
-link's rate; each is then delayed by the delay and a normally distributed jitter, never less than
-0, and none overtakes another. The message is there when its last frame is. The connection is
-taken to be open and its window wide enough for the whole message, and the link to be idle.
+**Forward delay** and **return** are modelled from when each message was really sent and how large it
+was (`continuum.benchmark.transfer`), the **wait at the worker** from when its request should have come
+and how long the worker really worked on each (`continuum.benchmark.queueing`). These three are judged.
+The **end-to-end latency** is their sum and what the endpoint and the worker took by themselves; its
+verdict follows from theirs, since it is a sum of which a large part was measured.
 
-Lost packets and their repetition are not simulated: over a lossy link nothing is expected.
+What programs, broker and kernel add to a message is no fault of a link: it is taken from a `Baseline`,
+or, where none was measured, may be anything up to `UNMEASURED_MS`.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from continuum.benchmark.results import Expectation, GroupKind
-from continuum.benchmark.statistics import values
-from continuum.infrastructure.plan import LinkSettings
+from continuum.benchmark import queueing, transfer
+from continuum.benchmark.intervals import BATCHES, LEAST_SAMPLES, Series, student_t
+from continuum.benchmark.reasons import Code, Reason
+from continuum.benchmark.results import LABELS, Baseline, Expectation, GroupKind, Verdict
+from continuum.benchmark.statistics import natural, values
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from continuum.benchmark.contract import Transport
-    from continuum.infrastructure.plan import Link
+    from continuum.benchmark.transfer import Way
 
     Floats = NDArray[np.float64]
+    Integers = NDArray[np.int64]
     Mask = NDArray[np.bool_]
 
-SEGMENT = 1448
-"""Bytes of a message in one frame: 1500 less 20 (IPv4), 20 (TCP) and 12 (TCP time stamps)."""
-HEADERS = 66
-"""Bytes that the kernel counts beside them: those 52, and 14 of Ethernet."""
 TOLERANCE = 0.05
-FLOOR_MS = 3.0
-"""What broker, programs and kernel may add to a request without being called a difference."""
+"""How far the means may lie apart, as a share of what is expected."""
+UNMEASURED_MS = 3.0
+"""What programs, broker and kernel may add to each step where no baseline tells."""
+PARTS = ("forward_ms", "queue_ms", "return_ms")
+WHOLE = "latency_ms"
 
-_MOST_DRAWS = 20_000_000
-"""Jitters that are drawn for one call; beyond them only the last frames of a message count."""
 _SIMULATED = 10_000
-"""Transfers that are simulated at least, so that what is expected does not vary by chance too."""
-_NO_LINK = LinkSettings()
+"""Requests that are modelled at least, so that what is expected does not vary by chance too..."""
+_SIMULATIONS = 100
+"""... with no request modelled more often than this."""
+_CHANCE = 0.95
+"""Of each end of an interval: an equivalence test of 5 % needs the interval of 90 %."""
+_DEVIATIONS = 3
+"""Standard deviations of the baseline's requests that no link is blamed for."""
+
+_NO_WAY = "the endpoint's links are not known"
+_NO_TRANSPORT = "the application does not say what crosses the network"
+_LOSSY = "repeated packets of a lossy link are not modelled"
+_NOTHING_EMULATED = "no link is emulated there"
 _NO_SIZES = "the size of some messages is not known"
 _NO_TIMES = "some samples lack sent_ns, received_ns or finished_ns"
+_NO_SERVERS = "how many requests the worker works on at a time is not known"
+_NO_ARRIVALS = "when all of the worker's requests should have come is not known"
+_TOO_FEW = f"fewer than {LEAST_SAMPLES} samples in a repetition"
+_NO_BASELINE = "programs may add as much: not measured"
+_NO_CLOCKS = "how the machines' clocks differ is not known"
+_VARIES = "programs vary by as much"
+_STRADDLES = "the interval is partly within the tolerance"
+_PARTS_NOT_SHOWN = "not all of its parts are"
 
 
 @dataclass(frozen=True)
-class Way:
-    """The links that an endpoint's requests cross, and that their answers do.
+class Network:
+    """What requests and answers cross.
 
-    Links are without delay and limit where nothing is emulated, or nothing is crossed.
+    Attributes:
+        ways: by endpoint.
+        transport: how messages cross; None when the application cannot say.
+        clocks: by endpoint whose clock is not its worker's: the worker's minus its own, at least
+            and at most, in ms.
     """
 
-    forward: tuple[LinkSettings, ...] = ()
-    back: tuple[LinkSettings, ...] = ()
-
-    @property
-    def loses(self) -> bool:
-        """Whether a link loses packets."""
-        return any(link.loss_percent > 0 for link in (*self.forward, *self.back))
-
-
-def way_over(links: Sequence[Link], *addresses: str) -> Way:
-    """The way from the first address, the endpoint's, over all others to the last, the worker's.
-
-    `links` come most specific first, as in the plan.
-    """
-    pairs = list(itertools.pairwise(addresses))
-    return Way(
-        tuple(_link(links, start, end) for start, end in pairs),
-        tuple(_link(links, end, start) for start, end in reversed(pairs)),
-    )
-
-
-def _link(links: Sequence[Link], source: str, destination: str) -> LinkSettings:
-    start, end = ipaddress.IPv4Address(source), ipaddress.IPv4Address(destination)
-    if start == end:
-        return _NO_LINK
-    for link in links:
-        if any(start in each for each in link.source_blocks) and any(
-            end in each for each in link.destination_blocks
-        ):
-            return link.settings
-    return _NO_LINK
-
-
-def simulate_way(
-    message_bytes: NDArray[np.int64],
-    links: Sequence[LinkSettings],
-    protocol_bytes: int,
-    rng: np.random.Generator,
-) -> Floats:
-    """Times in ms that messages take over links one after another, as `simulate_transfer`.
-
-    What stands between two links passes on what comes as it comes: so the slowest link alone
-    decides how long the whole message takes, and the others add what its last frame takes.
-    """
-    times = np.zeros(len(message_bytes))
-    slowest = min(links, key=lambda link: link.rate_mbit or math.inf, default=None)
-    for link in links:
-        whole = message_bytes + protocol_bytes
-        crossing = whole if link is slowest else np.minimum(whole, SEGMENT)
-        times += simulate_transfer(crossing, link, 0, rng)
-        # Equal links may be one object: only one of them counts as the slowest.
-        slowest = None if link is slowest else slowest
-    return times
-
-
-def simulate_transfer(
-    message_bytes: NDArray[np.int64],
-    link: LinkSettings,
-    protocol_bytes: int,
-    rng: np.random.Generator,
-) -> Floats:
-    """Times in ms that messages take over a link, one for each; loss is passed over.
-
-    Args:
-        message_bytes: payload of each message, (n,).
-        link: what it crosses.
-        protocol_bytes: what the application's protocol adds to each message.
-        rng: consumed.
-    """
-    whole = np.maximum(message_bytes + protocol_bytes, 1)
-    frames = -(-whole // SEGMENT)
-    per_byte = 0.0 if link.rate_mbit is None else 8 / (link.rate_mbit * 1e3)
-    serialised: Floats = (whole + frames * HEADERS) * per_byte
-    if link.jitter_ms == 0:
-        return serialised + link.delay_ms
-    # The last frame is there when every frame is, so only the latest counts; the far earlier ones
-    # cannot be it, whatever their jitter.
-    looked_at = int(min(frames.max(initial=1), 1 + _MOST_DRAWS // max(1, len(whole))))
-    if per_byte > 0:
-        frame = (SEGMENT + HEADERS) * per_byte
-        looked_at = min(looked_at, 2 + int(12 * link.jitter_ms / frame))
-    latest = np.zeros(len(whole))
-    for before_last in range(looked_at):
-        there = frames > before_last
-        # The last frame is the short one; the others are full.
-        left = serialised - _from_the_end(whole, before_last, per_byte)
-        delay = np.maximum(0.0, link.delay_ms + link.jitter_ms * rng.standard_normal(len(whole)))
-        latest = np.where(there, np.maximum(latest, left + delay), latest)
-    return latest
-
-
-def _from_the_end(whole: NDArray[np.int64], before_last: int, per_byte: float) -> Floats | float:
-    """How long before the last frame the one `before_last` frames earlier has left, in ms."""
-    if before_last == 0:
-        return 0.0
-    last = (whole - 1) % SEGMENT + 1 + HEADERS
-    left: Floats = (last + (before_last - 1.0) * (SEGMENT + HEADERS)).astype(np.float64) * per_byte
-    return left
+    ways: Mapping[str, Way]
+    transport: Transport | None
+    clocks: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def expect(
     samples: pa.Table,
-    ways: Mapping[str, Way],
-    transport: Transport | None,
+    network: Network,
     *,
+    servers: Mapping[str, int | None] | None = None,
+    baselines: Sequence[Baseline] = (),
     seed: int = 1,
 ) -> tuple[Expectation, ...]:
-    """Forward delay, return and end-to-end latency: expected, beside measured.
+    """Forward delay, wait, return and end-to-end latency: expected, beside measured.
 
-    Of the end-to-end latency only the two transfers are simulated: everything else (what the
-    endpoint took, the worker's queue and its processing) is taken as measured, sample by sample.
-    Where samples do not tell their transfers from the rest, of their latency nothing is expected.
-    Where samples are few, the transfers of each are simulated several times.
+    Where samples are few, each is modelled several times.
 
     Args:
-        samples: of the whole run.
-        ways: by endpoint.
-        transport: how messages cross; None when the application cannot say.
+        samples: of the whole run; those of the warm-up and unanswered ones load the queues too.
+        network: what they cross.
+        servers: requests that a worker, or an endpoint without one, works on at a time, by name.
+        baselines: of `PARTS`, what each takes where no link is crossed.
         seed: the same seed and samples give the same expectation.
 
     Returns:
         For all samples, then for each endpoint; over the `ok` ones after the warm-up. A quantity
-        that no sample has is left out.
+        that no sample has is left out, and so are transfers that cross nothing.
     """
     measured = _Measured.of(samples)
-    rng = np.random.default_rng(seed)
-    names = sorted({str(name) for name in measured.endpoint})
-    expected = _Expected.unknown(len(measured.endpoint))
-    why_not: dict[str, str] = {}
-    for name in names:
-        why_not[name] = _why_not(ways.get(name), transport)
-        if not why_not[name] and transport is not None:
-            here = measured.endpoint == name
-            expected.simulate(here, measured, ways[name], transport, rng)
-    everywhere = np.ones(len(measured.endpoint), dtype=bool)
-    reason = next((each for each in why_not.values() if each), "")
-    rows = _rows(("all", "all"), measured, expected, everywhere, reason)
-    for name in names:
-        here = measured.endpoint == name
-        rows += _rows(("endpoint", name), measured, expected, here, why_not[name])
+    if not measured.counted.any():
+        return ()
+    model = _Model.of(measured, network, servers or {}, np.random.default_rng(seed))
+    comparison = _Comparison(measured, model, {each.quantity: each for each in baselines})
+    rows = comparison.rows("all", "all", measured.counted)
+    for endpoint in np.unique(measured.endpoint[measured.counted]):
+        here = measured.counted & (measured.endpoint == endpoint)
+        rows += comparison.rows("endpoint", measured.names[endpoint], here)
     return tuple(rows)
-
-
-def _why_not(way: Way | None, transport: Transport | None) -> str:
-    if way is None:
-        return "the endpoint's links are not known"
-    if transport is None:
-        return "the application does not say what crosses the network"
-    if way.loses:
-        return "repeated packets of a lossy link are not simulated"
-    return ""
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """The `ok` samples after the warm-up: times in ms, sizes in bytes, not-a-number for null.
+    """All samples: moments in ms after the first, not-a-number for null; sizes in bytes.
 
-    `itself` are those that their endpoint answered, without a worker beside it.
+    `endpoint` and `worker` are places in `names`. `itself` are those that their endpoint answered,
+    without a worker beside it; `counted` those that figures are over.
     """
 
-    endpoint: NDArray[Any]
+    names: tuple[str, ...]
+    repetition: Integers
+    endpoint: Integers
+    worker: Integers
     itself: Mask
+    counted: Mask
+    sent: Floats
+    received: Floats
+    started: Floats
+    finished: Floats
+    due: Floats
     request: Floats
     answer: Floats
-    forward: Floats
-    back: Floats
-    latency: Floats
+    quantities: Mapping[str, Floats]
 
     @classmethod
     def of(cls, samples: pa.Table) -> _Measured:
-        counted = (samples["status"].to_numpy() == "ok") & ~samples["warmup"].to_numpy()
-        endpoint = samples["endpoint"].to_numpy()[counted]
-        worker = samples["worker"].to_numpy()[counted]
+        first = int(samples["intended_ns"].drop_null().to_numpy().min(initial=2**62))
+        names, endpoint, worker = _names(samples)
         return cls(
+            names=names,
+            repetition=samples["repetition"].to_numpy().astype(np.int64),
             endpoint=endpoint,
-            itself=np.array(
-                [one is None or one == other for one, other in zip(worker, endpoint, strict=True)],
-                dtype=bool,
-            ),
-            request=_sizes(samples, "request_bytes")[counted],
-            answer=_sizes(samples, "answer_bytes")[counted],
-            forward=values(samples, "forward_ms")[counted],
-            back=values(samples, "return_ms")[counted],
-            latency=values(samples, "latency_ms")[counted],
+            worker=worker,
+            itself=worker == endpoint,
+            counted=(samples["status"].to_numpy() == "ok") & ~samples["warmup"].to_numpy(),
+            sent=_moments(samples, "sent_ns", first),
+            received=_moments(samples, "received_ns", first),
+            started=_moments(samples, "started_ns", first),
+            finished=_moments(samples, "finished_ns", first),
+            due=_moments(samples, "intended_ns", first),
+            request=_sizes(samples, "request_bytes"),
+            answer=_sizes(samples, "answer_bytes"),
+            quantities={name: values(samples, name) for name in (*PARTS, WHOLE)},
         )
 
     @property
-    def whole(self) -> Mask:
-        """Samples whose transfers are all told apart from the rest of their latency."""
-        return self.itself | ~(np.isnan(self.forward) | np.isnan(self.back))
+    def processing(self) -> Floats:
+        """How long a worker worked on each request."""
+        return self.finished - self.started
+
+    @property
+    def own(self) -> Floats:
+        """What the programs took: the endpoint until it sent, and the worker's processing."""
+        begun = np.where(self.itself, np.fmin(self.sent, self.received), self.sent)
+        return begun - self.due + self.processing
+
+
+def _names(samples: pa.Table) -> tuple[tuple[str, ...], Integers, Integers]:
+    """All names in their order, and of each sample the place of its endpoint and of its worker.
+
+    A sample without a worker was answered by its endpoint.
+    """
+    endpoint = samples["endpoint"].combine_chunks().dictionary_encode()
+    worker = samples["worker"].combine_chunks().dictionary_encode()
+    found = (*endpoint.dictionary.to_pylist(), *worker.dictionary.to_pylist())
+    names = tuple(sorted(set(found), key=natural))
+    place = np.array([names.index(each) for each in found], dtype=np.int64)
+    own = place[endpoint.indices.to_numpy()]
+    there = ~worker.is_null().to_numpy(zero_copy_only=False)
+    behind = len(endpoint.dictionary) + worker.indices.fill_null(0).to_numpy().astype(np.int64)
+    return names, own, np.where(there, place[behind] if there.any() else own, own)
+
+
+def _moments(samples: pa.Table, column: str, first: int) -> Floats:
+    chunked = samples[column]
+    known = ~chunked.is_null().to_numpy()
+    # Subtracted as integers: a double holds Unix time in ns only to about 200 ns.
+    since = chunked.fill_null(first).to_numpy().astype(np.int64) - first
+    return np.where(known, since / 1e6, np.nan)
 
 
 def _sizes(samples: pa.Table, column: str) -> Floats:
@@ -256,103 +205,416 @@ def _sizes(samples: pa.Table, column: str) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Expected:
-    """Simulated transfers in ms beside `_Measured`; not-a-number where nothing can be said.
+class _Model:
+    """What each sample's parts should have taken, in ms; not-a-number where it cannot be said.
 
-    Both are of shape (simulations, samples).
+    Arrays are of shape (simulations, samples). `why_not` says by quantity and endpoint why not.
     """
 
-    forward: Floats
-    back: Floats
+    measured: _Measured
+    network: Network
+    expected: Mapping[str, Floats]
+    why_not: dict[tuple[str, int], str] = field(default_factory=dict)
 
     @classmethod
-    def unknown(cls, size: int) -> _Expected:
-        shape = (-(-_SIMULATED // max(1, size)), size)
-        return cls(np.full(shape, np.nan), np.full(shape, np.nan))
-
-    def simulate(
-        self,
-        here: Mask,
+    def of(
+        cls,
         measured: _Measured,
-        way: Way,
-        transport: Transport,
+        network: Network,
+        servers: Mapping[str, int | None],
         rng: np.random.Generator,
-    ) -> None:
-        request_head = transport.protocol_bytes
+    ) -> _Model:
+        counted = int(np.count_nonzero(measured.counted))
+        shape = (min(-(-_SIMULATED // counted), _SIMULATIONS), len(measured.endpoint))
+        model = cls(measured, network, {name: np.full(shape, np.nan) for name in PARTS})
+        known = model._known()
+        work = _work(measured)
+        for repetition in np.unique(measured.repetition):
+            here = measured.repetition == repetition
+            for simulation in range(shape[0]):
+                model._transfer(simulation, here & known, rng)
+                model._wait(simulation, here & ~np.isnan(work), work, servers)
+        return model
+
+    def why(self, quantity: str, endpoints: Integers, otherwise: str = _NO_TIMES) -> str:
+        """Why nothing is expected of a quantity of these endpoints, where that is so."""
+        found = (self.why_not.get((quantity, int(each)), "") for each in endpoints)
+        return next((each for each in found if each), otherwise)
+
+    def _known(self) -> Mask:
+        """Samples whose transfers can be modelled."""
+        measured = self.measured
+        known = np.zeros(len(measured.endpoint), dtype=bool)
+        for endpoint in np.unique(measured.endpoint[~measured.itself]):
+            way = self.network.ways.get(measured.names[endpoint])
+            if way is None:
+                why = _NO_WAY
+            elif self.network.transport is None:
+                why = _NO_TRANSPORT
+            elif way.loses:
+                why = _LOSSY
+            else:
+                known |= measured.endpoint == endpoint
+                for quantity, hops in (("forward_ms", way.forward), ("return_ms", way.back)):
+                    if not transfer.emulated(hops):
+                        self.why_not[quantity, int(endpoint)] = _NOTHING_EMULATED
+                continue
+            for quantity in PARTS:
+                self.why_not[quantity, int(endpoint)] = why
+        return known & ~measured.itself
+
+    def _transfer(self, simulation: int, here: Mask, rng: np.random.Generator) -> None:
+        """Let all messages of a repetition cross, in both directions."""
+        measured, transport = self.measured, self.network.transport
+        if transport is None or not here.any():
+            return
+        endpoints, way = np.unique(measured.endpoint[here], return_inverse=True)
+        ways = [self.network.ways[measured.names[each]] for each in endpoints]
+        head = transport.protocol_bytes
         answer_head = transport.answer_protocol_bytes
-        for times, sizes, links, head in (
-            (self.forward, measured.request, way.forward, request_head),
+        for quantity, begun, sizes, protocol, hops in (
+            ("forward_ms", measured.sent, measured.request, head, [each.forward for each in ways]),
             (
-                self.back,
+                "return_ms",
+                measured.finished,
                 measured.answer,
-                way.back,
-                request_head if answer_head is None else answer_head,
+                head if answer_head is None else answer_head,
+                [each.back for each in ways],
             ),
         ):
-            known = here & ~np.isnan(sizes)
-            message_bytes = np.tile(sizes[known].astype(np.int64), len(times))
-            simulated = simulate_way(message_bytes, links, head, rng)
-            times[:, known] = simulated.reshape(len(times), -1)
+            known = here & ~np.isnan(begun) & ~np.isnan(sizes)
+            arrived = transfer.arrivals(
+                begun[known],
+                sizes[known].astype(np.int64) + protocol,
+                hops,
+                way[known[here]],
+                rng,
+            )
+            self.expected[quantity][simulation, known] = arrived - begun[known]
+            # Answers that never came have no size: only those that did must have one.
+            unknown = here & measured.counted & ~np.isnan(begun) & np.isnan(sizes)
+            for endpoint in np.unique(measured.endpoint[unknown]):
+                self.why_not.setdefault((quantity, int(endpoint)), _NO_SIZES)
+
+    def _wait(
+        self, simulation: int, served: Mask, work: Floats, servers: Mapping[str, int | None]
+    ) -> None:
+        """Let the requests of a repetition wait at their workers, from when they should come.
+
+        `served` are those of which the worker tells what it did; the others took none of its time.
+        """
+        measured = self.measured
+        arrived = measured.sent + self.expected["forward_ms"][simulation]
+        own = np.array([name in self.network.clocks for name in measured.names])[measured.endpoint]
+        # By the worker's own clock the arrivals are known as they were measured.
+        arrived = np.where(measured.itself | own, measured.received, arrived)
+        for worker in np.unique(measured.worker[served]):
+            mine = np.flatnonzero(served & (measured.worker == worker))
+            at_a_time = servers.get(measured.names[worker])
+            if at_a_time is None or np.isnan(arrived[mine]).any():
+                why = _NO_SERVERS if at_a_time is None else _NO_ARRIVALS
+                for endpoint in np.unique(measured.endpoint[mine]):
+                    self.why_not.setdefault(("queue_ms", int(endpoint)), why)
+                continue
+            order = mine[np.argsort(arrived[mine], kind="stable")]
+            begun = queueing.starts(arrived[order], work[order], at_a_time)
+            self.expected["queue_ms"][simulation, order] = begun - arrived[order]
 
 
-def _rows(
-    group: tuple[GroupKind, str],
-    measured: _Measured,
-    expected: _Expected,
-    here: Mask,
-    why_not: str,
-) -> list[Expectation]:
-    pairs = (
-        ("forward_ms", measured.forward, expected.forward),
-        ("return_ms", measured.back, expected.back),
-        (
-            "latency_ms",
-            measured.latency,
-            measured.latency
-            + _exchange(measured.forward, expected.forward, measured.itself)
-            + _exchange(measured.back, expected.back, measured.itself),
-        ),
-    )
-    rows = []
-    for quantity, found, simulated in pairs:
-        known = here & ~np.isnan(found)
-        if known.any():
-            missing = _NO_SIZES if measured.whole[known].all() else _NO_TIMES
-            reason = why_not or missing
-            rows.append(_row(group, quantity, found[known], simulated[:, known], reason))
-    return rows
+def _work(measured: _Measured) -> Floats:
+    """How long each request keeps its worker, in ms: its processing, and what the next waits beyond.
 
-
-def _exchange(measured: Floats, expected: Floats, itself: Mask) -> Floats:
-    """What a latency gains when its measured transfer gives way to the expected one.
-
-    A request that an endpoint answers itself has no transfer: nothing is exchanged. Elsewhere a
-    transfer that was not measured leaves open what to exchange, and so the whole latency.
+    Between the end of one and the beginning of the next a worker sends its answer. How long that
+    takes is seen where the next was there already; a pause longer than the mean processing, in
+    which the worker was stopped, counts as that long.
     """
-    return np.where(itself & np.isnan(measured), 0.0, expected - measured)
+    work = measured.processing
+    for worker in np.unique(measured.worker[~np.isnan(work)]):
+        mine = (measured.worker == worker) & ~np.isnan(work) & ~np.isnan(measured.received)
+        if not mine.any():
+            continue
+        finished = np.sort(measured.finished[mine])
+        started, received = measured.started[mine], measured.received[mine]
+        before = np.searchsorted(finished, started, side="right") - 1
+        free = np.where(before >= 0, finished[np.maximum(before, 0)], -np.inf)
+        pauses = (started - free)[received < free]
+        if len(pauses):
+            work[mine] += np.minimum(pauses, work[mine].mean()).mean()
+    return work
 
 
-def _row(
-    group: tuple[GroupKind, str], quantity: str, found: Floats, simulated: Floats, why_not: str
+@dataclass(frozen=True)
+class _Added:
+    """What programs, broker and kernel add to a step, in ms.
+
+    Attributes:
+        mean: as it is expected.
+        error: standard error of that mean.
+        low, high: from where to where it may really lie, less that mean, where that is not known.
+        varies: how far single requests vary, for which no link is blamed.
+        measured: whether it was.
+    """
+
+    mean: float = 0.0
+    error: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    varies: float = 0.0
+    measured: bool = True
+
+    @classmethod
+    def of(cls, quantity: str, baselines: Mapping[str, Baseline]) -> _Added:
+        """By the baseline, or by our bounds.
+
+        A wait has none: its tolerance is a share of a service time at least.
+        """
+        found = baselines.get(quantity)
+        if quantity == "queue_ms":
+            return cls()
+        if found is None:
+            return cls(high=UNMEASURED_MS, measured=False)
+        spread = _DEVIATIONS * found.deviation
+        return cls(found.mean, found.deviation / math.sqrt(found.n), varies=spread)
+
+    def with_clocks(self, quantity: str, ahead: tuple[float, float]) -> _Added:
+        """The same and what clocks add, of which the worker's is `ahead` of the endpoint's."""
+        if quantity == "queue_ms":
+            return self
+        low, high = ahead if quantity == "forward_ms" else (-ahead[1], -ahead[0])
+        return replace(self, low=self.low + low, high=self.high + high)
+
+    def __add__(self, other: _Added) -> _Added:
+        return _Added(
+            self.mean + other.mean,
+            math.hypot(self.error, other.error),
+            self.low + other.low,
+            self.high + other.high,
+            self.varies + other.varies,
+            self.measured and other.measured,
+        )
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Samples in the order of time: measured, and modelled once for each simulation."""
+
+    repetition: Integers
+    measured: Floats
+    modelled: Floats
+
+    @classmethod
+    def of(cls, measured: _Measured, known: Mask, found: Floats, modelled: Floats) -> _Compared:
+        places = np.flatnonzero(known)
+        order = places[np.argsort(measured.due[places], kind="stable")]
+        return cls(measured.repetition[order], found[order], modelled[:, order])
+
+    @property
+    def differences(self) -> list[Floats]:
+        """Measured less modelled, of each repetition."""
+        all_of_them = self.measured - self.modelled.mean(axis=0)
+        return [all_of_them[self.repetition == each] for each in np.unique(self.repetition)]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Rows of measured beside modelled."""
+
+    measured: _Measured
+    model: _Model
+    baselines: Mapping[str, Baseline]
+
+    def rows(self, kind: GroupKind, name: str, here: Mask) -> list[Expectation]:
+        """The rows of a group of samples."""
+        measured = self.measured
+        endpoints = np.unique(measured.endpoint[here])
+        added = {part: _Added.of(part, self.baselines) for part in PARTS}
+        rows: dict[str, Expectation] = {}
+        for part in PARTS:
+            found = measured.quantities[part]
+            # An endpoint that answers itself crosses nothing.
+            known = here & ~np.isnan(found) & (~measured.itself | (part == "queue_ms"))
+            if known.any():
+                rows[part] = _judged(
+                    self._row(kind, name, part, known, self.model.expected[part]),
+                    added[part].with_clocks(part, self._clocks(endpoints)),
+                    scale=_mean(measured.processing[known]) if part == "queue_ms" else 0.0,
+                    why_not=self.model.why(part, endpoints),
+                )
+        known = here & ~np.isnan(measured.quantities[WHOLE])
+        if known.any():
+            rows[WHOLE] = self._whole(kind, name, known, rows, added)
+        return list(rows.values())
+
+    def _whole(
+        self,
+        kind: GroupKind,
+        name: str,
+        known: Mask,
+        parts: Mapping[str, Expectation],
+        added: Mapping[str, _Added],
+    ) -> Expectation:
+        """The end-to-end latency: the parts as modelled, and what programs took as measured."""
+        measured, expected = self.measured, self.model.expected
+        crossed = ("queue_ms",) if measured.itself[known].all() else PARTS
+        modelled = measured.own + sum(
+            np.where(measured.itself & (part != "queue_ms"), 0.0, expected[part]) for part in PARTS
+        )
+        endpoints = np.unique(measured.endpoint[known])
+        whys = (self.model.why(part, endpoints, "") for part in crossed)
+        row = _judged(
+            self._row(kind, name, WHOLE, known, modelled),
+            sum((added[part] for part in crossed), start=_Added()),
+            why_not=next((each for each in whys if each not in {"", _NOTHING_EMULATED}), _NO_TIMES),
+        )
+        if row.verdict is None:
+            return row
+        verdicts = [parts[part].verdict if part in parts else None for part in crossed]
+        if "differs" in verdicts:
+            return row.judged("differs", "")
+        if all(each == "as expected" for each in verdicts):
+            return row.judged("as expected", "")
+        return row.judged("not shown", _PARTS_NOT_SHOWN)
+
+    def _row(
+        self, kind: GroupKind, name: str, quantity: str, known: Mask, modelled: Floats
+    ) -> tuple[Expectation, _Compared]:
+        compared = _Compared.of(self.measured, known, self.measured.quantities[quantity], modelled)
+        row = Expectation(
+            kind=kind,
+            name=name,
+            quantity=quantity,
+            n=compared.measured.size,
+            measured_mean=_rounded(compared.measured.mean()),
+            measured_p50=_rounded(np.median(compared.measured)),
+        )
+        return row, compared
+
+    def _clocks(self, endpoints: Integers) -> tuple[float, float]:
+        """What the clocks of these endpoints' workers are ahead of their own."""
+        each = [
+            self.model.network.clocks.get(self.measured.names[endpoint], (0.0, 0.0))
+            for endpoint in endpoints
+        ]
+        return min(low for low, _ in each), max(high for _, high in each)
+
+
+def _judged(
+    found: tuple[Expectation, _Compared], added: _Added, *, scale: float = 0.0, why_not: str
 ) -> Expectation:
-    kind, name = group
-    row = Expectation(
-        kind=kind,
-        name=name,
-        quantity=quantity,
-        n=found.size,
-        measured_mean=round(float(found.mean()), 4),
-        measured_p50=round(float(np.median(found)), 4),
-    )
-    if np.isnan(simulated).any():
+    """A row with what is expected and its verdict. The tolerance is a share of `scale` at least."""
+    row, compared = found
+    if np.isnan(compared.modelled).any() or why_not == _NOTHING_EMULATED:
         return row.model_copy(update={"why_not": why_not})
-    mean = round(float(simulated.mean()), 4)
-    tolerance = round(max(TOLERANCE * mean, FLOOR_MS), 4)
-    return row.model_copy(
+    expected = float(compared.modelled.mean()) + added.mean
+    tolerance = TOLERANCE * max(expected, scale)
+    row = row.model_copy(
         update={
-            "expected_mean": mean,
-            "expected_p50": round(float(np.median(simulated)), 4),
-            "tolerance_ms": tolerance,
-            "within": abs(row.measured_mean - mean) <= tolerance,
+            "expected_mean": _rounded(expected),
+            "expected_p50": _rounded(float(np.median(compared.modelled)) + added.mean),
+            "baseline_ms": _rounded(added.mean),
+            "tolerance_ms": _rounded(tolerance),
         }
+    )
+    if not math.isfinite(added.low) or not math.isfinite(added.high):
+        return row.judged("not shown", _NO_CLOCKS)
+    interval = _interval(compared.differences, added.error)
+    if interval is None:
+        return row.judged("not shown", _TOO_FEW)
+    low, high = interval[0] - added.mean - added.high, interval[1] - added.mean - added.low
+    row = row.model_copy(update={"low_ms": _rounded(low), "high_ms": _rounded(high)})
+    return row.judged(*_verdict(low, high, tolerance, added))
+
+
+def _verdict(low: float, high: float, tolerance: float, added: _Added) -> tuple[Verdict, str]:
+    """A verdict on the interval of a difference, and why it is no better one."""
+    if -tolerance <= low and high <= tolerance:
+        return "as expected", ""
+    beyond = max(low, -high) - tolerance
+    if beyond > added.varies:
+        return "differs", ""
+    if beyond > 0:
+        return "not shown", _VARIES
+    return "not shown", _STRADDLES if added.measured else _NO_BASELINE
+
+
+def _interval(repetitions: list[Floats], error: float) -> tuple[float, float] | None:
+    """The 90 % interval of a mean over a run, from batches of neighbours in each of its repetitions.
+
+    Each repetition is compared with what its own requests let expect, and not with other runs: so
+    repetitions are strata, and no sample of more that there could be. Where neighbours depend so
+    much that this says nothing, from the lowest to the highest batch.
+
+    Args:
+        repetitions: differences in the order of time.
+        error: standard error of what the mean is compared with beside.
+    """
+    if min(each.size for each in repetitions) < LEAST_SAMPLES:
+        return None
+    total = sum(each.size for each in repetitions)
+    mean = sum(float(each.sum()) for each in repetitions) / total
+    variance, freedom = error**2, 0
+    for each in map(Series, repetitions):
+        estimate = each.mean
+        if estimate.high is not None:
+            of_mean = (estimate.high - estimate.value) / student_t(each.batches - 1)
+            variance += (each.values.size / total * of_mean) ** 2
+            freedom += each.batches - 1
+        elif np.ptp(each.values) > 0:
+            return _range(repetitions)
+    half = student_t(max(1, freedom), _CHANCE) * math.sqrt(variance)
+    return mean - half, mean + half
+
+
+def _range(repetitions: list[Floats]) -> tuple[float, float]:
+    """The lowest and the highest mean of a batch."""
+    means = [part.mean() for each in repetitions for part in np.array_split(each, BATCHES[1])]
+    return float(min(means)), float(max(means))
+
+
+def _mean(found: Floats) -> float:
+    known = found[~np.isnan(found)]
+    return float(known.mean()) if known.size else 0.0
+
+
+def _rounded(value: float | np.floating[Any]) -> float:
+    return round(float(value), 4)
+
+
+def told(rows: Sequence[Expectation]) -> list[Expectation]:
+    """The rows that differ and are reasons: of all samples, then of single endpoints.
+
+    The end-to-end latency is none: its verdict follows from the others. Nor is a quantity of one
+    endpoint where that of all samples differs already.
+    """
+    found = [row for row in rows if row.verdict == "differs" and row.quantity != WHOLE]
+    everywhere = {row.quantity for row in found if row.kind == "all"}
+    return [row for row in found if row.kind == "all" or row.quantity not in everywhere]
+
+
+def reasons(rows: Sequence[Expectation]) -> list[Reason]:
+    """A reason for each row that `told` gives, with sign and size."""
+    return [_reason(row) for row in told(rows)]
+
+
+def _reason(row: Expectation) -> Reason:
+    assert row.expected_mean is not None
+    difference = row.measured_mean - row.expected_mean
+    percent = row.difference_percent
+    size = "" if percent is None else f" ({percent:+.1f} %)"
+    where = "" if row.kind == "all" else f" of {row.name}"
+    return Reason(
+        code=Code.EXPECTATION,
+        sentence=(
+            f"{LABELS[row.quantity]}{where} differs by {difference:+.4g} ms{size} from what is "
+            f"expected: {row.measured_mean:.4g} instead of {row.expected_mean:.4g} ms"
+        ).replace("-", "\u2212"),
+        figures={
+            "quantity": row.quantity,
+            "name": row.name,
+            "expected_ms": row.expected_mean,
+            "measured_ms": row.measured_mean,
+            "difference_ms": _rounded(difference),
+            "low_ms": row.low_ms or 0.0,
+            "high_ms": row.high_ms or 0.0,
+        },
     )

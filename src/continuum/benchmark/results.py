@@ -53,6 +53,7 @@ LABELS = {
 GroupKind = Literal["all", "endpoint", "worker"]
 Level = Literal["", "run", "repetitions"]
 Status = Literal["done", "degraded", "failed", "interrupted"]
+Verdict = Literal["as expected", "differs", "not shown"]
 
 
 class Figure(Record):
@@ -146,16 +147,37 @@ class Group(Record):
         return next((each for each in self.statistics if each.quantity == quantity), None)
 
 
-class Expectation(Record):
-    """What the declared links and the measured processing let expect, beside what was measured.
+class Baseline(Record):
+    """What a step of a request takes in ms where no emulated link is crossed: the programs' share.
 
-    In ms. What is expected is None when it cannot be said; `why_not` says why.
+    Attributes:
+        quantity: `forward_ms` or `return_ms`.
+        n: requests that it was measured on.
+        deviation: standard deviation of a single one.
+    """
+
+    quantity: str
+    n: int
+    mean: float
+    deviation: float
+
+
+class Expectation(Record):
+    """What the declared links and the queues before them let expect, beside what was measured.
+
+    In ms. What is expected is None when it cannot be said; `why_not` says why, or why a verdict
+    could not be had.
 
     Attributes:
         kind, name: the group of samples, as in `Group`.
-        quantity: `forward_ms`, `return_ms` or `latency_ms`.
-        tolerance_ms: how far the means may lie apart to count as equal.
-        within: whether they do; None when nothing is expected.
+        quantity: `forward_ms`, `queue_ms`, `return_ms` or `latency_ms`.
+        baseline_ms: how much of what is expected the programs take, as measured without links.
+        low_ms, high_ms: the 95 % interval of the measured mean minus the expected one, with what is
+            not known of the programs' share; None when it has none.
+        tolerance_ms: how far the means may lie apart.
+        verdict: `as expected` when the whole interval is within the tolerance, `differs` when it is
+            outside, else `not shown`; None when nothing is expected, and in folders of before.
+        within: the same as true, false, and None.
     """
 
     kind: GroupKind
@@ -166,9 +188,18 @@ class Expectation(Record):
     expected_p50: float | None = None
     measured_mean: float
     measured_p50: float
+    baseline_ms: float | None = None
+    low_ms: float | None = None
+    high_ms: float | None = None
     tolerance_ms: float | None = None
+    verdict: Verdict | None = None
     within: bool | None = None
     why_not: str = ""
+
+    def judged(self, verdict: Verdict, why_not: str) -> Expectation:
+        """The same with its verdict, and why it could not be another."""
+        within = {"as expected": True, "differs": False, "not shown": None}[verdict]
+        return self.model_copy(update={"verdict": verdict, "within": within, "why_not": why_not})
 
     @property
     def difference_ms(self) -> float | None:
@@ -418,6 +449,7 @@ class Run(Record):
         quota_covers: `machine` when a quota caps the sum over a machine's cores, `core` when each.
         noun: what one sample is: `request`, or what the application calls it.
         limits: what the machines' limits measured when they were brought up.
+        baseline: what programs take where no link is crossed; empty where that was not measured.
         table: first the group of all samples, then every endpoint, then every worker.
         loads: of all workers together, then of each.
         experiment: as resolved; `experiment_text`: as written, in `experiment_file`.
@@ -460,6 +492,7 @@ class Run(Record):
     table: tuple[Group, ...] = ()
     expectation: tuple[Expectation, ...] = ()
     loads: tuple[LoadRecord, ...] = ()
+    baseline: tuple[Baseline, ...] = ()
     experiment: dict[str, Any] = Field(default_factory=dict)
     experiment_text: str = ""
     experiment_file: str = ""

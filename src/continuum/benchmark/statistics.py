@@ -188,11 +188,11 @@ def _groups(samples: pa.Table, columns: _Columns) -> Iterator[tuple[GroupKind, s
     )
     for kind, numbers in kinds:
         names = _numbers(samples[kind])[1]
-        for place in sorted(range(len(names)), key=lambda place: _natural(names[place])):
+        for place in sorted(range(len(names)), key=lambda place: natural(names[place])):
             yield kind, names[place], columns.chosen(np.flatnonzero(numbers == place))
 
 
-def _natural(name: str) -> tuple[str, int, str]:
+def natural(name: str) -> tuple[str, int, str]:
     """endpoint-2 before endpoint-10."""
     head = name.rstrip("0123456789")
     digits = name[len(head) :]

@@ -241,8 +241,8 @@ def breakdown(run: Run) -> Markup:
         if each.kind == "all" and each.expected_mean is not None
     }
     if {"forward_ms", "return_ms", "latency_ms"} <= expected.keys():
-        transfers = {name: expected[name] for name in ("forward_ms", "return_ms")}
-        bars.insert(1, _Bar("expected", bars[0].stages | transfers, expected["latency_ms"]))
+        modelled = {name: value for name, value in expected.items() if name in bars[0].stages}
+        bars.insert(1, _Bar("expected", bars[0].stages | modelled, expected["latency_ms"]))
     endpoints = len(run.groups("endpoint"))
     most = len(bars) - endpoints + (endpoints if 1 < endpoints <= _MOST_BARS else 0)
     return _stacked(bars[:most])

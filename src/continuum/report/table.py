@@ -109,7 +109,10 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class ExpectationRow:
-    """What was expected beside what was measured, in ms. `within` is None when nothing was."""
+    """What was expected beside what was measured, in ms; `interval` is that of the difference.
+
+    `verdict` is `as expected`, `differs`, `not shown`, or empty where nothing was expected.
+    """
 
     name: str
     label: str
@@ -117,13 +120,19 @@ class ExpectationRow:
     expected_mean: str
     measured_mean: str
     difference: str
+    interval: str
     percent: str
     expected_p50: str
     measured_p50: str
     tolerance: str
-    within: bool | None
+    verdict: str
     why_not: str
     clocks: str = ""
+
+    @property
+    def words(self) -> str:
+        """The verdict, and why it is none or no better one."""
+        return ": ".join(filter(None, (self.verdict, self.why_not)))
 
 
 OFF = "out of tolerance"
@@ -213,6 +222,13 @@ def expectation_rows(run: Run, kind: str) -> list[ExpectationRow]:
         for each in run.expectation
         if each.kind == kind
     ]
+
+
+def baseline(run: Run) -> str:
+    """What programs take where no link is crossed, as `forward delay 0.52 ms, return 0.48 ms`."""
+    return ", ".join(
+        f"{LABELS[each.quantity]} {show.number(each.mean)} ms" for each in run.baseline
+    )
 
 
 def link_rows(links: pa.Table | None) -> list[LinkRow]:
@@ -479,11 +495,16 @@ def _expectation_row(row: Expectation, error: ClockError | None) -> ExpectationR
         expected_mean=show.number(row.expected_mean),
         measured_mean=marked(row.measured_mean, error),
         difference=show.signed(row.difference_ms),
+        interval=(
+            ""
+            if row.low_ms is None or row.high_ms is None
+            else f"{show.signed(row.low_ms)} … {show.signed(row.high_ms)}"
+        ),
         percent=show.NOTHING if percent is None else show.percent(percent),
         expected_p50=show.number(row.expected_p50),
         measured_p50=marked(row.measured_p50, error),
         tolerance=f"± {show.number(row.tolerance_ms)}" if row.tolerance_ms else show.NOTHING,
-        within=row.within,
+        verdict=row.verdict or {True: "as expected", False: "differs", None: ""}[row.within],
         why_not=row.why_not,
         clocks=in_words(error),
     )

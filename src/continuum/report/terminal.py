@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _STYLES = {"done": "bold green", "degraded": "bold yellow"}
+_VERDICTS = {"as expected": "green", "differs": "yellow"}
 _MOST_GROUPS = 8
 _MOST_MACHINES = 20
 _MOST_LINKS = 10
@@ -254,18 +255,12 @@ def _expectation(rows: list[rows_of.ExpectationRow]) -> Fitted:
         ]
     )
     for row in rows:
-        verdicts = {
-            True: ("as expected", "green"),
-            False: ("not as expected", "yellow"),
-            None: (row.why_not, "dim"),
-        }
-        word, style = verdicts[row.within]
         made.add(
             _plain(row.label),
             row.expected_mean,
             row.measured_mean,
-            f"{row.difference}  ({row.percent})" if row.within is not None else "",
-            Text(word, style=style),
+            f"{row.difference}  ({row.percent})" if row.verdict else "",
+            Text(row.words, style=_VERDICTS.get(row.verdict, "dim")),
         )
     return made
 

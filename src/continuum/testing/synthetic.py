@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from continuum.infrastructure.plan import LinkSettings
+from continuum_runtime import jitter
 
 _START_NS = 1_750_000_000 * 10**9
 _NO_LINK = LinkSettings()
@@ -19,10 +20,12 @@ class Behaviour:
     """How a made-up endpoint, its worker and the network between them behave.
 
     Times in ms, sizes in bytes, shares 0 … 1. Deviations are normal, cut so that no time and no
-    size is negative. The worker takes one request at a time, so that a slow one has a queue.
+    size is negative. The worker takes one request at a time, so that a slow one has a queue; so
+    has a link with a rate.
 
     Attributes:
         forward, back: the links; loss in them loses requests.
+        programs_ms: what programs, broker and kernel add to each transfer, give or take a third.
         late, failed: shares of requests that are answered too late, or with an error.
         seed_share: how much of it all depends on the seed: 0 makes every repetition alike.
     """
@@ -36,6 +39,7 @@ class Behaviour:
     request_bytes: int = 68_000
     request_deviation: int = 9_000
     answer_bytes: int = 48
+    programs_ms: float = 0.5
     late: float = 0.0
     failed: float = 0.0
     seed_share: float = 0.02
@@ -96,11 +100,11 @@ def synthetic_samples(
     offsets_ns: Sequence[int] = [round(each * 1e9 / load.frequency) for each in range(count)]
     if schedule is not None:
         first, offsets_ns = schedule
-    free_at = 0
+    world = _World(how, mood, rng)
     samples = []
     for sequence, offset in enumerate(offsets_ns):
         intended = start_ns + offset
-        sample, free_at = _exchange(how, mood, intended, free_at, rng)
+        sample = world.exchange(intended)
         if sample["status"] == "late":
             sample["status"] = "timeout"
             sample["answered_ns"] = intended + round(load.answer_timeout * 1.1e9)
@@ -134,45 +138,69 @@ def synthetic_sample_lines(
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def _exchange(
-    how: Behaviour, mood: float, intended: int, free_at: int, rng: random.Random
-) -> tuple[dict[str, Any], int]:
-    """One request and its answer, and when the worker is free again. Times in ns."""
-    size = max(1, round(rng.gauss(how.request_bytes, how.request_deviation)))
-    sample: dict[str, Any] = {"status": "lost", "request_bytes": size}
-    begun = intended + _ns(0.05, 0.02, rng)
-    prepared = begun + _ns(how.preparation_ms, how.preparation_deviation, rng)
-    sent = prepared + _ns(0.03, 0.01, rng)
-    sample |= {"prepare_started_ns": begun, "prepare_finished_ns": prepared, "sent_ns": sent}
-    if rng.random() * 100 < how.forward.loss_percent:
-        return sample, free_at
-    received = sent + _transfer(how.forward, size, rng)
-    started = max(received + _ns(0.1, 0.03, rng), free_at)
-    finished = started + _ns(how.processing_ms * mood, how.processing_deviation, rng)
-    sample |= {"received_ns": received, "started_ns": started, "finished_ns": finished}
-    if rng.random() * 100 < how.back.loss_percent:
-        return sample, finished
-    sample["answered_ns"] = finished + _transfer(how.back, how.answer_bytes, rng)
-    sample["answer_bytes"] = how.answer_bytes
-    draw = rng.random()
-    if draw < how.failed:
-        sample["status"] = "error"
-    else:
-        sample["status"] = "late" if draw < how.failed + how.late else "ok"
-    return sample, finished
+class _Sender:
+    """A link that carries one message after another, and what programs add to each."""
+
+    def __init__(self, link: LinkSettings, programs_ms: float, rng: random.Random) -> None:
+        self._link = link
+        self._programs_ms = programs_ms
+        self._rng = rng
+        self._jitter = jitter.process(link.delay_ms * 1e6, link.jitter_ms * 1e6)
+        self._key = rng.getrandbits(64)
+        self._free_at = 0
+
+    def loses(self) -> bool:
+        """Whether the next message is lost."""
+        return self._rng.random() * 100 < self._link.loss_percent
+
+    def arrival(self, sent: int, size: int) -> int:
+        """When a message is there, in ns: its frames at the link's rate, then the delay."""
+        frames = -(-size // 1448)
+        per_byte = 8e3 / self._link.rate_mbit if self._link.rate_mbit else 0.0
+        left = max(sent, self._free_at) + round((size + 66 * frames) * per_byte)
+        self._free_at = left
+        programs = self._programs_ms * self._rng.uniform(0.6, 1.4)
+        return left + round(jitter.delay(self._jitter, self._key, left) + programs * 1e6)
+
+
+class _World:
+    """An endpoint, its worker, and the links between them. Times in ns."""
+
+    def __init__(self, how: Behaviour, mood: float, rng: random.Random) -> None:
+        self._how = how
+        self._mood = mood
+        self._rng = rng
+        self._forward = _Sender(how.forward, how.programs_ms, rng)
+        self._back = _Sender(how.back, how.programs_ms, rng)
+        self._free_at = 0
+
+    def exchange(self, intended: int) -> dict[str, Any]:
+        """One request and its answer."""
+        how, rng = self._how, self._rng
+        size = max(1, round(rng.gauss(how.request_bytes, how.request_deviation)))
+        sample: dict[str, Any] = {"status": "lost", "request_bytes": size}
+        begun = intended + _ns(0.05, 0.02, rng)
+        prepared = begun + _ns(how.preparation_ms, how.preparation_deviation, rng)
+        sent = prepared + _ns(0.03, 0.01, rng)
+        sample |= {"prepare_started_ns": begun, "prepare_finished_ns": prepared, "sent_ns": sent}
+        if self._forward.loses():
+            return sample
+        received = self._forward.arrival(sent, size)
+        started = max(received + _ns(0.1, 0.03, rng), self._free_at)
+        finished = started + _ns(how.processing_ms * self._mood, how.processing_deviation, rng)
+        self._free_at = finished
+        sample |= {"received_ns": received, "started_ns": started, "finished_ns": finished}
+        if self._back.loses():
+            return sample
+        sample["answered_ns"] = self._back.arrival(finished, how.answer_bytes)
+        sample["answer_bytes"] = how.answer_bytes
+        draw = rng.random()
+        if draw < how.failed:
+            sample["status"] = "error"
+        else:
+            sample["status"] = "late" if draw < how.failed + how.late else "ok"
+        return sample
 
 
 def _ns(mean_ms: float, deviation_ms: float, rng: random.Random) -> int:
     return round(max(0.0, rng.gauss(mean_ms, deviation_ms)) * 1e6)
-
-
-def _transfer(link: LinkSettings, size: int, rng: random.Random) -> int:
-    """The message's frames at the link's rate, then the latest jitter of the last few."""
-    frames = -(-size // 1448)
-    per_frame = 0.0 if link.rate_mbit is None else 1514 * 8 / (link.rate_mbit * 1e3)
-    last = (size + 66 * frames) * 8 / (link.rate_mbit * 1e3) if link.rate_mbit else 0.0
-    arrivals = (
-        last - before * per_frame + max(0.0, link.delay_ms + rng.gauss(0, link.jitter_ms))
-        for before in range(min(frames, 40))
-    )
-    return round((max(arrivals) + rng.uniform(0.3, 0.7)) * 1e6)

@@ -103,6 +103,7 @@ class ImageClassification(Locating):
 
     name: ClassVar[str] = "image_classification"
     settings_type: ClassVar[type[PluginSettings]] = ImageClassificationSettings
+    beside_worker: ClassVar[bool] = True
     port: int = MQTT_PORT
 
     def misfit(self, experiment: Experiment) -> Misfit | None:
