@@ -127,7 +127,7 @@ class Simulated:
 
 def gates(
     asked: LinkSettings,
-    wrong: Mapping[str, float] | None = None,
+    wrong: Mapping[str, Any] | None = None,
     *,
     count: int = 400,
     seed: int = 1,

@@ -414,8 +414,7 @@ class Recorder:
         benchmark = self.loaded.experiment.benchmark
         if table is None or benchmark is None or self.benchmark is None or self.benchmark.driver:
             return ()
-        endpoints = [each for each in self._endpoints() if each.worker is None]
-        servers = {each.name: each.servers for each in (*self._workers(), *endpoints)}
+        servers = self._all_servers()
         return loads.loads(table, servers, benchmark.duration, interrupted=interrupted)
 
     def _expectation(self, table: pa.Table | None, seed: int) -> tuple[Expectation, ...]:
