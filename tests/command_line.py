@@ -27,7 +27,7 @@ machines = {edge}
 machines = 2
 
 [network]
-preset = "4g"
+preset = "5g"
 {rest}
 """
 
