@@ -98,7 +98,7 @@ def _benchmark(run: Run) -> list[RenderableType]:
 
 
 def _links(run: Run, folder: Path) -> list[RenderableType]:
-    """What was measured of the links: those that do not hold first, and a few of the others."""
+    """What was measured of the links: where a benchmark ran, those alone that do not hold."""
     from rich.text import Text  # noqa: PLC0415
 
     path = folder / LINKS_FILE
@@ -112,6 +112,11 @@ def _links(run: Run, folder: Path) -> list[RenderableType]:
         for row in rows
         for name, figure in row.quantities.items()
     ]
+    outcome = _plain(f"{rows_of.links_outcome(rows, run.link_check_seconds)}.")
+    if run.all is not None:
+        figures = [each for each in figures if not each[2].ok]
+    if not figures:
+        return [outcome]
     figures.sort(key=lambda each: each[2].ok)
     made = _table(
         [
@@ -137,8 +142,7 @@ def _links(run: Run, folder: Path) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(""), made]
     if len(figures) > _MOST_LINKS:
         parts.append(Text(f"  and {len(figures) - _MOST_LINKS} more: see the report"))
-    parts.append(_plain(f"{rows_of.links_outcome(rows, run.link_check_seconds)}."))
-    return parts
+    return [*parts, outcome]
 
 
 def _functions(run: Run) -> list[RenderableType]:
