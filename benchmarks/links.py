@@ -99,7 +99,7 @@ class Emulated:
     lab: Lab
 
     def rows(self) -> list[Window]:
-        """What the emulator has counted; waits until the last window is written."""
+        """The emulator's counts; waits until the last window is written."""
         time.sleep(0.3)
         return series.read(
             self.deployment, self.lab.plan, self.lab.interfaces, 0, time.time_ns() + 10**9
@@ -251,7 +251,7 @@ def pace(address: str, rate: str) -> None:
 
 
 def measure_capacity() -> None:
-    """How many frames pass, and how late."""
+    """Measure the number of frames that pass, and their lateness."""
     tiers, links = {"edge": PAIRS, "endpoint": PAIRS}, {("edge", "endpoint"): LOSSY}
     with emulated(tiers, links, "nfqueue") as running:
         machines = running.lab.machines

@@ -1,4 +1,4 @@
-"""What the sentinel takes of each core, and what it sees of this host: idle, and with every core busy.
+"""The sentinel's use of each core, and its view of this host: idle, and with every core busy.
 
     benchmarks/run sentinel [--seconds 10]
 

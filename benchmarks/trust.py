@@ -1,4 +1,4 @@
-"""Whether figures hold what they say, by simulation: one table after the other, in minutes.
+"""Test by simulation whether figures hold what they say: one table after the other, in minutes.
 
     benchmarks/run trust [TABLE ...]
 

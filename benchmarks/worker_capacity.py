@@ -1,4 +1,4 @@
-"""What two models at a time do on two cores, beside one: capacity, and the queue at 1.5 times one's.
+"""Two models at a time on two cores, beside one: capacity, and the queue at 1.5 times one's.
 
     benchmarks/run worker_capacity [--passes 8] [--seconds 5]
 

@@ -69,7 +69,7 @@ class Simulated:
         self.seconds = 0.0
 
     def measure(self, tasks: Sequence[check.Task]) -> check.Results:
-        """What the programs would say."""
+        """The results that the programs would report."""
         self.seconds += max(task.end_ms for task in tasks) / 1e3
         said: dict[str, dict[str, Any]] = {}
         delays = self._delays([each for each in tasks if each.kind in ("delay", "stream")])

@@ -59,7 +59,7 @@ class Stream:
     seconds: float = 0.0
 
     def due(self, at_ns: int) -> int:
-        """How many requests are due before a moment."""
+        """The number of requests that are due before a moment."""
         count = self.warmup + self.requests
         if self._offsets_ns is not None:
             return bisect_left(self._offsets_ns, at_ns - self.start_ns)

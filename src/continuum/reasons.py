@@ -47,7 +47,7 @@ MEANINGS = {
     Code.CLOCK: "A clock was not read, or moved.",
     Code.OBSERVABILITY: "Prometheus missed a part of the run.",
 }
-"""What each code says, of those that can be accepted."""
+"""The meaning of each code, of those that can be accepted."""
 
 ACCEPTABLE = tuple(str(code) for code in MEANINGS)
 

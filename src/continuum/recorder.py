@@ -172,7 +172,7 @@ class Recorder:
         return host_share.mark(table, self.collected.shared, endpoints)
 
     def _shared(self) -> list[Shared]:
-        """What hosts gave to the link check and to the repetitions."""
+        """The shares that hosts gave to the link check and to the repetitions."""
         return [*self.shared, *(self.collected.shared if self.collected else ())]
 
     def _status(
@@ -198,7 +198,7 @@ class Recorder:
         return ("degraded" if reasons else "done"), in_order(reasons)
 
     def _emulation(self) -> list[Reason]:
-        """Why links were not as declared while requests crossed them."""
+        """Reasons for which links were not as declared while requests crossed them."""
         if self.collected is None or not self.collected.link_series:
             return []
         series = samples.link_series_table(self.collected.link_series)
@@ -212,7 +212,7 @@ class Recorder:
     def _differences(
         self, table: pa.Table | None, expected: tuple[Expectation, ...]
     ) -> list[Reason]:
-        """What is not as the model has it. Figures that are made up are not, and need not be."""
+        """Figures not as the model has them. Those that are made up are not, and need not be."""
         if self.capabilities.made_up or table is None or not self._has_endpoints:
             return []
         return [*expectation.reasons(expected), *steadiness.reasons(table, self._all_servers())]
@@ -222,7 +222,7 @@ class Recorder:
         return self.benchmark is not None and self.benchmark.driver is None
 
     def _progress(self, table: pa.Table | None) -> Reason | None:
-        """How many of all requests an interrupted run had come to; None when only endpoints know."""
+        """An interrupted run's progress in all its requests; None when only endpoints know."""
         if table is None or self.benchmark is None or self.application is None:
             return None
         loads = [run.load for repetition in self.benchmark.repetitions for run in repetition]
@@ -327,7 +327,7 @@ class Recorder:
         )
 
     def _busy_hosts(self) -> Iterator[Reason]:
-        """Why figures are those of a host rather than of the experiment."""
+        """Reasons for which figures are those of a host rather than of the experiment."""
         driven = self.benchmark is not None and self.benchmark.driver is not None
         return host_share.reasons(self._host_share(), may_saturate=driven)
 
@@ -456,7 +456,7 @@ class Recorder:
         return {name: (error.low, error.high) for name, error in ahead.items()}
 
     def _baseline(self) -> tuple[Baseline, ...]:
-        """What programs take where no link is crossed."""
+        """The time that programs take where no link is crossed."""
         return tuple(self.collected.baseline) if self.collected else ()
 
     def _all_servers(self) -> dict[str, int | None]:

@@ -220,7 +220,7 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
 
 
 def _link_remarks(infrastructure: InfrastructurePlan, provider: Provider) -> list[str]:
-    """What limits how the links are emulated; nothing where none really are."""
+    """Limits on how the links are emulated; nothing where none really are."""
     if provider.capabilities.made_up:
         return []
     return link_capacity.remarks(infrastructure, own_kernels=provider.capabilities.own_kernels)
@@ -574,7 +574,7 @@ def _teller(recorder: Recorder) -> Teller:
 
 
 def _tcp(ready: Up, recorder: Recorder) -> dict[str, str]:
-    """How TCP behaves on the machines, as far as they tell."""
+    """The behaviour of TCP on the machines, as far as they tell."""
     try:
         return ready.plan.provider.tcp_in_force(ready.deployment, ready.plan.infrastructure)
     except ContinuumError as error:
@@ -742,7 +742,7 @@ def _check_links(
 
 
 def _await_settled(todo: Plan, recorder: Recorder, step: Step) -> None:
-    """What boots would be measured along with the links."""
+    """Wait for boots to settle, which would be measured along with the links."""
     from continuum.infrastructure.host import share  # noqa: PLC0415
 
     machines = todo.provider.consumers(todo.deployment, todo.infrastructure)
@@ -763,7 +763,7 @@ def _tolerances(experiment: Experiment) -> Tolerances:
 
 
 def _traffic(todo: Plan) -> dict[tuple[str, str], Traffic] | None:
-    """What the experiment itself sends from tier to tier; None when it cannot be said."""
+    """The traffic of the experiment itself from tier to tier; None when it cannot be said."""
     if todo.application is None or todo.experiment.workers_as_functions:
         return None
     from continuum.benchmark.traffic import traffic  # noqa: PLC0415
@@ -772,7 +772,7 @@ def _traffic(todo: Plan) -> dict[tuple[str, str], Traffic] | None:
 
 
 def link_check_seconds(todo: Plan) -> float | None:
-    """How long the link check of a run takes with links that hold; None where nothing is measured."""
+    """The duration of a run's link check with links that hold; None where nothing is measured."""
     if not todo.infrastructure.network.links or todo.provider.capabilities.made_up:
         return None
     from continuum.infrastructure.links import check  # noqa: PLC0415

@@ -96,7 +96,7 @@ class Stop(BaseException):
 
 @dataclass(eq=False)
 class Queue:
-    """What is done to the packets of one queue, and what is counted of them in a window.
+    """The treatment of the packets of one queue, and the counts of them in a window.
 
     Attributes:
         accept, drop: messages of the two verdicts, without the packet's number.
@@ -132,7 +132,7 @@ class Queue:
         )
 
     def release(self, packet: bytes, arrival: int) -> tuple[int, bool]:
-        """When a packet goes that arrived at `arrival`, in ns, and whether it is lost.
+        """The time at which a packet goes that arrived at `arrival`, in ns, and whether it is lost.
 
         `packet` is its beginning: an IPv4 header, and what is there of the next one.
         """
@@ -158,7 +158,7 @@ class Queue:
         return due, bool(lost)
 
     def record(self, machine: str, start: int) -> link_series.Record:
-        """What was counted in the window that began at `start`; a new one begins."""
+        """The counts of the window that began at `start`; a new one begins."""
         kept = self.packets - self.lost - self.refused
         found = link_series.Record(
             machine,

@@ -112,7 +112,7 @@ def verdict_prefix(queue: int, verdict: int) -> bytes:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand in a packet's message.
+    """The positions of things in a packet's message.
 
     Attributes:
         timestamp: offset of the arrival time (seconds and microseconds), 0 when it has none.

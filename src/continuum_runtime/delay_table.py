@@ -31,7 +31,7 @@ CERTAIN = 2**53
 
 @dataclass(frozen=True)
 class Queue:
-    """What is done to the packets of one queue; see above."""
+    """The treatment of the packets of one queue; see above."""
 
     number: int
     process: jitter.Process

@@ -44,7 +44,7 @@ _END_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Load:
-    """When an endpoint's requests are due; see `continuum_runtime.open_loop.Schedule`.
+    """The schedule of an endpoint's requests; see `continuum_runtime.open_loop.Schedule`.
 
     `arrivals` is the file that holds it; "" where they come at fixed intervals: then it is written
     before the program is started.

@@ -64,7 +64,7 @@ SAVED = 0.1
 """Seconds whose transfers a limit lets through at once: the kernel's, and QEMU's."""
 SLOW = 1.04
 EXCESS = 4
-"""How many times the asked bytes are transferred at most, where nothing limits them."""
+"""The greatest multiple of the asked bytes that is transferred, where nothing limits them."""
 
 
 # -- cores ---------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _answer_of(child: int, reading: int) -> float:
 
 
 def _usage_of_group() -> Callable[[], float] | None:
-    """How the processor time of the machine's own root group is read, in seconds."""
+    """The reader of the processor time of the machine's own root group, in seconds."""
     first = GROUPS / "cpuacct/cpuacct.usage"
     if first.is_file():
         return lambda: int(first.read_text()) / 1e9
@@ -198,7 +198,7 @@ def _memory_groups() -> tuple[int, Path]:
 
 
 def _is_enforced() -> bool | None:
-    """Whether a child that goes beyond a limit of its own, in a group of its own, is ended."""
+    """Tell whether a child that goes beyond a limit of its own, in a group of its own, is ended."""
     version, root = _memory_groups()
     group = root / f"continuum-limit-probe-{os.getpid()}"
     names = (
@@ -282,7 +282,7 @@ def disk(rate: float, seconds: float, *, write: bool) -> dict[str, float]:
 
 
 def is_used_up(times: Sequence[float], size: int, rate: float) -> bool:
-    """Whether transfers have had all that a limit lets through at once: from here on it acts."""
+    """Judge if transfers have had all that a limit lets through at once: from here on it acts."""
     allowed = rate * (times[-1] - times[0] + SAVED)
     return size * len(times) > allowed
 
@@ -290,7 +290,7 @@ def is_used_up(times: Sequence[float], size: int, rate: float) -> bool:
 def is_enough(
     times: Sequence[float], begin: int | None, size: int, rate: float, seconds: float
 ) -> bool:
-    """Whether the transfers are enough to tell the rate. A limit acts from `begin` on; where they
+    """Judge if the transfers are enough to tell the rate. A limit acts from `begin` on; where they
     are too slow for one to act, they are enough when they have been slow for long.
     """
     if begin is not None:

@@ -1,4 +1,4 @@
-"""What the user-space emulator counts: one record per link and machine, each 100 ms with traffic.
+"""The counts of the user-space emulator: one record per link and machine, each 100 ms with traffic.
 
     python -m continuum_runtime.link_series FOLDER SINCE UNTIL
 
@@ -121,7 +121,7 @@ class Writer:
 
 
 class Lateness:
-    """How late packets were let go: a histogram, with eight buckets for each doubling."""
+    """The lateness of packets at their release: a histogram, eight buckets for each doubling."""
 
     def __init__(self) -> None:
         self._buckets = [0] * (8 * 40)

@@ -111,7 +111,7 @@ def announce_ready(folder: Path) -> None:
 
 
 def read_offsets(path: str) -> tuple[int, ...] | None:
-    """What a file `arrivals.txt` holds; None without a path: requests come at fixed intervals.
+    """The content of a file `arrivals.txt`; None without a path: requests come at fixed intervals.
 
     Raises:
         OSError: it cannot be read.

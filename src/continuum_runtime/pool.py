@@ -31,7 +31,7 @@ class Job(NamedTuple):
 
 
 class Pool:
-    """What classifies, and those that wait for it.
+    """The classifiers, and those that wait for them.
 
     One that fails ends the whole process, with status 1: what would be left is another worker than
     the one that is measured.

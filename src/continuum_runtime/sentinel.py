@@ -35,7 +35,7 @@ class _Moment(ctypes.Structure):
 
 @dataclass
 class Notes:
-    """What one core's thread has seen since it was last asked."""
+    """The observations of one core's thread since it was last asked."""
 
     wakes: int = 0
     latest: int = 0
@@ -106,7 +106,7 @@ class _Core(threading.Thread):
 
 
 def answer(cores: list[_Core], begin: int, end: int) -> dict[str, Any]:
-    """What all cores have seen, from `begin` to `end` in Unix time."""
+    """The observations of all cores, from `begin` to `end` in Unix time."""
     notes = [core.take() for core in cores]
     lateness = sum((each.lateness for each in notes), Counter[int]())
     return {

@@ -1,4 +1,4 @@
-"""What programs, broker and kernel add to a request: the same exchange where no link is crossed.
+"""Programs', broker's and kernel's part in a request: the same exchange where no link is crossed.
 
 Before the first repetition an endpoint of its own runs for a moment beside the first worker, on the
 worker's machine: the same programs and broker, and messages of the same sizes, that go through the
@@ -42,7 +42,7 @@ _PARTS = (
 
 
 def load(benchmark: Benchmark, endpoints: int) -> Load | None:
-    """What the endpoint beside a worker of so many does; None in a run that is too short."""
+    """The load of the endpoint beside a worker of so many; None in a run that is too short."""
     frequency = min(FREQUENCY, endpoints * benchmark.frequency)
     seconds = min(LONGEST, SHARE * benchmark.duration * benchmark.repetitions)
     if seconds * frequency < FEWEST - 1e-9:

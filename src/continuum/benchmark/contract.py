@@ -111,7 +111,7 @@ class Load:
 
     @cached_property
     def offsets_ns(self) -> tuple[int, ...] | None:
-        """When each request is due, ns after the repetition's start; None where they are periodic.
+        """Due times of requests, ns after the repetition's start; None where they are periodic.
 
         Raises:
             InvalidExperiment: the file that holds them has gone, or is another one.
@@ -127,7 +127,7 @@ class Load:
 
     @property
     def phase_ns(self) -> int:
-        """What lies between the repetition's start and the time in the file `start`: 0 unless
+        """The interval between the repetition's start and the time in the file `start`: 0 unless
         requests are periodic.
         """
         if self.offsets_ns is not None:
@@ -143,12 +143,12 @@ class Load:
 
     @property
     def arrivals_file(self) -> str:
-        """Where the endpoint finds `offsets_ns`, one a line; "" where requests are periodic."""
+        """The path of the endpoint's `offsets_ns`, one a line; "" where requests are periodic."""
         return "" if self.offsets_ns is None else f"{self.folder}/{ARRIVALS_FILE}"
 
     @property
     def files(self) -> dict[str, bytes]:
-        """What every endpoint's process is given: `arrivals_file`, where there is one."""
+        """The files for every endpoint's process: `arrivals_file`, where there is one."""
         if self.offsets_ns is None:
             return {}
         return {self.arrivals_file: "".join(f"{each}\n" for each in self.offsets_ns).encode()}
@@ -178,7 +178,7 @@ class Application(ABC):
     name: ClassVar[str]
     settings_type: ClassVar[type[PluginSettings]] = PluginSettings
     beside_worker: ClassVar[bool] = False
-    """Whether an endpoint can also run on its worker's machine, to measure what programs add."""
+    """The ability to run an endpoint on its worker's machine too, to measure what programs add."""
 
     def __init__(self, settings: PluginSettings) -> None:
         self.settings = settings

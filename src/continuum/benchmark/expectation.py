@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 TOLERANCE = 0.05
-"""How far the means may lie apart, as a share of what is expected."""
+"""The largest distance between the means, as a share of what is expected."""
 UNMEASURED_MS = 3.0
-"""What programs, broker and kernel may add to each step where no baseline tells."""
+"""The most that programs, broker and kernel may add to each step where no baseline tells."""
 PARTS = ("forward_ms", "queue_ms", "return_ms")
 WHOLE = "latency_ms"
 
@@ -70,7 +70,7 @@ _PARTS_NOT_SHOWN = "not all of its parts are"
 
 @dataclass(frozen=True)
 class Network:
-    """What requests and answers cross.
+    """The network that requests and answers cross.
 
     Attributes:
         ways: by endpoint.
@@ -165,12 +165,12 @@ class _Measured:
 
     @property
     def processing(self) -> Floats:
-        """How long a worker worked on each request."""
+        """The time for which a worker worked on each request."""
         return self.finished - self.started
 
     @property
     def own(self) -> Floats:
-        """What the programs took: the endpoint until it sent, and the worker's processing."""
+        """The programs' time: the endpoint's until it sent, and the worker's processing."""
         begun = np.where(self.itself, np.fmin(self.sent, self.received), self.sent)
         return begun - self.due + self.processing
 
@@ -206,7 +206,7 @@ def _sizes(samples: pa.Table, column: str) -> Floats:
 
 @dataclass(frozen=True)
 class _Model:
-    """What each sample's parts should have taken, in ms; not-a-number where it cannot be said.
+    """The expected time of each sample's parts, in ms; not-a-number where it cannot be said.
 
     Arrays are of shape (simulations, samples). `why_not` says by quantity and endpoint why not.
     """
@@ -237,7 +237,7 @@ class _Model:
         return model
 
     def why(self, quantity: str, endpoints: Integers, otherwise: str = _NO_TIMES) -> str:
-        """Why nothing is expected of a quantity of these endpoints, where that is so."""
+        """The reason why nothing is expected of a quantity of these endpoints, where that is so."""
         found = (self.why_not.get((quantity, int(each)), "") for each in endpoints)
         return next((each for each in found if each), otherwise)
 
@@ -322,7 +322,7 @@ class _Model:
 
 
 def _work(measured: _Measured) -> Floats:
-    """How long each request keeps its worker, in ms: its processing, and what the next waits beyond.
+    """The worker's time for each request, in ms: its processing, and what the next waits beyond.
 
     Between the end of one and the beginning of the next a worker sends its answer. How long that
     takes is seen where the next was there already; a pause longer than the mean processing, in
@@ -345,7 +345,7 @@ def _work(measured: _Measured) -> Floats:
 
 @dataclass(frozen=True)
 class _Added:
-    """What programs, broker and kernel add to a step, in ms.
+    """The time that programs, broker and kernel add to a step, in ms.
 
     Attributes:
         mean: as it is expected.
@@ -490,7 +490,7 @@ class _Comparison:
         return row, compared
 
     def _clocks(self, endpoints: Integers) -> tuple[float, float]:
-        """What the clocks of these endpoints' workers are ahead of their own."""
+        """The lead of the clocks of these endpoints' workers over their own."""
         each = [
             self.model.network.clocks.get(self.measured.names[endpoint], (0.0, 0.0))
             for endpoint in endpoints

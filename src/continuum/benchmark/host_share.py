@@ -1,4 +1,4 @@
-"""What hosts gave to a run: the marks on samples, the records of `run.json`, and what degrades it."""
+"""Host shares of a run: the marks on samples, the records of `run.json`, and what degrades it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LINK_CHECK = 0
 
 @dataclass(frozen=True)
 class Shared:
-    """What a host gave to a repetition, or to the link check (`LINK_CHECK`)."""
+    """The share that a host gave to a repetition, or to the link check (`LINK_CHECK`)."""
 
     repetition: int
     share: HostShare
@@ -125,7 +125,7 @@ def stall_rows(shared: Iterable[Shared]) -> Iterator[dict[str, Any]]:
 
 
 def record(each: Shared) -> HostShareRecord:
-    """What `run.json` keeps of it."""
+    """The record that `run.json` keeps of it."""
     share, seen = each.share, each.share.lateness
     seconds = (share.ended_ns - share.began_ns) / 1e9
     lengths = [(end - begin) / 1e6 for begin, end, _ in share.stalls]
@@ -176,7 +176,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def reasons(records: Iterable[HostShareRecord], *, may_saturate: bool = False) -> Iterator[Reason]:
-    """What is over a limit in a repetition; the link check is judged by its own results.
+    """The excesses over limits in a repetition; the link check is judged by its own results.
 
     `may_saturate`: the experiment is about what takes all that there is, as starting pods does.
     """

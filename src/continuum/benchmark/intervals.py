@@ -63,7 +63,7 @@ def between(figures: Floats, *, positive: bool = False) -> Estimate:
 
 
 def enough(samples: int, percentile: float, beyond: int = LEAST_BEYOND) -> bool:
-    """Whether so many samples lie beyond a percentile of 0 … 100."""
+    """Tell whether so many samples lie beyond a percentile of 0 … 100."""
     return samples * (100 - percentile) >= 100 * beyond
 
 
@@ -114,7 +114,7 @@ class Series:
 
     @cached_property
     def correlation_time(self) -> float:
-        """How many samples in turn are worth one that depends on no other."""
+        """The number of samples in turn that are worth one that depends on no other."""
         return _correlation_time((self.values - self.usual)[np.isfinite(self.values)])
 
     @cached_property
@@ -158,7 +158,7 @@ class Series:
         )
 
     def _worth(self, value: float, share: float) -> float:
-        """How many independent samples would know as well what share lies below a value."""
+        """The number of independent samples that would know as well the share below a value."""
         below = (self.values <= value).astype(np.float64)
         size = below.size
         independent = share * (1 - share) / size
@@ -256,7 +256,7 @@ def _ranks(samples: float, share: float) -> Ranks:
 
 
 def _solve(falling: Callable[[float], float], highest: float) -> float:
-    """Where a falling function is 0, between 1 and `highest`, to a ten-thousandth."""
+    """The zero of a falling function, between 1 and `highest`, to a ten-thousandth."""
     low, high = 1.0, highest
     while high - low > 1e-4 * max(1.0, high**0.5):
         middle = (low + high) / 2

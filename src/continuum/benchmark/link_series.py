@@ -103,7 +103,7 @@ def _total(source: str, destination: str, columns: Mapping[str, NDArray[Any]]) -
 
 
 def reasons(links: Sequence[Total], longest_stall_ms: float = 0.0) -> list[Reason]:
-    """Why the links were not as declared during the run; empty when they were.
+    """Reasons for which the links were not as declared during the run; empty when they were.
 
     `longest_stall_ms` is for how long the host was seen not to run at most: packets that are that
     late are the host's, which has a reason of its own.

@@ -1,4 +1,4 @@
-"""How much of what a worker can do was asked of it: arrivals times service, over its servers."""
+"""The demand on a worker as a share of its capacity: arrivals times service, over its servers."""
 
 from __future__ import annotations
 

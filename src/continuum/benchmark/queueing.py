@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def departures(arrivals: Floats, service: Floats) -> Floats:
-    """When requests leave a single server: D(n) = max(A(n), D(n-1)) + S(n).
+    """The departure times of requests from a single server: D(n) = max(A(n), D(n-1)) + S(n).
 
     With the sums of service C(n) this is D(n) = C(n) + max over i <= n of (A(i) - C(i-1)).
 
@@ -33,7 +33,7 @@ def departures(arrivals: Floats, service: Floats) -> Floats:
 
 
 def starts(arrivals: Floats, service: Floats, servers: int) -> Floats:
-    """When each request is begun by one of `servers` equal servers.
+    """The time at which each request is begun by one of `servers` equal servers.
 
     Args:
         arrivals: times, (n,), in the order in which they are served.

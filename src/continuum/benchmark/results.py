@@ -148,7 +148,7 @@ class Group(Record):
 
 
 class Baseline(Record):
-    """What a step of a request takes in ms where no emulated link is crossed: the programs' share.
+    """The time of a request's step in ms where no emulated link is crossed: the programs' share.
 
     Attributes:
         quantity: `forward_ms` or `return_ms`.
@@ -163,7 +163,7 @@ class Baseline(Record):
 
 
 class Expectation(Record):
-    """What the declared links and the queues before them let expect, beside what was measured.
+    """The expectation from the declared links and the queues before them, beside what was measured.
 
     In ms. What is expected is None when it cannot be said; `why_not` says why, or why a verdict
     could not be had.
@@ -270,7 +270,7 @@ class EndpointRecord(WorkerRecord):
 
 
 class LoadRecord(Record):
-    """How much of what a worker can do was asked of it; see `continuum.benchmark.loads`.
+    """The demand on a worker as a share of its capacity; see `continuum.benchmark.loads`.
 
     Attributes:
         name: the worker's, an endpoint's that answers itself, or `all` for all together.
@@ -366,7 +366,7 @@ class Clock(Record):
 
 
 class ThrottlingRecord(Record):
-    """How a machine's quota held it up: in `throttled` of `periods`, for `ms` of all its cores."""
+    """Throttling by a machine's quota: in `throttled` of `periods`, for `ms` of all its cores."""
 
     machine: str
     periods: int
@@ -375,7 +375,7 @@ class ThrottlingRecord(Record):
 
 
 class HostShareRecord(Record):
-    """What share of itself a host gave to one repetition. Percentages are of its cores' time.
+    """The share of itself that a host gave to one repetition. Percentages are of its cores' time.
 
     Attributes:
         repetition: from 1; 0: the link check.
@@ -518,7 +518,7 @@ class Run(Record):
 
     @property
     def accepted(self) -> bool:
-        """Whether it is `degraded` for reasons alone that were accepted."""
+        """Tell whether it is `degraded` for reasons alone that were accepted."""
         return self.status == "degraded" and all(
             reason.code in self.accept for reason in self.reasons
         )

@@ -117,7 +117,7 @@ LINK_SERIES_SCHEMA = pa.schema(
         pa.field("late_max_ms", pa.float64(), nullable=False),
     ]
 )
-"""What the emulator did to the packets of each link, by windows of 100 ms that had any."""
+"""The emulator's work on the packets of each link, by windows of 100 ms that had any."""
 
 STALL_SCHEMA = pa.schema(
     [
@@ -128,7 +128,7 @@ STALL_SCHEMA = pa.schema(
         pa.field("end_ns", pa.int64(), nullable=False),
     ]
 )
-"""When a core of a host did not run, by that host's clock; repetition 0 is the link check."""
+"""Times when a host's core did not run, by that host's clock; repetition 0 is the link check."""
 
 STALL_COLUMN = "host_stall_ms"
 """Added to samples once it is known what the hosts did meanwhile; absent in older files."""
@@ -310,7 +310,7 @@ def read_series(path: Path) -> pa.Table:
 
 
 def link_series_table(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
-    """What the emulator did during the run: rows with the fields of the schema."""
+    """The emulator's work during the run: rows with the fields of the schema."""
     return pa.Table.from_pylist(list(rows), schema=LINK_SERIES_SCHEMA)
 
 
@@ -320,7 +320,7 @@ def write_link_series(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_link_series(path: Path) -> pa.Table:
-    """What the emulator did during the run.
+    """The emulator's work during the run.
 
     Raises:
         NotFound: there is no such file.
@@ -335,7 +335,7 @@ def write_stalls(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_stalls(path: Path) -> pa.Table:
-    """When hosts did not run.
+    """The times in which hosts did not run.
 
     Raises:
         NotFound: there is no such file.

@@ -226,7 +226,7 @@ def _group(columns: _Columns, kind: GroupKind, name: str, bound: float) -> Group
 
 
 def _edges(repetition: Integers) -> Integers:
-    """Where the repetitions after the first begin: they lie one after the other."""
+    """The beginnings of the repetitions after the first: they lie one after the other."""
     return np.flatnonzero(np.diff(repetition)) + 1
 
 

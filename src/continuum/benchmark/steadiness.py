@@ -1,4 +1,4 @@
-"""Whether a repetition had come to rest: a trend in its latencies, which no longer load would lose.
+"""The test for rest in a repetition: a trend in its latencies, which no longer load would lose.
 
 The requests of a worker in one repetition are taken in the order in which they were due and cut into
 `BATCHES` batches of neighbours, so that what is compared depends little on what came right before.
@@ -43,7 +43,7 @@ _AT_ITS_END = 0.1
 
 @dataclass(frozen=True)
 class Trend:
-    """How the latency of one worker's requests changed over a repetition.
+    """The change in the latency of one worker's requests over a repetition.
 
     Attributes:
         worker: its name, or the endpoint's that answered itself.

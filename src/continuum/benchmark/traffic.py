@@ -1,4 +1,4 @@
-"""What an experiment itself sends over its links, as far as its application says. Pure."""
+"""The traffic of an experiment itself over its links, as far as its application says. Pure."""
 
 from __future__ import annotations
 

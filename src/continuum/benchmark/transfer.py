@@ -70,12 +70,12 @@ class Way:
 
     @property
     def loses(self) -> bool:
-        """Whether a link loses packets."""
+        """The presence of a link that loses packets."""
         return any(hop.link.loss_percent > 0 for hop in (*self.forward, *self.back))
 
 
 def emulated(hops: Iterable[Hop]) -> bool:
-    """Whether a link among them takes time."""
+    """Tell whether a link among them takes time."""
     return any(hop.link.delay_ms or hop.link.jitter_ms or hop.link.rate_mbit for hop in hops)
 
 
@@ -110,7 +110,7 @@ def arrivals(
     way: Integers,
     rng: np.random.Generator,
 ) -> Floats:
-    """When messages have arrived that share links, in ms, (n,).
+    """The arrival times of messages that share links, in ms, (n,).
 
     What stands between two links passes on what comes as it comes: so the slowest link alone
     decides how long a whole message takes, and the others add what one frame takes.
@@ -140,7 +140,7 @@ def _cross(
     message_bytes: Integers,
     rng: np.random.Generator,
 ) -> tuple[Floats, Floats]:
-    """When the first and the last frame of each message arrive, from when they come to a link."""
+    """The arrival times of each message's first and last frame, from when they come to a link."""
     if link.rate_mbit is None:
         return first + _delays(link, first, rng), last + _delays(link, last, rng)
     per_byte = 8 / (link.rate_mbit * 1e3)

@@ -1,4 +1,4 @@
-"""When requests are due: at fixed intervals, as a Poisson process, or as a file has them.
+"""Due times of requests: at fixed intervals, as a Poisson process, or as a file has them.
 
 Pure functions of a seed, with nothing but uniform numbers of `random.Random` below them, which are
 the same in every version of Python. Times are whole nanoseconds after the start of a repetition,
@@ -25,7 +25,7 @@ WORDS: dict[str, str] = {
     "poisson": "Poisson",
     "file": "from a file",
 }
-"""How arrivals are called beside the figures that depend on them."""
+"""The words for arrivals beside the figures that depend on them."""
 
 SIZE_LIMIT = 64 * 2**20
 """Bytes of a file of arrivals."""
@@ -44,7 +44,7 @@ def _uniform(seed: int, purpose: str) -> random.Random:
 
 
 def phase_ns(frequency: float, seconds: float, seed: int) -> int:
-    """When the first of periodic requests is due: uniform in one interval, its end not included.
+    """The due time of the first of periodic requests: uniform in one interval, its end excluded.
 
     Where not even one interval fits into the `seconds` of load, uniform in those.
     """
@@ -81,7 +81,7 @@ def trace_ns(file: str, column: int, seconds: float) -> tuple[int, ...]:
 def offsets_ns(  # noqa: PLR0913  what a schedule depends on
     kind: Kind, *, frequency: float, seconds: float, seed: int, file: str = "", column: int = 0
 ) -> tuple[int, ...] | None:
-    """When each request of one endpoint in one repetition is due; None for periodic ones.
+    """The due time of each request of one endpoint in one repetition; None for periodic ones.
 
     Those are due at `phase_ns` + n / `frequency`, as many as the load says.
 

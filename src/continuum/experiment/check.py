@@ -266,7 +266,7 @@ class _Checker:
             written["file"] = str(self._resolved(written["file"], _ARRIVALS_FILE))
 
     def _trace(self, benchmark: Benchmark, endpoints: tuple[str, ...]) -> None:
-        """What the file of arrivals holds, and whether it fits endpoints and load."""
+        """Check what the file of arrivals holds, and whether it fits endpoints and load."""
         if isinstance(benchmark.arrivals, str):
             return
         path = Path(benchmark.arrivals.file)

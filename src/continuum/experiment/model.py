@@ -250,7 +250,7 @@ class LinkCheck(Part):
 
 
 class Tcp(Part):
-    """How TCP behaves on every machine: the same on whatever host the machines are."""
+    """The behaviour of TCP on every machine: the same on whatever host the machines are."""
 
     congestion_control: str = Field(
         default="cubic",
@@ -493,7 +493,7 @@ class Benchmark(Part):
 
     @property
     def arrival_kind(self) -> Kind:
-        """How requests arrive, in one word."""
+        """The kind of the requests' arrivals, in one word."""
         return self.arrivals if isinstance(self.arrivals, str) else "file"
 
 
@@ -741,7 +741,7 @@ def _network_problems(experiment: Experiment) -> list[tuple[tuple[str | int, ...
 
 
 def _has_rate(network: Network, index: int) -> bool:
-    """Whether a link may have a rate: its own, the preset's, or that of an earlier entry."""
+    """Tell whether a link may have a rate: its own, the preset's, or that of an earlier entry."""
     earlier = network.links[: index + 1]
     return network.preset is not None or any(each.rate is not None for each in earlier)
 

@@ -44,7 +44,7 @@ class PresetLink:
 
 @dataclass(frozen=True)
 class _Access:
-    """How endpoints are connected. `queue_ms` is at least the round trip of a distant cloud."""
+    """The access of endpoints. `queue_ms` is at least the round trip of a distant cloud."""
 
     rate_mbit: float
     queue_ms: float

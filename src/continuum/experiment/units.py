@@ -194,7 +194,7 @@ def _is_time(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Words:
-    """What a text stands for, where the reference says more than `text`."""
+    """The meaning of a text, where the reference says more than `text`."""
 
     text: str
 

@@ -421,7 +421,7 @@ def _can_carry(experiment: Experiment, source: str, destination: str) -> bool:
 
 
 def remarks(plan: InfrastructurePlan, host_cores: Mapping[str, int], disk_limits: str) -> list[str]:
-    """What a person should know of a plan that can be carried out, but has a limit.
+    """Remarks for a person on a plan that can be carried out, but has a limit.
 
     `host_cores` are those of each host, by its name, "" for this one.
     """

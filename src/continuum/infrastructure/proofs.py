@@ -63,7 +63,7 @@ PROBE_TIMEOUT = 60.0
 
 @dataclass(frozen=True)
 class LimitProof:
-    """What came of measuring one limit of one machine, and so of its tier on its host.
+    """The outcome of measuring one limit of one machine, and so of its tier on its host.
 
     Attributes:
         limit: `cores` and `cpu_pin` in cores, `memory` in bytes, `disk_read` and `disk_write` in
@@ -85,7 +85,7 @@ class LimitProof:
 
     @property
     def final(self) -> bool:
-        """Whether it need not be measured again."""
+        """Tell whether it need not be measured again."""
         return self.verdict in {"holds", "at most"}
 
     def __str__(self) -> str:
@@ -128,7 +128,7 @@ def limits_of(spec: MachineSpec, capabilities: Capabilities) -> dict[Limit, floa
 
 
 def task(limits: Mapping[Limit, float], capabilities: Capabilities) -> dict[str, Any]:
-    """What `limit_probe` is to measure of them."""
+    """The task for `limit_probe` of measuring them."""
     own_kernel = {"own_kernel": capabilities.own_kernels}
     measures: dict[str, Any] = {}
     for limit, value in limits.items():
@@ -151,7 +151,7 @@ def _seconds(cores: float) -> float:
 def judge(
     limit: Limit, value: float, answer: Mapping[str, Any], *, own_kernel: bool
 ) -> tuple[float | None, Verdict, str]:
-    """What was measured of a limit, the verdict, and why it is not as asked."""
+    """Judge a limit: what was measured of it, the verdict, and why it is not as asked."""
     if limit in answer.get("failed", {}):
         return None, "not shown", str(answer["failed"][limit])
     if limit == "cpu_pin":
@@ -220,7 +220,7 @@ def _judge_disk(
 
 
 def load(deployment: Deployment) -> tuple[LimitProof, ...]:
-    """What the deployment's limits last measured; empty when nothing that can be read is kept."""
+    """The last proofs of the deployment's limits; empty when nothing that can be read is kept."""
     try:
         return _PROOFS.validate_json((deployment.folder / FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
@@ -347,7 +347,7 @@ def _of_machine(
 
 
 def conclude(attempts: Sequence[LimitProof]) -> LimitProof:
-    """What several attempts at one limit come to: the last one, unless they contradict each other."""
+    """The result of several attempts at one limit: the last, unless they contradict each other."""
     last = attempts[-1]
     if last.verdict == "holds":
         return last
@@ -359,7 +359,7 @@ def conclude(attempts: Sequence[LimitProof]) -> LimitProof:
 
 
 def _ask(machine: Machine, asked_of_it: Mapping[str, Any]) -> dict[str, Any]:
-    """What the probe says; where it cannot be run, that of each limit."""
+    """The probe's answer; where it cannot be run, the failure of each limit."""
     command = Command(
         ("python3", "-m", "continuum_runtime.limit_probe"),
         input=json.dumps(asked_of_it).encode(),

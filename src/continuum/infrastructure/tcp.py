@@ -1,4 +1,4 @@
-"""How TCP behaves on the machines: set on every one, so that no figure is the host's own settings.
+"""TCP's behaviour on the machines: set on every one, so that no figure is the host's own settings.
 
 The defaults are Linux's own (`ip-sysctl.rst` of 5.10 to 6.18; cubic is RFC 9438), written down where
 hosts may differ; but for two that would let a run depend on pauses, or on the runs before it.

@@ -31,7 +31,7 @@ class ShareRow:
 
 @dataclass(frozen=True)
 class ThrottledRow:
-    """How one machine's quota held it up, over all repetitions."""
+    """The throttling of one machine by its quota, over all repetitions."""
 
     machine: str
     periods: str
@@ -68,7 +68,7 @@ def _share_row(each: HostShareRecord) -> ShareRow:
 
 
 def sentinel(run: Run) -> str:
-    """How stalls were looked for; "" where they were not."""
+    """The way in which stalls were looked for; "" where they were not."""
     watched = [each for each in run.host_share if each.period_ms is not None]
     if not watched:
         return ""
@@ -108,7 +108,7 @@ def unstalled_rows(run: Run) -> dict[str, StatisticRow]:
 
 
 def remark(run: Run) -> str:
-    """What a stall of a host did to the figures, in a sentence or two; "" where none did."""
+    """The effect of a host's stalls on the figures, in a sentence or two; "" without any."""
     if not run.stalled or run.all is None:
         return ""
     records = [each for each in run.host_share if each.repetition and each.stalls]

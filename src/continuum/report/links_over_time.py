@@ -1,4 +1,4 @@
-"""What the links carried during the run, how much of it waited, and how late the emulator was."""
+"""The links' traffic during the run, the part of it that waited, and the emulator's lateness."""
 
 from __future__ import annotations
 

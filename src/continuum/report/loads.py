@@ -1,4 +1,4 @@
-"""How requests arrived, and how much of what workers can do they asked for: in words."""
+"""The arrivals of requests, and their demand as a share of what workers can do: in words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sentence(run: Run) -> str:
 
 
 def arrivals(run: Run) -> str:
-    """How requests arrived; empty for an earlier version's run, whose endpoints were spread evenly."""
+    """Arrivals in words; empty for an earlier version's run, whose endpoints were spread evenly."""
     benchmark = run.experiment.get("benchmark")
     kind = benchmark.get("arrivals") if isinstance(benchmark, dict) else None
     if isinstance(kind, dict):

@@ -72,11 +72,11 @@ _LONG_STALL = 0.02
 _MOST_WAYS = 24
 _MOST_REPETITIONS = 12
 _MOST_OF_WHISKER = 1.4
-"""How far an interval is drawn, in the longest bar's length."""
+"""The limit up to which an interval is drawn, in the longest bar's length."""
 
 
 def distribution(run: Run, samples: pa.Table) -> Markup:
-    """How the end-to-end latency is distributed, cumulatively: all, or each of a few endpoints.
+    """The cumulative distribution of the end-to-end latency: of all, or of each of a few endpoints.
 
     Requests without an answer count among all of which a share is drawn.
     """

@@ -43,7 +43,7 @@ def accepted(run: Run) -> str:
 
 
 def reasons(run: Run) -> list[str]:
-    """Why a run is not `done`, a line each, with the code that accepts it."""
+    """Reasons for which a run is not `done`, a line each, with the code that accepts it."""
     return [
         f"{reason.sentence} [{reason.code}]" if reason.code in ACCEPTABLE else reason.sentence
         for reason in run.reasons
@@ -109,7 +109,7 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class ExpectationRow:
-    """What was expected beside what was measured, in ms; `interval` is that of the difference.
+    """The expectation beside the measurement, in ms; `interval` is that of the difference.
 
     `verdict` is `as expected`, `differs`, `not shown`, or empty where nothing was expected.
     """
@@ -136,7 +136,7 @@ class ExpectationRow:
 
 
 OFF = "out of tolerance"
-"""What is said of links that earlier versions measured, without an interval."""
+"""A verdict on links that earlier versions measured, without an interval."""
 
 _VERDICTS = ("does not hold", OFF, "not shown", "host limit", "holds")
 
@@ -173,7 +173,7 @@ class LinkRow:
 
     @property
     def ok(self) -> bool:
-        """Whether a run may go on with every quantity."""
+        """Tell whether a run may go on with every quantity."""
         return all(figure.ok for figure in self.quantities.values())
 
     @property
@@ -183,7 +183,7 @@ class LinkRow:
 
     @property
     def attempts(self) -> int:
-        """How often it was measured."""
+        """The number of times that it was measured."""
         return max(each.attempts for each in self.quantities.values())
 
 
@@ -225,7 +225,7 @@ def expectation_rows(run: Run, kind: str) -> list[ExpectationRow]:
 
 
 def baseline(run: Run) -> str:
-    """What programs take where no link is crossed, as `forward delay 0.52 ms, return 0.48 ms`."""
+    """The programs' time where no link is crossed, as `forward delay 0.52 ms, return 0.48 ms`."""
     return ", ".join(
         f"{LABELS[each.quantity]} {show.number(each.mean)} ms" for each in run.baseline
     )
@@ -268,7 +268,7 @@ def _link_figure(row: Mapping[str, Any]) -> LinkFigure:
 
 
 def links_outcome(rows: list[LinkRow], seconds: float | None) -> str:
-    """How many measurements hold, and how long they took, in words."""
+    """The number of measurements that hold, and the time that they took, in words."""
     figures = [each for row in rows for each in row.quantities.values()]
     if not figures:
         return ""
@@ -315,7 +315,7 @@ def interval_title(run: Run) -> str:
 
 
 def interval_note(run: Run) -> str:
-    """What the intervals of a run are over, in a sentence; empty without any."""
+    """The scope of a run's intervals, in a sentence; empty without any."""
     return " ".join(_LEVELS[level].format(_repetitions(run, level)) for level in _levels(run))
 
 
@@ -327,7 +327,7 @@ _LEVELS = {
 
 
 def _levels(run: Run) -> list[str]:
-    """What the intervals of all samples are over."""
+    """The scopes of the intervals of all samples."""
     statistics = run.all.statistics if run.all else ()
     return list(dict.fromkeys(each.level for each in statistics if _has_interval(each)))
 

@@ -98,7 +98,7 @@ def _benchmark(run: Run) -> list[RenderableType]:
 
 
 def _links(run: Run, folder: Path) -> list[RenderableType]:
-    """What was measured of the links: where a benchmark ran, those alone that do not hold."""
+    """The measurements of the links: where a benchmark ran, those alone that do not hold."""
     from rich.text import Text  # noqa: PLC0415
 
     path = folder / LINKS_FILE

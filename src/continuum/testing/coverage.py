@@ -1,4 +1,4 @@
-"""How often a 95 % interval holds the true value, by simulation of samples whose truth is known."""
+"""The coverage of the true value by 95 % intervals, by simulation of samples of known truth."""
 
 from __future__ import annotations
 

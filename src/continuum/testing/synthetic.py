@@ -150,11 +150,11 @@ class _Sender:
         self._free_at = 0
 
     def loses(self) -> bool:
-        """Whether the next message is lost."""
+        """Tell whether the next message is lost."""
         return self._rng.random() * 100 < self._link.loss_percent
 
     def arrival(self, sent: int, size: int) -> int:
-        """When a message is there, in ns: its frames at the link's rate, then the delay."""
+        """The arrival time of a message, in ns: its frames at the link's rate, then the delay."""
         frames = -(-size // 1448)
         per_byte = 8e3 / self._link.rate_mbit if self._link.rate_mbit else 0.0
         left = max(sent, self._free_at) + round((size + 66 * frames) * per_byte)

@@ -1,4 +1,4 @@
-"""What passes a machine's port on the bridge, where links are emulated: what links can speak of.
+"""Traffic through a machine's port on the bridge, where links are emulated: what they can speak of.
 
 Links tell packets apart by machines' IPv4 addresses, so nothing else may pass between machines: a
 port takes from its machine ARP and IPv4 from its own addresses, and gives to it ARP and IPv4 to
@@ -27,7 +27,7 @@ _PROTOCOL, _SOURCE, _DESTINATION = 12, 26, 30
 """Offsets in the frame."""
 
 _VLAN_TAG = 0xFFFFF000 + 48
-"""What BPF calls the offset of "there is a VLAN tag beside the frame"."""
+"""BPF's name for the offset of "there is a VLAN tag beside the frame"."""
 
 _LOAD_WORD, _LOAD_HALF, _MASK, _IF_EQUAL, _RETURN = 0x20, 0x28, 0x54, 0x15, 0x06
 _PASS, _DROP = 0, 2
@@ -42,7 +42,7 @@ def own(machine: MachineSpec) -> tuple[Block, ...]:
 
 
 def programs(machine: MachineSpec, network: NetworkPlan) -> tuple[str, str]:
-    """What a port takes from its machine, and what it gives to it, as `tc` takes and prints them."""
+    """The programs of a port, from its machine and to it, as `tc` takes and prints them."""
     mine = own(machine)
     return _program(_SOURCE, mine), _program(_DESTINATION, (*mine, *everybody(network)))
 
@@ -128,7 +128,7 @@ def remove(ports: Sequence[str], run: Run = run_on_host) -> bool:
 
 
 def probe(run: Run = run_on_host) -> str | None:
-    """Why ports cannot be closed here, found by trying; None when they can."""
+    """The obstacle to closing ports here, found by trying; None when there is none."""
     lines = 'qdisc add dev lo clsact\nfilter add dev lo ingress bpf da bytecode "1,6 0 0 2,"\n'
     return namespaces.scratch(run, "tc", "-batch", "-", lines=lines)
 

@@ -1,4 +1,4 @@
-"""Where this host's processor time goes, as its kernel tells: parsers of text from /proc and control groups.
+"""The uses of this host's processor time: parsers of its kernel's text in /proc and control groups.
 
 A time is in seconds of one core, counted since the host, a group or a process began.
 """
@@ -41,7 +41,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Throttling:
-    """How often a quota held a group's processes up: in so many of its periods, for so many
+    """The throttling of a group's processes by a quota: in so many of its periods, for so many
     seconds, summed over cores.
     """
 
@@ -106,7 +106,7 @@ def throttling(stat: str) -> Throttling:
 
 
 def usage(stat: str) -> float:
-    """What a group of version 2 has used, from the text of its `cpu.stat`."""
+    """The processor time of a group of version 2, from the text of its `cpu.stat`."""
     for line in stat.splitlines():
         if line.startswith("usage_usec "):
             return int(line.split()[1]) / 1e6
@@ -126,7 +126,7 @@ def load(text: str) -> tuple[float, int]:
 
 
 def process_seconds(stat: str) -> float:
-    """What a process has used, with its threads, from the text of `/proc/PROCESS/stat`."""
+    """The processor time of a process with its threads, from the text of `/proc/PROCESS/stat`."""
     # The program's name, in brackets, may hold anything.
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
@@ -158,7 +158,7 @@ class Consumer:
         return max(found)
 
     def throttling(self) -> Throttling:
-        """How its quota held it up."""
+        """The throttling by its quota."""
         found = Throttling()
         for folder in self.groups:
             with suppress(OSError, ValueError):

@@ -22,12 +22,12 @@ LIMIT = 86_400
 """Seconds after which a sentinel ends whatever becomes of us."""
 
 Stall = tuple[int, int, int]
-"""When a core did not run: begin and end in Unix time (ns), and the core's number."""
+"""A time in which a core did not run: begin and end in Unix time (ns), and the core's number."""
 
 
 @dataclass
 class Lateness:
-    """What a sentinel saw so far.
+    """A sentinel's observations so far.
 
     Attributes:
         stalls: wake-ups that were more than a millisecond late, each a time in which its core did not

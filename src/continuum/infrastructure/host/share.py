@@ -1,4 +1,4 @@
-"""What share of itself this host gave to an experiment while something was measured.
+"""The share of itself that this host gave to an experiment while something was measured.
 
 A sentinel notes when the host did not run at all; what else is seen is where the processor time went:
 to the experiment, to others on this host, or to whoever runs this host.
@@ -90,7 +90,7 @@ class HostShare:
 
     @property
     def stalls(self) -> Sequence[Stall]:
-        """When its cores did not run, by its own clock."""
+        """The times in which its cores did not run, by its own clock."""
         return self.lateness.stalls if self.lateness else ()
 
 
@@ -171,7 +171,7 @@ def watched(watches: Sequence[HostWatch], note: Callable[[str], None]) -> Iterat
 
 @dataclass(frozen=True)
 class _Look:
-    """What was there at one moment; seconds that were used since some moment before."""
+    """The state at one moment; seconds that were used since some moment before."""
 
     times: Times
     used: float
@@ -307,7 +307,7 @@ def to_json(share: HostShare) -> Any:  # noqa: ANN401  JSON
 
 
 def from_json(told: Any, offset_ns: int) -> HostShare:  # noqa: ANN401  JSON
-    """What another host, whose clock is so much ahead of ours, tells of itself."""
+    """The account of itself by another host, whose clock is so much ahead of ours."""
     return replace(_SHARE.validate_python(told), offset_ns=offset_ns)
 
 

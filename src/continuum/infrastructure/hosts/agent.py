@@ -223,7 +223,7 @@ class Agent:
         return with_links(plan, links)
 
     def link_windows(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
-        """What the emulator here did to packets between two times."""
+        """The work of the emulator here on packets between two times."""
         windows = self._provider(asked).link_windows(
             self._deployment(asked), self._plan(asked), asked["since_ns"], asked["until_ns"]
         )
@@ -249,7 +249,7 @@ class Agent:
         return {"stalls": self._watch_under_way().stalls(), "now_ns": time.time_ns()}
 
     def watched(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """What was seen of this host, and this host's time."""
+        """The observations of this host, and this host's time."""
         del asked
         ended, self.watching = self._watch_under_way(), None
         return {"share": share.to_json(ended.end()), "now_ns": time.time_ns()}

@@ -450,7 +450,7 @@ class SeveralHosts(Provider):
     def link_windows(
         self, deployment: Deployment, plan: InfrastructurePlan, since_ns: int, until_ns: int
     ) -> list[Window]:
-        """What the emulators of all hosts counted."""
+        """The counts of the emulators of all hosts."""
         plan = self._with_emulator(plan)
 
         def there(name: str) -> list[Window]:
@@ -638,7 +638,7 @@ class OtherHost:
         return [(begin - ahead, end - ahead, core) for begin, end, core in told["stalls"]]
 
     def end(self) -> HostShare:
-        """What its agent has seen."""
+        """The observations of its agent."""
         told, ahead = self._ask("watched")
         return share.from_json(told["share"], ahead)
 

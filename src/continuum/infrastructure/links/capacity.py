@@ -1,4 +1,4 @@
-"""How many frames the user-space emulator can judge one by one, and which links are beyond it."""
+"""The number of frames that the user-space emulator can judge one by one, and links beyond it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def refuse(plan: InfrastructurePlan) -> None:
 
 
 def exceeds(links: Sequence[Link]) -> bool:
-    """Whether the user-space emulator would refuse one of these links."""
+    """Tell whether the user-space emulator would refuse one of these links."""
     return any(by_frames(link.settings) and _frames(link) > COMPILED for link in links)
 
 
 def remarks(plan: InfrastructurePlan, *, own_kernels: bool) -> list[str]:
-    """What a person should know of how links are emulated here; looks for a compiler only.
+    """Remarks for a person on how links are emulated here; looks for a compiler only.
 
     `own_kernels` says that machines have such, and so links are emulated in them.
     """

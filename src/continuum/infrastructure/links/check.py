@@ -144,7 +144,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What the experiment itself sends from one machine to another, on average.
+    """The traffic of the experiment itself from one machine to another, on average.
 
     `packets` a second in one direction; `mbit` per second.
     """
@@ -286,7 +286,7 @@ def expected_seconds(
     tolerances: Tolerances = DEFAULT,
     traffic: Mapping[tuple[str, str], Traffic] | None = None,
 ) -> float:
-    """How long a check takes when its first attempt is enough, as it is with true links."""
+    """The duration of a check whose first attempt is enough, as it is with true links."""
     sizes = Sizes(tolerances=tolerances, traffic=traffic or {}, links=plan.network.links)
     tasks = schedule(choose_pairs(plan, all_pairs=all_pairs), sizes=sizes)
     return _seconds(tasks)
@@ -297,7 +297,7 @@ def _seconds(tasks: Sequence[Task]) -> float:
 
 
 Results = Mapping[str, Mapping[str, Any]]
-"""What `link_probe` said, by machine."""
+"""The results of `link_probe`, by machine."""
 
 
 def _in_time(machines: Mapping[str, Machine], tasks: Sequence[Task], clocks: Clocks) -> Results:
@@ -381,7 +381,7 @@ class Task:
 
 
 def quantities(pairs: Sequence[Pair]) -> dict[Pair, set[str]]:
-    """What to measure of each pair.
+    """The quantities to measure of each pair.
 
     Streams, and losses where none are asked for, on the first pair of each link only: they take
     many packets.
@@ -404,7 +404,7 @@ def quantities(pairs: Sequence[Pair]) -> dict[Pair, set[str]]:
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a schedule depends on beside pairs and quantities.
+    """The inputs of a schedule beside pairs and quantities.
 
     Attributes:
         largest: bytes of the largest frame between the machines.
@@ -428,7 +428,7 @@ def schedule(
     wanted: Mapping[Pair, Collection[str]] | None = None,
     sizes: Sizes = Sizes(),
 ) -> list[Task]:
-    """When to send what: delays and streams, then losses, then rates.
+    """The schedule of what to send: delays and streams, then losses, then rates.
 
     `wanted`: the quantities to measure of each pair; all of `quantities` by default.
     """
@@ -675,7 +675,7 @@ def gather(  # noqa: PLR0913  as `check`
     clocks: Clocks = ONE_CLOCK,
     stalls: Stalls = (),
 ) -> Attempt:
-    """What the results hold of one pair, whose tasks these are."""
+    """The findings in the results on one pair, whose tasks these are."""
     here, there = results[pair.source.name], results[pair.destination.name]
     received, echoed = there["received"], here["echoed"]
     # What was due before both programs were ready does not count.

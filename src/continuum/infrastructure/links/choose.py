@@ -17,7 +17,7 @@ ORDER = ("netem", "nfqueue")
 
 
 def order(links: Sequence[Link]) -> tuple[str, ...]:
-    """What `auto` tries for these links, in turn.
+    """The emulators that `auto` tries for these links, in turn.
 
     With jitter the compiled user-space emulator comes first: its jitter has the mean and the
     deviation asked for at every packet rate, netem's only where packets are far apart. Machines

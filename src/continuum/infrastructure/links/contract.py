@@ -117,7 +117,7 @@ class LinkEmulator(ABC):
         since_ns: int,
         until_ns: int,
     ) -> list[Window]:
-        """What it did to packets between two times of the wall clock; empty when it counts nothing.
+        """Its work on packets between two times of the wall clock; empty when it counts nothing.
 
         Raises:
             StepFailed: a machine does not give its own.

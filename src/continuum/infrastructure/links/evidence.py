@@ -1,4 +1,4 @@
-"""What the probes of one pair of machines show of its link, attempt after attempt. Pure.
+"""The evidence of one pair of machines' probes on its link, attempt after attempt. Pure.
 
 A quantity that holds is done. One that is not shown is measured again: then all attempts count
 together, or the last one alone where that is enough, each at half the error, since a host that was
@@ -53,7 +53,7 @@ SMALL_TRAFFIC = 0.1
 """Share of a rate below which an experiment's own traffic does not feel that rate."""
 
 Stalls = Sequence[tuple[int, int]]
-"""When the host stood still: from and to, wall clock, nanoseconds."""
+"""Times in which the host stood still: from and to, wall clock, nanoseconds."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What came of one pair in one attempt; None and 0 for what was not measured.
+    """The outcome for one pair in one attempt; None and 0 for what was not measured.
 
     Attributes:
         sent, received: small packets of all kinds.
@@ -190,7 +190,7 @@ class Ends:
 
 @dataclass(frozen=True)
 class Limits:
-    """What is known beside the measurement.
+    """The limits that are known beside the measurement.
 
     Attributes:
         late_ms: by how much packets may be later than their link says.
@@ -384,7 +384,7 @@ class Evidence:
 
 
 def asked(settings: LinkSettings) -> Mapping[str, float]:
-    """What is asked for of each quantity; no rate where it is not limited."""
+    """The value that is asked for of each quantity; no rate where it is not limited."""
     found = {
         DELAY: settings.delay_ms,
         STREAM: settings.delay_ms,

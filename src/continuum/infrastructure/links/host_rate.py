@@ -54,7 +54,7 @@ def measured() -> float | None:
 
 
 def remark(links: Sequence[Link]) -> str:
-    """What a person should know of links that are faster than this host; "" when there are none."""
+    """A remark for a person on links that are faster than this host; "" when there are none."""
     rate = known()
     beyond = [each for each in links if rate and (each.settings.rate_mbit or 0) > rate]
     if rate is None or not beyond:

@@ -35,11 +35,11 @@ class Interval:
     high: float
 
     def inside(self, least: float, most: float) -> bool:
-        """Whether all of it is strictly within a range; an end that is infinite bounds nothing."""
+        """Tell whether all of it is strictly within a range; an infinite end bounds nothing."""
         return least < self.low and self.high < most
 
     def outside(self, least: float, most: float) -> bool:
-        """Whether all of it is beyond a range, or at its very end."""
+        """Tell whether all of it is beyond a range, or at its very end."""
         return self.high <= least or self.low >= most
 
 

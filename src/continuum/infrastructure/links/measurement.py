@@ -15,7 +15,7 @@ DELAY, STREAM, JITTER, LOSS, RATE = QUANTITIES = (
 )
 
 Verdict = Literal["holds", "does not hold", "not shown", "host limit", ""]
-"""What a measurement concludes; "" in results of versions that drew no interval.
+"""The conclusion of a measurement; "" in results of versions that drew no interval.
 
 `holds`: the whole interval lies inside the tolerance; `does not hold`: wholly outside, or nothing
 arrived; `not shown`: neither; `host limit`: less than asked for, and this host cannot send that
@@ -76,7 +76,7 @@ def deciding(measurements: Sequence[LinkMeasurement]) -> list[LinkMeasurement]:
 
 
 def outside(measurements: Sequence[LinkMeasurement]) -> list[LinkMeasurement]:
-    """What decides, and is no reason to go on."""
+    """Measurements that decide, and are no reason to go on."""
     return [each for each in deciding(measurements) if not each.ok]
 
 
@@ -85,7 +85,7 @@ MOST_TOLD = 6
 
 
 def sentence(measurements: Sequence[LinkMeasurement]) -> str:
-    """How many links do not hold, or are not shown to, in one line."""
+    """The number of links that do not hold, or are not shown to, in one line."""
     off = outside(measurements)
     whole = len(deciding(measurements))
     words = (
@@ -116,7 +116,7 @@ def figures(measurements: Sequence[LinkMeasurement]) -> dict[str, float | int | 
 
 
 def lines(measurements: Sequence[LinkMeasurement]) -> list[str]:
-    """What is not as asked for, a line each: a few, those that do not hold first."""
+    """Measurements that are not as asked for, a line each: a few, those that do not hold first."""
     off = sorted(outside(measurements), key=lambda each: each.verdict != "does not hold")
     found = [_line(each) for each in off[:MOST_TOLD]]
     if len(off) > MOST_TOLD:

@@ -203,7 +203,7 @@ def _apply_process(
 
 
 Sends = Mapping[tuple[Block, ...], shaping.Bucket | None]
-"""What limits the rate, by the destination's blocks."""
+"""The bucket that limits the rate, by the destination's blocks."""
 
 Receives = Mapping[Block, list[LinkSettings | None]]
 """Delay, jitter and loss by source block, of each rule for it in turn; None where packets stop.
@@ -223,7 +223,7 @@ _RULE = re.compile(rf"-A {namespaces.CHAIN} -s (\S+) -j (?:RETURN|NFQUEUE --queu
 
 
 def _altered(plan: InfrastructurePlan, machine: MachineSpec, rules: Sequence[str]) -> bool:
-    """Whether somebody has put rules between ours, for other blocks than those of links."""
+    """Tell whether somebody has put rules between ours, for other blocks than those of links."""
     ours = {ipaddress.IPv4Network(plan.network.host_address)}
     for _, link in incoming(plan.network.links, machine):
         ours.update(link.source_blocks)

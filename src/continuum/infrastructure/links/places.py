@@ -50,11 +50,11 @@ class Place(ABC):
     @property
     @abstractmethod
     def series_folder(self) -> str:
-        """Where the process writes what it counts."""
+        """The folder to which the process writes what it counts."""
 
     @abstractmethod
     def records(self, since_ns: int, until_ns: int) -> list[Record]:
-        """What the process counted in windows that touch a stretch of time (wall clock).
+        """The counts of the process in windows that touch a stretch of time (wall clock).
 
         Raises:
             StepFailed: it cannot be read.

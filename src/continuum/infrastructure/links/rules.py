@@ -129,7 +129,7 @@ def everybody(network: NetworkPlan) -> tuple[Block, ...]:
 
 
 def strictest(links: Iterable[Link]) -> LinkSettings:
-    """What is sent to everybody gets: the most of delay and loss, the least rate, of some links."""
+    """Settings for packets to everybody: the most delay and loss, the least rate, of some links."""
     settings = [link.settings for link in links]
     longest = max(settings, key=lambda each: (each.delay_ms, each.jitter_ms))
     limited = [each for each in settings if each.rate_mbit is not None]
@@ -149,7 +149,7 @@ def waits(settings: LinkSettings) -> bool:
 
 
 def by_frames(settings: LinkSettings) -> bool:
-    """Whether each frame is judged on its own: where packets are lost, or delays differ."""
+    """Tell whether each frame is judged on its own: where packets are lost, or delays differ."""
     return bool(settings.jitter_ms or settings.loss_percent)
 
 

@@ -1,4 +1,4 @@
-"""What the user-space emulator did in a stretch of time: a window per link, machine and 100 ms.
+"""The user-space emulator's work in a stretch of time: a window per link, machine and 100 ms.
 
 There are windows with traffic alone. The kernel's own emulator counts nothing of the kind.
 """
@@ -65,7 +65,7 @@ def without_process(
 def alive(
     deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
 ) -> bool:
-    """Whether every process that the plan's links need runs."""
+    """Tell whether every process that the plan's links need runs."""
     return not without_process(deployment, plan, interfaces)
 
 

@@ -129,13 +129,13 @@ class InForce:
     classes: tuple[TrafficClass, ...] | None
     has_root: bool
     passed_by: tuple[Block, ...] = ()
-    """What passes before any class is looked at: the host, and what others have put there."""
+    """Blocks that pass before any class is looked at: the host, and what others have put there."""
 
     foreign: bool = False
-    """Whether there are filters that are not of our kind."""
+    """The presence of filters that are not of our kind."""
 
     def unaltered(self, host: str) -> bool:
-        """Whether nobody has put a way around the classes beside them."""
+        """Tell whether nobody has put a way around the classes beside them."""
         free = (ipaddress.IPv4Network(host),)
         return not self.classes or (not self.foreign and self.passed_by == free)
 

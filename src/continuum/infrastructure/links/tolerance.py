@@ -1,4 +1,4 @@
-"""How far a link may be from what was asked, and how much probing it takes to show it.
+"""The permissible deviation of a link from what was asked, and the probing it takes to show it.
 
 Both are decided before anything is measured. The tolerance of a quantity is the smallest deviation
 that must be found; probes are as many as let the interval of a true link lie wholly inside it.

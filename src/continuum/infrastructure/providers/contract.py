@@ -285,7 +285,7 @@ class Provider(ABC):
     def link_windows(
         self, deployment: Deployment, plan: InfrastructurePlan, since_ns: int, until_ns: int
     ) -> list[Window]:
-        """What the emulator did to packets between two times; empty where nobody counts."""
+        """The emulator's work on packets between two times; empty where nobody counts."""
         del deployment, plan, since_ns, until_ns
         return []
 
@@ -297,7 +297,7 @@ class Provider(ABC):
         return None
 
     def consumers(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, Consumer]:
-        """What on this host carries out each machine, by the machine's name: its control groups, or
+        """The consumer on this host for each machine, by the machine's name: its control groups, or
         its processes. Empty where that is not known: then nothing tells the experiment's own use of
         the host from that of others.
         """
@@ -305,7 +305,7 @@ class Provider(ABC):
         return {}
 
     def host_watches(self, deployment: Deployment, plan: InfrastructurePlan) -> list[HostWatch]:
-        """What watches each host that carries machines while something is measured.
+        """The watches on each host that carries machines while something is measured.
 
         None where no host is ours: machines that are made up, or that are computers of their own.
         """
@@ -347,7 +347,7 @@ class Provider(ABC):
         return not self.capabilities.needs_root or os.geteuid() == 0
 
     def tcp_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> dict[str, str]:
-        """How TCP behaves on the machines, read back; as `tcp.read`."""
+        """The behaviour of TCP on the machines, read back; as `tcp.read`."""
         return tcp.read(self.machines(deployment, plan))
 
     def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:

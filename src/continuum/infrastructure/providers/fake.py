@@ -147,7 +147,7 @@ class Fake(Provider):
         return [link for link in written if all_run(plan, link, running)]
 
     def tcp_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> dict[str, str]:
-        """What was asked for."""
+        """The settings that were asked for."""
         del deployment
         return plan.network.tcp
 

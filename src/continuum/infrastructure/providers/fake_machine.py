@@ -281,7 +281,7 @@ class FakeMachine(Machine):
         return "".join(f"{path.stem}\n" for path in (self._folder / "units").glob("*.json"))
 
     def _measure_limits(self, task: dict[str, Any]) -> bytes:
-        """What `continuum_runtime.limit_probe` answers: what is asked, off by what was set."""
+        """The answer of `continuum_runtime.limit_probe`: what is asked, off by what was set."""
         factor = 1 + self._world.settings.limits_off_by / 100
         answer: dict[str, Any] = {"available": self._spec.cores, "failed": {}}
         for limit, said in task.items():

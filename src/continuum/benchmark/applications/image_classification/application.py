@@ -51,7 +51,7 @@ _HTTP_ANSWER_BYTES = 180
 
 _BASE_BYTES = 96 * 2**20
 _MODEL_BYTES = 48 * 2**20
-"""What takes requests, and each model with what it computes in, need of a worker's memory."""
+"""A worker's memory for what takes requests, and for each model with what it computes in."""
 
 _TRIAL = "coffee-1.jpg"
 
@@ -289,7 +289,7 @@ class ImageClassification(Locating):
         return max(1, min(cores, (worker.memory - _BASE_BYTES) // _MODEL_BYTES))
 
     def request_bytes(self) -> float:
-        """What a photo has on average."""
+        """The average size of a photo."""
         return _PHOTO_BYTES
 
     def transport(self) -> Transport | None:
@@ -307,7 +307,7 @@ class ImageClassification(Locating):
         return self.settings
 
     def _computing(self, worker: Worker | Endpoint) -> dict[str, int]:
-        """What whoever classifies is told."""
+        """The settings for whoever classifies."""
         return {
             "threads": self._own.threads,
             "processes": self.servers(worker),

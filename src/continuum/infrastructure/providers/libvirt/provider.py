@@ -66,7 +66,7 @@ _EMULATED = (
 )
 _LOGS = Path("/var/log/libvirt/qemu")
 _NUMBERS = Path("/run/libvirt/qemu")
-"""Where libvirt keeps the number of each virtual machine's process."""
+"""The folder in which libvirt keeps the number of each virtual machine's process."""
 
 
 class Libvirt(OnThisHost):

@@ -1,4 +1,4 @@
-"""What LXC does on this host each time before a machine's first process, as a shell script; pure.
+"""LXC's work on this host each time before a machine's first process, as a shell script; pure.
 
 LXC sets limits on the group above the one that a machine has for its root, where the machine cannot
 change them. Two things are left:
@@ -72,7 +72,7 @@ def script(spec: MachineSpec, groups: ControlGroups, disk: str | None, group: st
 
 
 def _sets_rates(spec: MachineSpec, groups: ControlGroups, disk: str | None) -> bool:
-    """Whether disk rates are set here, and not by LXC on the group above."""
+    """Tell whether disk rates are set here, and not by LXC on the group above."""
     asked = spec.disk_read is not None or spec.disk_write is not None
     return asked and disk is not None and groups.versions.get("io") == 1
 
@@ -82,7 +82,7 @@ def _inner(groups: ControlGroups, controller: str, group: str) -> Path:
 
 
 def _shown(spec: MachineSpec, groups: ControlGroups) -> list[tuple[str, str, str]]:
-    """What the machine's own root shows: controller, file, value."""
+    """The values that the machine's own root shows: controller, file, value."""
     quota = round(spec.cores * spec.quota * SHOWN_PERIOD)
     files = {
         ("memory", 1): ("memory.limit_in_bytes", str(spec.memory)),

@@ -156,7 +156,7 @@ class Ssh(Provider):
         return found
 
     def caveats(self, plan: InfrastructurePlan) -> list[str]:
-        """What links cannot hold back: there is no port of ours in front of a machine."""
+        """Traffic that links cannot hold back: there is no port of ours in front of a machine."""
         if not plan.network.links:
             return []
         remark = (
