@@ -203,11 +203,12 @@ class Recorder:
             return []
         series = samples.link_series_table(self.collected.link_series)
         stalls = [
-            (end_ns - begin_ns) / 1e6
+            (begin_ns, end_ns)
             for each in self.collected.shared
             for begin_ns, end_ns, _ in each.share.stalls
         ]
-        return link_series.reasons(link_series.totals(series), max(stalls, default=0.0))
+        longest_ms = max((end_ns - begin_ns for begin_ns, end_ns in stalls), default=0) / 1e6
+        return link_series.reasons(link_series.totals(series, stalls), longest_ms)
 
     def _differences(
         self, table: pa.Table | None, expected: tuple[Expectation, ...]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
+from continuum.benchmark.samples import deciding_links, read_links
 from short_examples import EXAMPLES, check_run, run_example
 
 pytestmark = [pytest.mark.e2e, pytest.mark.measures]
@@ -22,9 +22,9 @@ def test_plain_machines(continuum: Any, tmp_path: Path, name: str) -> None:
     assert "report.html" in said
     assert (tmp_path / "out" / "report.html").stat().st_size > 10_000
     if name != "endpoint-only":
-        table = pq.read_table(tmp_path / "out" / "links.parquet").to_pydict()
-        assert all(table["ok"])
-        assert set(table["quantity"]) >= {"delay_ms", "jitter_ms", "rate_mbit"}
+        rows = deciding_links(read_links(tmp_path / "out" / "links.parquet"))
+        assert all(row["ok"] for row in rows)
+        assert {row["quantity"] for row in rows} >= {"delay_ms", "jitter_ms", "rate_mbit"}
 
 
 @pytest.mark.cluster

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
+from continuum.benchmark.samples import deciding_links, read_links
 from run_reasons import defects
 
 pytestmark = pytest.mark.e2e
@@ -51,7 +51,7 @@ def test_three_machines_run_a_benchmark_over_links_of_their_own_kernels(
     emulated = "software emulation" in run["versions"]["virtual machines run by"]
     assert any("not the hardware's" in note for note in run["notes"]) is emulated
     assert "link check" in ended.err
-    measured = pq.read_table(tmp_path / "out" / "links.parquet").to_pylist()
+    measured = deciding_links(read_links(tmp_path / "out" / "links.parquet"))
     delays = [each for each in measured if each["quantity"] == "delay_ms"]
     assert len(delays) == 6
     assert all(each["asked"] * 0.9 < each["measured"] < each["asked"] + 200 for each in delays)

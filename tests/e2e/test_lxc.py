@@ -418,7 +418,7 @@ def test_a_foreign_container_of_the_same_name_is_never_touched(
     kept = [
         line.replace(str(ours), str(foreign)).replace("continuum-", "foreign-")
         for line in (ours / name / "config").read_text().splitlines()
-        if not line.startswith(("#", "lxc.net", "lxc.sysctl"))
+        if not line.startswith(("#", "lxc.net", "lxc.sysctl", "lxc.hook"))
     ]
     (foreign / name / "config").write_text("\n".join([*kept, "lxc.net.0.type = empty", ""]))
     subprocess.run(["lxc-start", "-d", "-P", foreign, "-n", name], check=True, timeout=60)

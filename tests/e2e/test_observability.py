@@ -135,7 +135,7 @@ def during(line: Any, name: str, seconds: int, *arguments: str) -> dict[str, Any
 def test_prometheus_that_is_gone_costs_series_and_no_sample(observed: Any) -> None:
     run = during(observed, "gone", 8, "systemctl", "stop", "prometheus.service")
     on(observed, "systemctl", "start", "prometheus.service")
-    (reason,) = sentences(run)
+    (reason,) = sentences(run, "observability")
     assert "no series" in reason
     assert "Prometheus on cloud-1 does not answer" in reason
 
@@ -144,7 +144,9 @@ def test_prometheus_that_was_away_leaves_a_gap_that_is_told(observed: Any) -> No
     away = "systemctl stop prometheus.service; sleep 17; systemctl start prometheus.service"
     run = during(observed, "away", 24, "sh", "-c", away)
     # How much of the run it sees at all depends on when it is back: that is told either way.
-    assert all(reason.startswith("no series ") for reason in sentences(run)), run["reasons"]
+    assert all(reason.startswith("no series ") for reason in sentences(run, "observability")), run[
+        "reasons"
+    ]
 
 
 def test_a_full_disk_on_the_control_machine_costs_series_and_no_sample(observed: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from continuum.benchmark.samples import deciding_links, read_links
 from continuum.deployment import Deployment
 from continuum.events import Events
 from continuum.images import sources
@@ -174,7 +175,7 @@ def test_a_benchmark_on_machines_that_exist(shared: Any, field: Field, tmp_path:
     assert addresses["edge-1"] == field.machines["edge-1"].address
     samples = pq.read_table(tmp_path / "out" / "samples.parquet").to_pydict()
     assert set(samples["status"]) == {"ok"}
-    links = pq.read_table(tmp_path / "out" / "links.parquet").to_pylist()
+    links = deciding_links(read_links(tmp_path / "out" / "links.parquet"))
     assert {(each["from_tier"], each["quantity"]) for each in links} >= {
         (tier, quantity) for tier in ("edge", "endpoint") for quantity in ("delay_ms", "rate_mbit")
     }

@@ -65,7 +65,7 @@ def test_totals_are_over_all_windows_of_a_link() -> None:
 
 
 @pytest.mark.parametrize(
-    ("late", "allowed"), [(5, True), (6, False)], ids=["one window in twenty", "more"]
+    ("late", "allowed"), [(8, True), (9, False)], ids=["as many as by chance", "more"]
 )
 def test_late_windows_are_a_reason_beyond_one_in_twenty(late: int, *, allowed: bool) -> None:
     rows = [window(number, late_p50_ms=0.8 if number < late else 0.1) for number in range(100)]
@@ -74,6 +74,16 @@ def test_late_windows_are_a_reason_beyond_one_in_twenty(late: int, *, allowed: b
     if found:
         assert found[0].code == "emulator"
         assert "edge → endpoint" in found[0].sentence
+
+
+def test_windows_in_which_the_host_stalled_are_the_hosts() -> None:
+    rows = [window(number, late_p50_ms=0.8 if number < 20 else 0.1) for number in range(100)]
+    start = rows[0]["start_ns"]
+    series = table(*rows)
+    assert link_series.reasons(link_series.totals(series)) != []
+    (total,) = link_series.totals(series, [(start, start + 19 * SECOND // 10)])
+    assert (total.windows, total.late_windows) == (80, 0)
+    assert link_series.reasons([total]) == []
 
 
 def test_lateness_is_allowed_in_proportion_to_the_delay() -> None:

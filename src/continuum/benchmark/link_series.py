@@ -2,12 +2,14 @@
 
 The emulator counts by windows of 100 ms. A window is late when the median of its packets was let go
 later than a link may be off: 10 % of the delay, but at least 0.3 ms, as the link check has it. One
-late window in twenty is the most that a link may have; and no packet may be so late that no pause
-of a host explains it.
+late window in twenty is the most that a link may have, of those in which the host did not stall;
+beyond that 1.645 standard errors of a binomial share are chance. And no packet may be so late that
+no pause of a host explains it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ import numpy as np
 
 from continuum.benchmark.reasons import Code, Reason
 from continuum.benchmark.samples import LINK_SERIES_SCHEMA
+from continuum.infrastructure.links.evidence import Stalls, overlap
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,12 +28,15 @@ if TYPE_CHECKING:
 
 SHARE = 0.10
 """Of the delay, by which a packet may be late."""
+WINDOW_NS = 100_000_000
 LEAST_MS = 0.3
 """By how much it may be late whatever the delay."""
 LATE_WINDOWS = 0.05
 """Share of the windows that may be late."""
 PAUSE_MS = 100.0
 """A host takes its processor away for tens of milliseconds; a packet that is later has another cause."""
+ONE_SIDED = 1.645
+"""Standard errors that chance exceeds once in twenty."""
 MOST_NAMED = 3
 
 _OF_WINDOWS = tuple(name for name in LINK_SERIES_SCHEMA.names if name != "repetition")
@@ -46,7 +52,8 @@ class Total:
         delay_ms: mean that packets were to wait.
         late_p50_ms, late_p99_ms: medians over the windows of what each window tells.
         late_max_ms: of all packets.
-        windows, late_windows: with traffic, and those of them that were late.
+        windows, late_windows: with traffic and no stall of the host, and those of them that were
+            late.
     """
 
     source: str
@@ -65,7 +72,13 @@ class Total:
     @property
     def late_share(self) -> float:
         """Share of the windows that were late, 0 … 1."""
-        return self.late_windows / self.windows
+        return self.late_windows / self.windows if self.windows else 0.0
+
+    @property
+    def late(self) -> bool:
+        """Judge if more windows were late than may be, chance left out."""
+        chance = math.sqrt(LATE_WINDOWS * (1 - LATE_WINDOWS) * self.windows)
+        return self.late_windows > LATE_WINDOWS * self.windows + ONE_SIDED * chance
 
     @property
     def name(self) -> str:
@@ -73,19 +86,27 @@ class Total:
         return f"{self.source} → {self.destination}"
 
 
-def totals(series: pa.Table) -> list[Total]:
+def totals(series: pa.Table, stalls: Stalls = ()) -> list[Total]:
     """One for each link with traffic, in the order of their names."""
     columns = {name: series[name].to_numpy() for name in series.schema.names}
     ends = sorted(set(zip(columns["source"], columns["destination"], strict=True)))
-    return [_total(source, destination, columns) for source, destination in ends]
+    start = columns["start_ns"]
+    stalled = overlap(start, start + WINDOW_NS, stalls)
+    return [_total(source, destination, columns, stalled) for source, destination in ends]
 
 
-def _total(source: str, destination: str, columns: Mapping[str, NDArray[Any]]) -> Total:
+def _total(
+    source: str,
+    destination: str,
+    columns: Mapping[str, NDArray[Any]],
+    stalled: NDArray[np.bool_],
+) -> Total:
     here = (columns["source"] == source) & (columns["destination"] == destination)
     of = {name: column[here] for name, column in columns.items()}
     packets = int(of["packets"].sum())
     delay = float((of["delay_ms"] * of["packets"]).sum() / packets) if packets else 0.0
     allowed = max(LEAST_MS, SHARE * delay)
+    calm = ~stalled[here]
     return Total(
         source=source,
         destination=destination,
@@ -97,8 +118,8 @@ def _total(source: str, destination: str, columns: Mapping[str, NDArray[Any]]) -
         late_p50_ms=float(np.median(of["late_p50_ms"])),
         late_p99_ms=float(np.median(of["late_p99_ms"])),
         late_max_ms=float(of["late_max_ms"].max()),
-        windows=int(here.sum()),
-        late_windows=int(np.count_nonzero(of["late_p50_ms"] > allowed)),
+        windows=int(np.count_nonzero(calm)),
+        late_windows=int(np.count_nonzero((of["late_p50_ms"] > allowed) & calm)),
     )
 
 
@@ -109,7 +130,7 @@ def reasons(links: Sequence[Total], longest_stall_ms: float = 0.0) -> list[Reaso
     late are the host's, which has a reason of its own.
     """
     found = []
-    late = [link for link in links if link.late_share > LATE_WINDOWS]
+    late = [link for link in links if link.late]
     if late:
         worst = max(late, key=lambda link: link.late_share)
         found.append(
