@@ -20,6 +20,7 @@ from continuum.report import table
 from continuum.report.clocks import Clocks
 from continuum.software.services.clock import Clock
 from own_clocks import NAME
+from run_reasons import OF_THE_HOST
 from side_by_side import nothing_left
 
 pytestmark = pytest.mark.e2e
@@ -41,7 +42,7 @@ class Ran:
 
     def __init__(self, folder: Path) -> None:
         self.loaded = load(EXAMPLE, settings=SETTINGS, provider=NAME)
-        accept = ["links", "host-busy"]
+        accept = sorted(OF_THE_HOST)
         self.outcome = workflow.run(self.loaded, Events(), results=folder, accept=accept)
         self.record: Run = self.outcome.record
         self.deployment = self.outcome.deployment

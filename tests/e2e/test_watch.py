@@ -101,7 +101,7 @@ def test_a_run_in_a_browser_and_its_logs(continuum: Any) -> None:
             assert all(machine["memory"] > 2**23 for machine in shown["machines"])
             ended = continuum.end(process)
             assert ended.code == 0, ended.err
-        opened.wait("#status.done")
+        opened.wait("#status.done, #status.degraded")
         assert opened.complaints == []
     record = json.loads((continuum.folder / "results/run.json").read_text())
     after = seen(continuum)["requests"]
