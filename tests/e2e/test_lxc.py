@@ -413,10 +413,10 @@ def test_a_foreign_container_of_the_same_name_is_never_touched(
     here.up(plan)
     name = f"ctm-{plan.identity}-edge-1"
     ours = here.deployment.folder / "machines"
-    foreign = tmp_path / "foreign"
+    foreign, group = tmp_path / "foreign", f"foreign-{plan.identity}"
     (foreign / name / "upper").mkdir(parents=True)
     kept = [
-        line.replace(str(ours), str(foreign)).replace("continuum-", "foreign-")
+        line.replace(str(ours), str(foreign)).replace(config.group(plan.identity), group)
         for line in (ours / name / "config").read_text().splitlines()
         if not line.startswith(("#", "lxc.net", "lxc.sysctl", "lxc.hook"))
     ]
@@ -428,8 +428,8 @@ def test_a_foreign_container_of_the_same_name_is_never_touched(
         assert (foreign / name / "config").exists()
     finally:
         containers.end(containers.running(foreign))
-        for group in cgroups.folders_of(cgroups.detect(), f"foreign-{plan.identity}"):
-            cgroups.remove(group)
+        for folder in cgroups.folders_of(cgroups.detect(), group):
+            cgroups.remove(folder)
         shutil.rmtree(Path("/run/lxc/lock") / str(foreign).lstrip("/"), ignore_errors=True)
 
 
