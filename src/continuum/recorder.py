@@ -413,7 +413,7 @@ class Recorder:
 
     def _loads(self, table: pa.Table | None, *, interrupted: bool) -> tuple[LoadRecord, ...]:
         benchmark = self.loaded.experiment.benchmark
-        if table is None or benchmark is None or self.benchmark is None or self.benchmark.driver:
+        if table is None or benchmark is None or not self._has_endpoints:
             return ()
         servers = self._all_servers()
         return loads.loads(table, servers, benchmark.duration, interrupted=interrupted)

@@ -649,11 +649,10 @@ def _look_at_links(run: Run, repetition: int, began_ns: int, collected: Collecte
         )
         return
     if missing:
-        named = ", ".join(map(str, missing[:MOST_NAMED]))
-        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+        named = link_series.first_few([str(link) for link in missing], MOST_NAMED)
         collected.because(
             Code.EMULATOR,
-            f"links were not in force as declared after repetition {repetition}: {named}{more}",
+            f"links were not in force as declared after repetition {repetition}: {named}",
             repetition=repetition,
             missing=len(missing),
         )

@@ -19,6 +19,7 @@ import numpy as np
 from continuum.benchmark.reasons import Code, Reason
 from continuum.benchmark.samples import LINK_SERIES_SCHEMA
 from continuum.infrastructure.links.evidence import Stalls, overlap
+from continuum_runtime.link_series import WINDOW_NS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 SHARE = 0.10
 """Of the delay, by which a packet may be late."""
-WINDOW_NS = 100_000_000
 LEAST_MS = 0.3
 """By how much it may be late whatever the delay."""
 LATE_WINDOWS = 0.05
@@ -166,8 +166,13 @@ def reasons(links: Sequence[Total], longest_stall_ms: float = 0.0) -> list[Reaso
 
 
 def _named(links: Sequence[Total]) -> str:
-    names = ", ".join(link.name for link in links[:MOST_NAMED])
-    return names + (f" and {len(links) - MOST_NAMED} more" if len(links) > MOST_NAMED else "")
+    return first_few([link.name for link in links], MOST_NAMED)
+
+
+def first_few(names: Sequence[str], most: int) -> str:
+    """Names for a sentence: at most so many, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def rows(windows: Iterable[Window], repetition: int) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from continuum.benchmark import link_series
 from continuum.report import format as show
 from continuum.report.machines_over_time import Place, places_of
 from continuum.report.plots import COLOURS, SERIES, plot, shortened
+from continuum_runtime.link_series import WINDOW_NS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _MOST_LINKS = 6
-_WINDOW_NS = 100_000_000
 _MOST_POINTS = 400
 """Of one line: windows are put together where there are more."""
 
@@ -73,9 +73,9 @@ def draw(samples: pa.Table, series: pa.Table) -> Markup:
             here = (columns["source"] == link.source) & (columns["destination"] == link.destination)
             at = columns["start_ns"][here]
             for place in places:
-                inside = (at >= place.begins_ns - _WINDOW_NS) & (at <= place.ends_ns + _WINDOW_NS)
+                inside = (at >= place.begins_ns - WINDOW_NS) & (at <= place.ends_ns + WINDOW_NS)
                 for axes, name, scale in (
-                    (grid[0], "bytes", 8e-6 / (_WINDOW_NS / 1e9)),
+                    (grid[0], "bytes", 8e-6 / (WINDOW_NS / 1e9)),
                     (grid[1], "backlog", 1.0),
                     (grid[2], "late_p99_ms", 1.0),
                 ):
@@ -100,9 +100,9 @@ def _points(
 
     Windows without packets count as 0.
     """
-    slots = int((place.ends_ns - place.begins_ns) // _WINDOW_NS) + 2
+    slots = int((place.ends_ns - place.begins_ns) // WINDOW_NS) + 2
     width = -(-slots // _MOST_POINTS)
-    slot = ((at - place.begins_ns) // _WINDOW_NS + 1).clip(0, slots - 1)
+    slot = ((at - place.begins_ns) // WINDOW_NS + 1).clip(0, slots - 1)
     windows = np.zeros(-(-slots // width) * width)
     if mean:
         np.add.at(windows, slot, value)
@@ -110,5 +110,5 @@ def _points(
     else:
         np.maximum.at(windows, slot, value)
         points = windows.reshape(-1, width).max(axis=1)
-    moments = place.offset + np.arange(points.size) * width * _WINDOW_NS / 1e9
+    moments = place.offset + np.arange(points.size) * width * WINDOW_NS / 1e9
     return moments, points
