@@ -115,7 +115,7 @@ def test_pods_without_a_node_are_samples_with_the_schedulers_reason(
             cluster.kubectl("uncordon", node)
     run = record(shared.folder / "out-full")
     assert run["status"] == "degraded"
-    assert "6 of 6 pods found no node: 0/3 nodes are available" in sentences(run)[0]
+    assert "6 of 6 pods found no node: 0/3 nodes are available" in sentences(run, "pods")[0]
     assert {row["status"] for row in rows(shared.folder / "out-full")} == {"lost"}
 
 
