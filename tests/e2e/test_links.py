@@ -20,6 +20,7 @@ from continuum.infrastructure.links import process, series
 from continuum.infrastructure.links.choose import choose
 from continuum.infrastructure.links.contract import Interface, Window
 from continuum.infrastructure.links.nfqueue import Nfqueue
+from continuum.infrastructure.links.places import places
 from continuum.infrastructure.plan import LinkSettings
 from continuum.machine import Command
 from continuum.parallel import for_each
@@ -157,10 +158,9 @@ def test_what_it_did_is_counted_and_a_pause_is_seen(
         assert all(row.overflow == row.lost == 0 for row in found)
         # 10 ms, and what 74 bytes take at 7.21 Mbit/s.
         assert {round(row.delay_ms, 3) for row in found if row.packets} == {10.082, 10.06}
-        assert series.alive(deployment, PLAN, running.interfaces)
         signal.pidfd_send_signal(one, signal.SIGKILL)
         assert select.select([one], [], [], 10)[0]
-    assert series.without_process(deployment, PLAN, running.interfaces) == ["edge-1", "endpoint-1"]
+    assert all(not place.running() for place, _ in places(deployment, running.interfaces))
 
 
 def test_it_ends_with_the_last_machine(running: Lab, deployment: Deployment) -> None:

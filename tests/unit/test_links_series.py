@@ -136,11 +136,3 @@ def test_a_machine_with_a_kernel_of_its_own_is_asked(
     deployment = Deployment("lab", tmp_path)
     (row,) = series.read(deployment, PLAN, [inside], START, START + 1)
     assert (row.link, row.machine, row.late_max_ms) == (1, "edge-1", 1.0)
-
-
-def test_links_that_wait_need_a_process(tmp_path: Path) -> None:
-    deployment = Deployment("lab", tmp_path)
-    assert not series.alive(deployment, PLAN, interfaces(PLAN))
-    assert series.without_process(deployment, PLAN, interfaces(PLAN)) == ["edge-1", "endpoint-1"]
-    free = make_plan({"edge": 1, "endpoint": 1}, {("edge", "endpoint"): LinkSettings(rate_mbit=5)})
-    assert series.alive(deployment, free, interfaces(free))

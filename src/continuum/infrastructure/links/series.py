@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from continuum.deployment import Deployment
 from continuum.infrastructure.links.contract import Interface, Window
 from continuum.infrastructure.links.places import places
-from continuum.infrastructure.links.rules import FIRST_QUEUE, incoming, waits
-from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
+from continuum.infrastructure.links.rules import FIRST_QUEUE
+from continuum.infrastructure.plan import InfrastructurePlan
 from continuum.parallel import for_each
 
 
@@ -48,26 +48,3 @@ def read(
         if 0 <= record.queue - FIRST_QUEUE < len(links)
     ]
     return sorted(rows, key=lambda row: (row.link, row.machine, row.start_ns))
-
-
-def without_process(
-    deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
-) -> list[str]:
-    """Names of the machines whose packets no process lets go although a link wants it to."""
-    dead = []
-    for place, served in places(deployment, interfaces):
-        wanted = [each.machine.name for each in served if _waits(plan, each.machine)]
-        if wanted and place.running() is None:
-            dead += wanted
-    return dead
-
-
-def alive(
-    deployment: Deployment, plan: InfrastructurePlan, interfaces: Sequence[Interface]
-) -> bool:
-    """Tell whether every process that the plan's links need runs."""
-    return not without_process(deployment, plan, interfaces)
-
-
-def _waits(plan: InfrastructurePlan, machine: MachineSpec) -> bool:
-    return any(waits(link.settings) for _, link in incoming(plan.network.links, machine))
