@@ -27,6 +27,11 @@ def carried_folder() -> Path:
     return platformdirs.user_state_path("continuum") / "carried"
 
 
+def first_use_folder() -> Path:
+    """Sums of downloads that nothing pins: one file for each; not part of the cache."""
+    return platformdirs.user_state_path("continuum") / "first-use"
+
+
 def cache_folder() -> Path:
     """Machine images and artifacts; safe to delete."""
     return platformdirs.user_cache_path("continuum")

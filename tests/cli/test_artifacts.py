@@ -101,7 +101,7 @@ def test_a_file_that_cannot_be_is_told(cli: Cli, pause: Wanted, tmp_path: Path) 
     assert cli("artifacts", "export", "folder", "--force").code == 2
     ending = cli("artifacts", "import", "folder")
     assert ending.code == 1
-    assert "cannot be read" in ending.stderr
+    assert "folder is no regular file, but a folder" in ending.stderr
 
 
 def test_a_damaged_archive_is_refused(cli: Cli, pause: Wanted, tmp_path: Path) -> None:

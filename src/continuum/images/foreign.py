@@ -1,29 +1,29 @@
 """Container images that others made: read from an archive, or fetched by skopeo, and written again
 as ours.
 
-What is read: an OCI image layout or what `docker save` writes, as a tar file. Where a layer removes
-files of the ones below, all layers are merged into one: a removal is a mark that only the overlay
-of the container may see, and a machine's own overlay would see it first.
+What is read: an OCI image layout or what `docker save` writes, as a tar file that may be compressed.
+Where a layer removes files of the ones below, all layers are merged into one: a removal is a mark
+that only the overlay of the container may see, and a machine's own overlay would see it first.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import re
 import shutil
 import tarfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import copy
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, TypeVar
 
-from continuum.errors import NotPossibleHere, StepFailed, UsageError
-from continuum.images import isolated, oci, store
+from pydantic import BaseModel, Field, RootModel, ValidationError
+
+from continuum import archives
+from continuum.errors import NotFound, NotPossibleHere, StepFailed, UsageError
+from continuum.images import isolated, oci, platforms, store
 from continuum.images.containers import REPOSITORY, ContainerImage
 from continuum.images.recipe import fingerprint
 from continuum.images.sources import architecture
@@ -37,11 +37,13 @@ _LAYOUT = 1
 """Raise when what this module writes changes for the same inputs."""
 
 _FETCHED = "image.tar"
-_CHUNK = 2**20
-_DAMAGED = (
-    *(tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError),
-    *(KeyError, ValueError, TypeError, IndexError, AttributeError),
+_INDEX_DEPTH = 3
+_LAYERS = 256
+_HINT = (
+    "make one with `docker save --output worker.tar IMAGE`, "
+    "or `skopeo copy … docker-archive:worker.tar`"
 )
+_Kind = TypeVar("_Kind", bound=BaseModel)
 _REMOVED = ".wh."
 _RENAMED = frozenset({"linkpath", "path", "size"})
 _OPAQUE = ".wh..wh..opq"
@@ -75,9 +77,19 @@ def problem_with_reference(reference: str) -> str | None:
 
 def problem_with_archive(path: Path) -> str | None:
     """Why a file cannot be an image's archive; None when it looks like one."""
-    if not path.is_file():
+    other = archives.other_kind(path)
+    if other is not None:
+        return f'"{path}" is no regular file, but {other}'
+    try:
+        with (
+            archives.refusing(path, str(path), ""),
+            archives.open_file(path) as file,
+            archives.tar_stream(file, archives.JSON_BYTES) as tar,
+        ):
+            next(archives.members(tar, stream=True), None)
+    except NotFound:
         return f'there is no file "{path}"'
-    if not tarfile.is_tarfile(path):
+    except StepFailed:
         return f'"{path}" is no tar file, as `docker save` writes it'
     return None
 
@@ -93,6 +105,8 @@ def of_archive(path: Path) -> ContainerImage:
         digest = _digest(path, found.st_size, found.st_mtime_ns)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", where=str(path)) from error
+    except StepFailed as error:
+        raise UsageError(error.message, where=str(path)) from error
 
     def write(target: Path, work: Path, progress: Progress) -> oci.Image:
         return _rewrite(path, target, name, work, progress)
@@ -116,7 +130,7 @@ def of_registry(reference: str) -> ContainerImage:
 def _digest(path: Path, size: int, changed: int) -> str:
     """SHA-256 of a file that has not changed since."""
     del size, changed
-    with path.open("rb") as file:
+    with archives.open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -180,6 +194,124 @@ def _fetch(reference: str, archive: Path, work: Path, progress: Progress) -> Non
 # -- reading -------------------------------------------------------------------------------------
 
 
+class _Descriptor(BaseModel):
+    """Where a document or a layer lies in an OCI layout, and what it says that it is."""
+
+    digest: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")]
+    platform: platforms.Platform | None = None
+    annotations: dict[str, str] | None = None
+
+    @property
+    def member(self) -> str:
+        return f"blobs/{self.digest.replace(':', '/')}"
+
+
+class _Index(BaseModel):
+    manifests: list[_Descriptor]
+
+
+class _Manifest(BaseModel):
+    config: _Descriptor
+    layers: Annotated[list[_Descriptor], Field(max_length=_LAYERS)]
+
+
+class _Saved(BaseModel):
+    """One image of what `docker save` writes."""
+
+    config: Annotated[str, Field(alias="Config")]
+    layers: Annotated[list[str], Field(alias="Layers", max_length=_LAYERS)]
+    names: Annotated[list[str] | None, Field(alias="RepoTags")] = None
+
+
+class _Archive(RootModel[list[_Saved]]):
+    """All images of what `docker save` writes."""
+
+
+class _RootFiles(BaseModel):
+    diff_ids: list[str] | None = None
+
+
+class _Program(BaseModel):
+    """How a container of the image starts."""
+
+    entrypoint: Annotated[list[str] | None, Field(alias="Entrypoint")] = None
+    command: Annotated[list[str] | None, Field(alias="Cmd")] = None
+    environment: Annotated[list[str] | None, Field(alias="Env")] = None
+    folder: Annotated[str | None, Field(alias="WorkingDir")] = None
+    user: Annotated[str | None, Field(alias="User")] = None
+    stop_signal: Annotated[str | None, Field(alias="StopSignal")] = None
+
+    def as_ours(self) -> oci.Config:
+        return oci.Config(
+            entrypoint=tuple(self.entrypoint or ()),
+            command=tuple(self.command or ()),
+            environment=dict(each.partition("=")[::2] for each in self.environment or ()),
+            working_directory=self.folder or "/",
+            architecture=architecture(),
+            user=self.user or "",
+            stop_signal=self.stop_signal or "",
+        )
+
+
+class _Config(BaseModel):
+    os: str | None = None
+    architecture: str | None = None
+    variant: str | None = None
+    config: _Program | None = None
+    rootfs: _RootFiles | None = None
+
+
+class _Layout:
+    """The members of an image's archive, and the room that is left for what comes out of it."""
+
+    def __init__(self, tar: tarfile.TarFile, room: int) -> None:
+        self._tar = tar
+        self._members = {each.name.removeprefix("./"): each for each in archives.members(tar)}
+        self._links = 0
+        self.room = room
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members
+
+    def member(self, name: str) -> tarfile.TarInfo:
+        """A member; older versions of Docker write links where two layers are the same."""
+        found = self._members.get(name)
+        for _ in range(_LAYERS):
+            if found is None or not (found.issym() or found.islnk()):
+                break
+            target = PurePosixPath(found.linkname)
+            if found.issym():
+                target = _normal(PurePosixPath(name).parent / target)
+            name = str(target).removeprefix("./")
+            found = self._members.get(name)
+        if found is None:
+            raise archives.Unsafe(f"{name[:100]} is missing")
+        return found
+
+    def open(self, name: str) -> tuple[IO[bytes], int]:
+        """A member's content, and its size."""
+        found = self.member(name)
+        return archives.content_of(self._tar, found), found.size
+
+    def json(self, name: str, digest: str = "") -> Any:  # noqa: ANN401  whatever JSON holds
+        """A document, which is what its digest says."""
+        content, _ = self.open(name)
+        text = archives.document(content, name[:100])
+        algorithm, _, total = digest.partition(":")
+        if digest and hashlib.new(algorithm, text).hexdigest() != total:
+            raise archives.Unsafe(f"{name[:100]} is not what its name says: it is damaged")
+        return archives.json_of(text, name[:100])
+
+    def layer(self, name: str, target: Path) -> oci.Layer:
+        """A layer, as a tar file that is not compressed."""
+        content, size = self.open(name)
+        digest = hashlib.sha256()
+        with archives.unpacked(content, size, self.room) as plain, target.open("wb") as written:
+            whole = archives.copy(plain, written, [digest])
+        self.room -= whole
+        return oci.Layer(target, digest.hexdigest(), whole)
+
+
 def _rewrite(
     source: Path, target: Path, name: oci.Name, work: Path, progress: Progress
 ) -> oci.Image:
@@ -189,129 +321,166 @@ def _rewrite(
         StepFailed: it is no image, or not one for this host's processor.
     """
     progress(f"reading {source.name}", None)
-    try:
-        with tarfile.open(source) as tar:
-            config, blobs = _described(tar)
-            layers = [
-                _layer(tar, blob, work / f"layer-{number}.tar") for number, blob in enumerate(blobs)
-            ]
+    headline = f"{source.name} is no archive of a container image"
+    with (
+        archives.refusing(source, headline, _HINT),
+        archives.open_file(source) as given,
+        ExitStack() as stack,
+    ):
+        # What comes out is written twice: layer by layer here, and as our archive.
+        room = store.free(work) // 2
+        file: IO[bytes] = given
+        if archives.is_compressed(given):
+            room -= _unpack(given, work / "plain.tar", room)
+            file = stack.enter_context((work / "plain.tar").open("rb"))
+        layout = _Layout(stack.enter_context(archives.tar_file(file)), room)
+        config, names = _image(layout, source)
+        _check_platform(config, source)
+        layers = [
+            layout.layer(each, work / f"layer-{number}.tar") for number, each in enumerate(names)
+        ]
         _verify(layers, config)
-        if any(_removes(layer.path) for layer in layers):
+        removing = [layer for layer in layers if _removes(layer.path)]
+        if removing:
             progress("merging layers", None)
             layers = [_merged([layer.path for layer in layers], work / "merged.tar")]
-    except _DAMAGED as error:
-        raise StepFailed(
-            f"{source.name} is no archive of a container image",
-            where=str(source),
-            output=f"{type(error).__name__}: {error}",
-            hint="make one with `docker save --output worker.tar IMAGE`, "
-            "or `skopeo copy … docker-archive:worker.tar`",
-        ) from error
-    wanted = config.get("architecture", architecture())
-    if wanted != architecture():
-        raise StepFailed(
-            f"the image in {source.name} is for {wanted}; machines here are {architecture()}",
-            where=str(source),
-            hint=f"build or save it for the platform linux/{architecture()}",
-        )
-    return oci.write(target, name, layers, _config(config.get("config") or {}))
+    return oci.write(target, name, layers, (config.config or _Program()).as_ours())
 
 
-def _verify(layers: Sequence[oci.Layer], config: Mapping[str, Any]) -> None:
-    """Compare the layers with what the image's configuration says of them, where it does."""
-    told = (config.get("rootfs") or {}).get("diff_ids")
-    if told is not None and told != [f"sha256:{layer.digest}" for layer in layers]:
-        raise ValueError("a layer is not what the image's configuration says: it is damaged")
+def _unpack(file: IO[bytes], target: Path, room: int) -> int:
+    """Write an archive without its compression: members are read in any order. Returns its size."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    with archives.unpacked(file, size, room) as plain, target.open("wb") as written:
+        return archives.copy(plain, written)
 
 
-def _config(written: Mapping[str, Any]) -> oci.Config:
-    environment = dict(each.partition("=")[::2] for each in written.get("Env") or ())
-    return oci.Config(
-        entrypoint=tuple(written.get("Entrypoint") or ()),
-        command=tuple(written.get("Cmd") or ()),
-        environment=environment,
-        working_directory=written.get("WorkingDir") or "/",
-        architecture=architecture(),
-        user=written.get("User") or "",
-        stop_signal=written.get("StopSignal") or "",
-    )
+def _image(layout: _Layout, source: Path) -> tuple[_Config, list[str]]:
+    """The image's configuration, and the names of its layers in the archive, the lowest first.
 
-
-def _described(tar: tarfile.TarFile) -> tuple[dict[str, Any], list[str]]:
-    """The image's configuration, and the names of its layers in the archive, the lowest first."""
-    names = {member.name.removeprefix("./"): member.name for member in tar}
-    if "manifest.json" in names:
-        images = _json(tar, names["manifest.json"])
-        if len(images) != 1:
-            raise ValueError(f"it holds {len(images)} images, not one")
-        (image,) = images
-        return _json(tar, names[image["Config"]]), [names[each] for each in image["Layers"]]
-    manifest = _manifest(tar, names, _json(tar, names["index.json"]))
-    layers = [names[_blob(each)] for each in manifest["layers"]]
-    return _json(tar, names[_blob(manifest["config"])]), layers
+    Raises:
+        StepFailed: there are several images, or none for this host.
+    """
+    if "manifest.json" in layout:
+        saved = _checked(_Archive, layout.json("manifest.json"), "manifest.json").root
+        if len(saved) != 1:
+            raise _not_one(source, len(saved), [", ".join(each.names or ()) for each in saved])
+        (image,) = saved
+        return _checked(_Config, layout.json(image.config), image.config), image.layers
+    manifest = _manifest(layout, layout.json("index.json"), "index.json", source)
+    described = layout.json(manifest.config.member, manifest.config.digest)
+    config = _checked(_Config, described, manifest.config.member)
+    return config, [each.member for each in manifest.layers]
 
 
 def _manifest(
-    tar: tarfile.TarFile, names: Mapping[str, str], index: dict[str, Any]
-) -> dict[str, Any]:
-    """The manifest of the image for this processor, in an index that may hold further ones."""
-    fitting = {
-        each["digest"]: each
-        for each in index["manifests"]
-        if each.get("platform", {}).get("architecture", architecture()) == architecture()
-    }
-    if len(fitting) != 1:
-        raise ValueError(f"it holds {len(fitting)} images for {architecture()}, not one")
-    found: dict[str, Any] = _json(tar, names[_blob(*fitting.values())])
-    return _manifest(tar, names, found) if "manifests" in found else found
+    layout: _Layout,
+    value: Any,  # noqa: ANN401  as JSON has it
+    name: str,
+    source: Path,
+) -> _Manifest:
+    """The manifest of the image for this host, in an index that may hold further ones."""
+    for _ in range(_INDEX_DEPTH):
+        chosen = _choice(_checked(_Index, value, name), source)
+        name = chosen.member
+        value = layout.json(name, chosen.digest)
+        if not isinstance(value, dict) or "manifests" not in value:
+            return _checked(_Manifest, value, name)
+    raise archives.Unsafe(f"its index leads on more than {_INDEX_DEPTH} times")
 
 
-def _blob(descriptor: Mapping[str, Any]) -> str:
-    return f"blobs/{descriptor['digest'].replace(':', '/')}"
+def _choice(index: _Index, source: Path) -> _Descriptor:
+    """The image that fits this host best."""
+    ranked = [(platforms.fit(each.platform), each) for each in index.manifests]
+    fitting = [(rank, each) for rank, each in ranked if rank is not None]
+    if not index.manifests:
+        raise archives.Unsafe("its index names no image")
+    if not fitting:
+        known = {str(each.platform) for each in index.manifests if each.platform is not None}
+        raise _for_others(source, sorted(known))
+    best = max(rank for rank, _ in fitting)
+    chosen = {each.digest: each for rank, each in fitting if rank == best}
+    if len(chosen) > 1:
+        names = [
+            (each.annotations or {}).get("org.opencontainers.image.ref.name", "")
+            for each in chosen.values()
+        ]
+        raise _not_one(source, len(chosen), names)
+    return next(iter(chosen.values()))
 
 
-def _json(tar: tarfile.TarFile, name: str) -> Any:  # noqa: ANN401  whatever JSON holds
-    file = tar.extractfile(name)
-    if file is None:
-        raise ValueError(f"{name} is no file")
-    return json.loads(file.read())
+def _check_platform(config: _Config, source: Path) -> None:
+    told = platforms.Platform(
+        os=config.os, architecture=config.architecture, variant=config.variant
+    )
+    if platforms.fit(told) is None:
+        raise _for_others(source, [str(told)])
 
 
-def _layer(tar: tarfile.TarFile, name: str, target: Path) -> oci.Layer:
-    """A layer, as a tar file that is not compressed."""
-    file = tar.extractfile(name)
-    if file is None:
-        raise ValueError(f"{name} is no file")
-    digest, size = hashlib.sha256(), 0
-    with file, ExitStack() as stack:
-        head = file.read(4)
-        file.seek(0)
-        if head == b"\x28\xb5\x2f\xfd":
-            raise ValueError(
-                "its layers are compressed by zstd; "
-                "`skopeo copy oci-archive:IN docker-archive:OUT` writes them plain"
-            )
-        plain = stack.enter_context(gzip.open(file)) if head[:2] == b"\x1f\x8b" else file
-        written = stack.enter_context(target.open("wb"))
-        while chunk := plain.read(_CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-            written.write(chunk)
-    return oci.Layer(target, digest.hexdigest(), size)
+def _for_others(source: Path, known: Sequence[str]) -> StepFailed:
+    return StepFailed(
+        f"the image in {source.name} is for {', '.join(known)}; machines here are {platforms.HERE}",
+        where=str(source),
+        hint=f"build or save it for the platform {platforms.HERE}",
+    )
+
+
+def _not_one(source: Path, count: int, names: Sequence[str]) -> StepFailed:
+    named = "; ".join(each[:100] for each in names[:5] if each)
+    return StepFailed(
+        f"{source.name} holds {count} images, not one" + (f": {named}" if named else ""),
+        where=str(source),
+        hint="save the one that is meant alone: `docker save --output worker.tar IMAGE`",
+    )
+
+
+def _checked(kind: type[_Kind], value: Any, name: str) -> _Kind:  # noqa: ANN401  as JSON has it
+    """A document of the image, as it has to be."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"]))
+        why = f"{name[:100]}: {place[:100]} {problem['msg'][:100]}"
+        raise archives.Unsafe(why) from error
+
+
+def _verify(layers: Sequence[oci.Layer], config: _Config) -> None:
+    """Compare the layers with what the image's configuration says of them, where it does."""
+    told = config.rootfs.diff_ids if config.rootfs else None
+    if told is not None and told != [f"sha256:{layer.digest}" for layer in layers]:
+        raise archives.Unsafe("a layer is not what the image's configuration says: it is damaged")
+
+
+def _normal(path: PurePosixPath) -> PurePosixPath:
+    """A path without `..`, which leads to the folder above."""
+    parts: list[str] = []
+    for part in path.parts:
+        if part == "..":
+            del parts[-1:]
+        else:
+            parts.append(part)
+    return PurePosixPath(*parts)
 
 
 # -- merging -------------------------------------------------------------------------------------
 
 
 def _removes(layer: Path) -> bool:
-    with tarfile.open(layer) as tar:
-        return any(PurePosixPath(member.name).name.startswith(_REMOVED) for member in tar)
+    """Check all that is in a layer; tell whether it removes anything of the ones below."""
+    removes = False
+    with layer.open("rb") as file, archives.tar_file(file) as tar:
+        for member in archives.members(tar):
+            archives.check_system_member(member)
+            removes |= PurePosixPath(member.name).name.startswith(_REMOVED)
+    return removes
 
 
 def _merged(layers: Sequence[Path], target: Path) -> oci.Layer:
     """One layer with what a container of all of them sees; the lowest layer comes first."""
     with ExitStack() as stack:
-        tars = [stack.enter_context(tarfile.open(layer)) for layer in layers]
+        files = [stack.enter_context(layer.open("rb")) for layer in layers]
+        tars = [stack.enter_context(archives.tar_file(file)) for file in files]
         chosen: dict[str, tuple[tarfile.TarFile, tarfile.TarInfo]] = {}
         hidden: set[str] = set()
         for tar in reversed(tars):
@@ -326,8 +495,8 @@ def _choose(
 ) -> None:
     """Take what no layer above has, and has not hidden; then hide what this one removes."""
     removed: set[str] = set()
-    for member in tar:
-        path = PurePosixPath("/", member.name)
+    for member in archives.members(tar):
+        path = PurePosixPath("/", member.name.lstrip("/"))
         if path.name == _OPAQUE:
             removed.add(f"{path.parent}/")
         elif path.name.startswith(_REMOVED):
@@ -359,7 +528,7 @@ def _in_order(
         content = None
         if member.isreg() or member.islnk():
             original = member.linkname if member.islnk() else member.name
-            same = (id(tar), str(PurePosixPath("/", original)))
+            same = (id(tar), str(PurePosixPath("/", original.lstrip("/"))))
             if same in written:
                 new.type, new.linkname, new.size = tarfile.LNKTYPE, written[same], 0
             else:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from continuum.errors import NotFound, StepFailed
+from continuum import archives, folders
+from continuum.errors import NotFound
 from continuum.images import base, isolated, store
 from continuum.machine import run_on_host
 
 LIMIT = 900.0
 _RECORD = "record.json"
+_PARTS = ("root", _RECORD)
+_HINT = "export it again on the host that has it"
 # Owners by number, and what file systems keep beside: capabilities of programs, for one.
 _FAITHFUL = ("--numeric-owner", "--xattrs", "--xattrs-include=*")
 
@@ -49,8 +51,16 @@ def pack(key: str, target: Path) -> Path:
     return target
 
 
-def unpack(key: str, source: Path, progress: Callable[[str, float | None], None]) -> bool:
+def unpack(
+    key: str,
+    source: Path,
+    progress: Callable[[str, float | None], None],
+    *,
+    origin: str = "",
+) -> bool:
     """Bring a layer into the cache, unless it is there; True when it was not.
+
+    `origin` is the name of the archive that it comes in.
 
     Raises:
         NotPossibleHere: we are not root.
@@ -59,29 +69,41 @@ def unpack(key: str, source: Path, progress: Callable[[str, float | None], None]
     if store.is_built(key):
         return False
     base.need_root()
+    title = f"layer {key} in {origin}" if origin else source.name
 
     def make(root: Path, tell: Callable[[str, float | None], None]) -> dict[str, Any]:
         tell(f"unpacking layer {key}", None)
         folder = root.parent / "unpacked"
-        folder.mkdir()
-        arguments = ("tar", "--extract", f"--file={source}", *_FAITHFUL, "--preserve-permissions")
-        run_on_host(isolated.dying_with_us((*arguments, f"--directory={folder}"), LIMIT)).check()
-        came_out = _record(folder / _RECORD)
-        if came_out is None or not (folder / "root").is_dir():
-            raise StepFailed(f"{source.name} is no layer of a machine image")
+        folder.mkdir(mode=folders.PRIVATE_FOLDER)
+        headline = f"{title} is no layer of a machine image"
+        with (
+            archives.refusing(source, headline, _HINT),
+            archives.open_file(source) as file,
+            archives.tar_file(file) as tar,
+        ):
+            archives.extract_system(tar, folder, store.free(folder))
+            came_out = _record(folder)
         root.rmdir()
         (folder / "root").rename(root)
         shutil.rmtree(folder)
-        return came_out
+        return came_out | {"from": f"archive {origin}"} if origin else came_out
 
     layer = store.Layer(key, key.rpartition("-")[0], make)
     return store.ensure(layer, progress)
 
 
-def _record(path: Path) -> dict[str, Any] | None:
-    """What came out when the layer was built; None when that is not told."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+def _record(folder: Path) -> dict[str, Any]:
+    """What came out when the layer was built; nothing else lies beside it and the layer's root."""
+    stranger = next((each.name for each in folder.iterdir() if each.name not in _PARTS), None)
+    if stranger is not None:
+        raise archives.Unsafe(f"{stranger[:100]} does not belong there")
+    root, record = (folder / part for part in _PARTS)
+    if root.is_symlink() or not root.is_dir():
+        raise archives.Unsafe("it has no folder root")
+    if record.is_symlink() or not record.is_file():
+        raise archives.Unsafe(f"it has no file {_RECORD}")
+    with record.open("rb") as file:
+        found = archives.json_of(archives.document(file, _RECORD), _RECORD)
+    if not isinstance(found, dict):
+        raise archives.Unsafe(f"{_RECORD} is no table")
+    return found

@@ -91,8 +91,9 @@ def save(fingerprint: str, keys: list[str]) -> ImagePaths:
 
 
 def is_built(key: str) -> bool:
-    """Whether a layer is in the cache, whole."""
-    return (images_folder() / key / "record.json").is_file()
+    """Whether a layer is in the cache, whole; a link is none, wherever it leads."""
+    folder = images_folder() / key
+    return (folder / "record.json").is_file() and not (folder / "root").is_symlink()
 
 
 def record(key: str) -> dict[str, Any]:

@@ -142,11 +142,11 @@ class ServiceContract(ABC):
 
     def test_trees_stay_below_the_root(self, tmp_path: Path) -> None:
         """Trees write into the image, not onto the host."""
-        root = tmp_path / "root"
-        root.mkdir()
+        root = tmp_path / "image" / "root"
+        root.mkdir(parents=True)
         for tree in Recipe.collect(self.subject().install()).trees:
             tree.write(root, lambda _: None)
-        assert list(tmp_path.iterdir()) == [root]
+        assert list(root.parent.iterdir()) == [root]
 
     def test_roles_are_there_and_reach_only_the_machines_asked_for(self) -> None:
         """Configure is pure; every role has tasks and variables named after it."""

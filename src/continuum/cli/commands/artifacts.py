@@ -67,6 +67,7 @@ def list_(as_json: bool) -> int:
                     "sha256": here[wanted].sha256 if wanted in here else None,
                     "size": here[wanted].size if wanted in here else None,
                     "source": here[wanted].source if wanted in here else None,
+                    "checked_by": store.guard(here[wanted]) if wanted in here else None,
                     "sources": _sources(wanted),
                 }
                 for wanted in rows
@@ -75,12 +76,14 @@ def list_(as_json: bool) -> int:
         return 0
     output.write(
         output.table(
-            ("artifact", "version", "in the cache", "from"),
+            ("artifact", "version", "in the cache", "SHA-256", "checked by", "from"),
             [
                 (
                     wanted.name,
                     wanted.version,
                     show_bytes(here[wanted].size) if wanted in here else "-",
+                    here[wanted].sha256[:12] if wanted in here else "",
+                    store.guard(here[wanted]) if wanted in here else "",
                     here[wanted].source if wanted in here else " or ".join(_sources(wanted)),
                 )
                 for wanted in rows
@@ -187,10 +190,16 @@ def export(  # noqa: PLR0913  one parameter per option of the command line
 
 @command.command("import")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--replace", is_flag=True, help="Take the archive's where the cache has another file."
+)
 @json_option
 @common
-def import_(file: Path, as_json: bool) -> int:
-    """Bring an archive's artifacts into the cache, each checked by its SHA-256."""
+def import_(file: Path, replace: bool, as_json: bool) -> int:
+    """Bring an archive's artifacts into the cache, each checked by its SHA-256.
+
+    The sums show damage, not who made it: where they came from is what the archive claims.
+    """
     session = current()
     store = _store(session)
     from continuum.artifacts import archive  # noqa: PLC0415
@@ -199,12 +208,14 @@ def import_(file: Path, as_json: bool) -> int:
     if not all(is_built(layer.key) for layer in archive.look(file).layers):
         become_root(session, "machine images need root")
     with session.events.step("artifacts", f"read {file}", "the archive") as step:
-        manifest = archive.read(store, file, step.progress)
+        manifest, notes = archive.read(store, file, step.progress, replace=replace)
     session.close()
     if as_json:
-        output.write_json({"file": file, "manifest": manifest})
+        output.write_json({"file": file, "manifest": manifest, "notes": notes})
         return 0
     session.say(f"brought {_count(manifest)} into the cache")
+    for note in notes:
+        session.say(f"  {note}")
     return 0
 
 

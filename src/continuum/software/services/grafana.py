@@ -14,7 +14,6 @@ import configparser
 import io
 import json
 import shutil
-import tarfile
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from continuum import folders
+from continuum import archives, folders
 from continuum.artifacts import catalogue
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.store import ArtifactStore
@@ -31,6 +30,7 @@ from continuum.errors import ContinuumError, NotPossibleHere, StepFailed
 from continuum.events import Event, Events, StepFailedEvent, StepFinished, StepProgress, StepStarted
 from continuum.images.recipe import RUNTIME_FOLDER, DebianPackages, InstallStep, Tree, fingerprint
 from continuum.images.runtime import runtime_tree
+from continuum.images.store import free
 from continuum.machine import Command
 from continuum.software.configure import PLAN_FOLDER, ROLES
 from continuum.software.contract import RolePlay, Service
@@ -57,6 +57,7 @@ LOOK_LIMIT = 3.0
 """Seconds that a server has to answer: nobody waits long for what can be done without."""
 
 _LEFT_OUT = {".map", ".md"}
+_AGAIN = "remove the file, then the same command again"
 """Ends of files of the release that nothing runs: they are most of it."""
 
 # All machines share one image: it runs only where the role has put a configuration.
@@ -249,35 +250,30 @@ def unpack(archive: Path, target: Path) -> None:
     Raises:
         ContinuumError: it is no such archive.
     """
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                path = Path(member.name)
-                if not member.isfile() or path.suffix in _LEFT_OUT:
-                    continue
-                if path.is_absolute() or ".." in path.parts:
-                    raise _broken(archive, f"it holds {member.name[:60]}")
-                source = tar.extractfile(member)
-                assert source is not None
-                file = target.joinpath(*path.parts[1:])
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with source, file.open("wb") as written:
-                    shutil.copyfileobj(source, written)
-                file.chmod(0o755 if member.mode & 0o100 else 0o644)
-    except (tarfile.TarError, EOFError) as error:
-        raise _broken(archive, str(error)) from error
+    with (
+        archives.open_file(archive) as packed,
+        archives.refusing(archive, "Grafana's release cannot be unpacked", _AGAIN),
+        archives.tar_stream(packed, free(target.parent)) as tar,
+    ):
+        for member in archives.members(tar, stream=True):
+            path = Path(member.name)
+            if not member.isreg() or path.suffix in _LEFT_OUT:
+                continue
+            if path.is_absolute() or ".." in path.parts:
+                raise archives.Unsafe(f"it holds {member.name[:60]}")
+            file = target.joinpath(*path.parts[1:])
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("wb") as written:
+                archives.copy(archives.content_of(tar, member), written)
+            file.chmod(0o755 if member.mode & 0o100 else 0o644)
     program = target / "bin" / NAME
     if not program.is_file():
         shutil.rmtree(target, ignore_errors=True)
-        raise _broken(archive, f"there is no bin/{NAME} in it")
-
-
-def _broken(archive: Path, why: str) -> ContinuumError:
-    return ContinuumError(
-        f"Grafana's release cannot be unpacked: {why}",
-        where=str(archive),
-        hint="remove the file, then the same command again",
-    )
+        raise ContinuumError(
+            f"Grafana's release cannot be unpacked: there is no bin/{NAME} in it",
+            where=str(archive),
+            hint=_AGAIN,
+        )
 
 
 # -- its configuration ---------------------------------------------------------------------------
