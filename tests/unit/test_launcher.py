@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import tomllib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 
-PROJECT = """\
-[project]
-dependencies = []
-
-[dependency-groups]
-test = []
-"""
+LOCK = "# nothing is needed\n"
 
 MAIN = """\
 import os, sys
@@ -31,7 +31,7 @@ print(sys.prefix, *sys.argv[1:], sep="|")
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder in which the environment of `PROJECT` has been made."""
+    """A cache folder in which the environment of `LOCK` has been made."""
     folder = tmp_path_factory.mktemp("made")
     clone = _clone(folder / "clone")
     _run(clone, cache=folder / "cache")
@@ -52,7 +52,7 @@ def _clone(folder: Path) -> Path:
         shutil.copy(ROOT / "src/continuum/cli" / name, cli)
     (folder / "src/continuum/__init__.py").write_text("")
     (folder / "src/continuum/__main__.py").write_text(MAIN)
-    (folder / "pyproject.toml").write_text(PROJECT)
+    (folder / "requirements.lock").write_text(LOCK)
     return folder
 
 
@@ -89,7 +89,7 @@ def test_the_first_use_makes_an_environment_and_says_so(clone: Path, tmp_path: P
 
 
 def test_clones_with_the_same_dependencies_share_it(clone: Path, made: Path) -> None:
-    (clone / "pyproject.toml").write_text(PROJECT + '\n[tool.other]\nkey = "value"\n')
+    (clone / "requirements.lock").write_text(f"{LOCK}# made again\n")
     ending = _run(clone, cache=made)
     assert ending.returncode == 0
     assert not ending.stderr
@@ -97,9 +97,9 @@ def test_clones_with_the_same_dependencies_share_it(clone: Path, made: Path) -> 
 
 def test_other_dependencies_have_one_of_their_own(clone: Path, made: Path) -> None:
     here = _run(clone, cache=made).stdout
-    (clone / "pyproject.toml").write_text(
-        PROJECT.replace("dependencies = []", 'dependencies = ["pip"]')
-    )
+    # What the marker leaves out is not looked for.
+    left_out = f"none==1 ; python_version < '3' --hash=sha256:{'0' * 64}\n"
+    (clone / "requirements.lock").write_text(left_out)
     ending = _run(clone, cache=made)
     assert "making Continuum's environment" in ending.stderr
     assert ending.stdout != here
@@ -170,9 +170,7 @@ def test_an_interrupted_first_use_is_done_again(
 
 
 def test_what_pip_cannot_install_is_told_with_its_words(clone: Path, tmp_path: Path) -> None:
-    (clone / "pyproject.toml").write_text(
-        PROJECT.replace("dependencies = []", 'dependencies = ["not a requirement"]', 1)
-    )
+    (clone / "requirements.lock").write_text("not a requirement\n")
     ending = _run(clone, cache=tmp_path / "cache")
     assert ending.returncode == 3
     assert "pip could not install what Continuum needs" in ending.stderr
@@ -180,6 +178,85 @@ def test_what_pip_cannot_install_is_told_with_its_words(clone: Path, tmp_path: P
     assert "what to do: pip takes packages from" in ending.stderr
     assert "Traceback" not in ending.stderr
     assert not list((tmp_path / "cache/continuum/environments").glob("*/"))[1:]
+
+
+def _index(folder: Path, content: str) -> str:
+    """A folder with one wheel of a package called `tool`; returns the wheel's SHA-256."""
+    folder.mkdir(exist_ok=True)
+    path = folder / "tool-1.0-py3-none-any.whl"
+    told = "tool-1.0.dist-info"
+    files = {
+        "tool.py": content,
+        f"{told}/METADATA": "Metadata-Version: 2.1\nName: tool\nVersion: 1.0\n",
+        f"{told}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{told}/RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(zipfile.ZipInfo(name), text)  # all of one time
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_package_that_is_not_the_one_of_the_lock_is_refused(clone: Path, tmp_path: Path) -> None:
+    total = _index(tmp_path / "wheels", "first = 1\n")
+    (clone / "requirements.lock").write_text(f"tool==1.0 \\\n    --hash=sha256:{total}\n")
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    _index(tmp_path / "wheels", "changed = 1\n")
+    ending = _run(clone, cache=tmp_path / "cache", **pip)
+    assert ending.returncode == 3
+    assert "DO NOT MATCH THE HASHES" in ending.stderr
+    assert not list((tmp_path / "cache/continuum/environments").glob("*/bin"))
+    assert _index(tmp_path / "wheels", "first = 1\n") == total
+    ending = _run(clone, cache=tmp_path / "cache", **pip)
+    assert ending.returncode == 0, ending.stderr
+
+
+def test_a_package_without_a_sum_is_refused(clone: Path, tmp_path: Path) -> None:
+    _index(tmp_path / "wheels", "first = 1\n")
+    (clone / "requirements.lock").write_text("tool==1.0\n")
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    ending = _run(clone, cache=tmp_path / "cache", **pip)
+    assert ending.returncode == 3
+    assert "--require-hashes" in ending.stderr
+
+
+def test_a_clone_without_its_lock_says_so(clone: Path, tmp_path: Path) -> None:
+    (clone / "requirements.lock").unlink()
+    ending = _run(clone, cache=tmp_path / "cache")
+    assert ending.returncode == 3
+    assert "requirements.lock" in ending.stderr
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-test.lock"])
+def test_the_locks_have_what_the_project_asks_for_and_no_address(name: str) -> None:
+    text = (ROOT / name).read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = list(project["project"]["dependencies"])
+    if "test" in name:
+        wanted += project["dependency-groups"]["test"]
+    entries = text.replace("\\\n", " ").splitlines()
+    locked: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.startswith("#"):
+            continue
+        requirement, *sums = entry.split(" --hash=")
+        package, _, version = requirement.partition(";")[0].strip().partition("==")
+        assert sums, entry
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}\s*", each) for each in sums), entry
+        locked.setdefault(package, []).append(version)
+    for each in map(Requirement, wanted):
+        found = locked[canonicalize_name(each.name)]
+        assert all(each.specifier.contains(version) for version in found), each
+    assert "://" not in text
+    assert "index" not in text
+
+
+def test_both_locks_have_the_same_versions() -> None:
+    first, second = (
+        set(re.findall(r"(?m)^\S+==\S+", (ROOT / name).read_text()))
+        for name in ("requirements.lock", "requirements-test.lock")
+    )
+    assert first <= second
 
 
 def test_a_cache_that_cannot_be_written_is_told(clone: Path, tmp_path: Path) -> None:

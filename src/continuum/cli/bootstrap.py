@@ -3,10 +3,10 @@
 Run by the launcher with whatever Python the host has, so it uses the standard library alone and
 imports nothing of ours:
 
-    bootstrap.py PYPROJECT KIND ENVIRONMENTS POINTER [--yes]
+    bootstrap.py LOCK ENVIRONMENTS POINTER [--yes]
 
-makes the environment for the dependencies in PYPROJECT (KIND is `run`, or `test` for those of the
-tests too) in the folder ENVIRONMENTS, unless it is there, and writes its path to POINTER.
+makes the environment of the packages that the file LOCK names, each with its SHA-256, in the folder
+ENVIRONMENTS, unless it is there, and writes its path to POINTER.
 """
 
 from __future__ import annotations
@@ -23,11 +23,10 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
 from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -283,12 +282,20 @@ def _ask(question: str) -> bool:
 # ── The environment ──────────────────────────────────────────────────────────────────────────────
 
 
-def requirements(project: dict[str, Any], kind: str) -> list[str]:
-    """What the environment holds: the dependencies, and for `test` those of the tests."""
-    wanted = list(project["project"]["dependencies"])
-    if kind == "test":
-        wanted += project["dependency-groups"]["test"]
-    return sorted(wanted)
+def requirements(lock: Path) -> list[str]:
+    """Lines of a lock file: packages with their versions, and the SHA-256 of each of their files.
+
+    Raises:
+        CannotPrepare: there is no such file.
+    """
+    try:
+        lines = lock.read_text().splitlines()
+    except FileNotFoundError as error:
+        raise CannotPrepare(
+            f"this clone has no {lock.name}, which names the packages that Continuum needs",
+            hint=f"git checkout -- {lock.name}",
+        ) from error
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def environment_name(wanted: Sequence[str], interpreter: Path) -> str:
@@ -330,10 +337,11 @@ def locked(path: Path, *, wait: float = PIP_TIMEOUT) -> Iterator[int]:
         os.close(descriptor)
 
 
-def make_environment(folder: Path, wanted: Sequence[str], interpreter: Path, lock: int) -> None:
+def make_environment(folder: Path, packages: Path, interpreter: Path, lock: int) -> None:
     """Make a virtual environment; the file `complete` in it is written last.
 
-    The programs that fill it inherit the lock: should this process be killed, the next one waits
+    `packages` is the lock file. pip takes no file whose SHA-256 is not in it, and builds none: what
+    a build needs has no sums. The programs that fill it inherit the lock: should this process be killed, the next one waits
     for them before it begins again.
 
     Raises:
@@ -360,12 +368,14 @@ def make_environment(folder: Path, wanted: Sequence[str], interpreter: Path, loc
             f"{interpreter} could not make a virtual environment in {folder}",
             "apt-get install python3-venv, or set CONTINUUM_PYTHON to another Python",
         )
+        wanted = requirements(packages)
         if wanted:
             step(
                 [
                     *(str(folder / "bin" / "python"), "-m", "pip", "install"),
                     *("--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
-                    *wanted,
+                    *("--require-hashes", "--only-binary=:all:", "--no-deps"),
+                    *("--requirement", str(packages)),
                 ],
                 "pip could not install what Continuum needs",
                 "pip takes packages from where this host's own configuration says: "
@@ -407,9 +417,9 @@ def become_caller() -> None:
         os.setuid(int(user))
 
 
-def prepare(project: Path, kind: str, environments: Path, pointer: Path, *, yes: bool) -> None:
-    """Have the environment, and the pointer to it, on disk."""
-    wanted = requirements(tomllib.loads(project.read_text()), kind)
+def prepare(packages: Path, environments: Path, pointer: Path, *, yes: bool) -> None:
+    """Have the environment of a lock file, and the pointer to it, on disk."""
+    wanted = requirements(packages)
     interpreter = Path(sys.executable).resolve()
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         install_packages([f"python3.{sys.version_info[1]}-venv"], yes=yes)
@@ -418,7 +428,7 @@ def prepare(project: Path, kind: str, environments: Path, pointer: Path, *, yes:
     pointer.parent.mkdir(parents=True, exist_ok=True)
     with locked(environments / f"{folder.name}.lock") as lock:
         if not (folder / "complete").exists():
-            make_environment(folder, wanted, interpreter, lock)
+            make_environment(folder, packages, interpreter, lock)
     temporary = pointer.with_name(f".{pointer.name}.{os.getpid()}")
     temporary.write_text(f"{folder}\n{os.environ.get('CONTINUUM_PYTHON', '')}\n")
     temporary.replace(pointer)
@@ -427,9 +437,9 @@ def prepare(project: Path, kind: str, environments: Path, pointer: Path, *, yes:
 def main(arguments: Sequence[str]) -> int:
     """Run from the launcher; returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    project, kind, environments, pointer, *options = arguments
+    packages, environments, pointer, *options = arguments
     try:
-        prepare(Path(project), kind, Path(environments), Path(pointer), yes="--yes" in options)
+        prepare(Path(packages), Path(environments), Path(pointer), yes="--yes" in options)
     except CannotPrepare as error:
         say(error.message)
         for line in error.output.splitlines():

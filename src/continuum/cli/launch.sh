@@ -17,7 +17,9 @@ if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$(id -u)" = 0 ]; th
 fi
 
 environments=${XDG_CACHE_HOME:-$HOME/.cache}/continuum/environments
-key=$(sha256sum <"$here/pyproject.toml")
+lock=$here/requirements.lock
+if [ "$kind" != run ]; then lock=$here/requirements-$kind.lock; fi
+key=$(sha256sum <"$lock") || exit 3
 pointer=$environments/for/$kind-${key%% *}
 environment=
 made_for=
@@ -61,7 +63,7 @@ if [ ! -f "$environment/complete" ] || [ ! -x "$environment/bin/python" ] ||
         esac
     done
     "$python" -I "$here/src/continuum/cli/bootstrap.py" \
-        "$here/pyproject.toml" "$kind" "$environments" "$pointer" ${yes:-}
+        "$lock" "$environments" "$pointer" ${yes:-}
     read_pointer
 fi
 
