@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from continuum.images.platforms import Platform
 from continuum.images.sources import architecture
 
 CONFIG = {
@@ -76,6 +77,28 @@ def layout(path: Path, *layers: bytes, platforms: tuple[str, ...] = ()) -> Path:
     else:
         index = {"manifests": [put(manifest)]}
     path.write_bytes(tar_of({**blobs, "./index.json": json.dumps(index).encode()}))
+    return path
+
+
+def images(path: Path, *each: tuple[Platform | None, bytes]) -> Path:
+    """An OCI image layout of several images of one layer, each for a platform."""
+    blobs: dict[str, bytes] = {}
+
+    def put(content: bytes, **more: Any) -> dict[str, Any]:
+        digest = hashlib.sha256(content).hexdigest()
+        blobs[f"blobs/sha256/{digest}"] = content
+        return {"digest": f"sha256:{digest}", "size": len(content), **more}
+
+    manifests = []
+    for name, (platform, layer) in zip(("one", "two", "three"), each, strict=False):
+        told = platform.model_dump(exclude_none=True) if platform else {}
+        config = put(json.dumps(told).encode())
+        more = {"platform": told} if platform else {}
+        annotations = {"org.opencontainers.image.ref.name": name}
+        manifest = json.dumps({"config": config, "layers": [put(layer)]}).encode()
+        manifests.append(put(manifest, annotations=annotations, **more))
+    index = {"manifests": [put(json.dumps({"manifests": manifests}).encode())]}
+    path.write_bytes(tar_of({**blobs, "index.json": json.dumps(index).encode()}))
     return path
 
 
