@@ -106,8 +106,8 @@ def refusing(source: Path, headline: str, hint: str) -> Iterator[None]:
 
 
 def _said(error: Exception) -> str:
-    first = str(error).strip().partition("\n")[0][:160]
-    return first or {RecursionError: "nested too deep", MemoryError: "too large"}.get(
+    first = str(error).strip().partition("\n")[0]
+    return shown(first, 160) or {RecursionError: "nested too deep", MemoryError: "too large"}.get(
         type(error), type(error).__name__
     )
 
@@ -254,7 +254,7 @@ def members(tar: tarfile.TarFile, *, stream: bool = False) -> Iterator[tarfile.T
             raise Unsafe(f"it has more than {MEMBERS:,} members")
         parts = os.fsencode(member.name).split(b"/")
         if len(parts) > DEPTH or max(map(len, parts)) > _NAME_BYTES:
-            raise Unsafe(f"{_short(member.name)} is too long a name, or lies too deep")
+            raise Unsafe(f"{shown(member.name)} is too long a name, or lies too deep")
         yield member
     if not stream:
         # Behind a broken header tarfile sees an end; another program may see more.
@@ -268,7 +268,7 @@ def content_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     """The content of a member that is a plain file; what is something else is refused."""
     content = tar.extractfile(member) if member.isreg() and not member.issparse() else None
     if content is None:
-        raise Unsafe(f"{_short(member.name)} is {kind_of(member)}, not a file")
+        raise Unsafe(f"{shown(member.name)} is {kind_of(member)}, not a file")
     return content
 
 
@@ -292,7 +292,7 @@ def check_system_member(member: tarfile.TarInfo) -> None:
     Links may point anywhere: they mean what they say inside. Names may begin with "/", which is the
     root of that system.
     """
-    name = _short(member.name)
+    name = shown(member.name)
     if ".." in member.name.split("/"):
         raise Unsafe(f"{name} leads out of it")
     if member.islnk() and ".." in member.linkname.split("/"):
@@ -322,14 +322,14 @@ def extract_system(tar: tarfile.TarFile, folder: Path, room: int) -> None:
         name = member.name.removeprefix("./").rstrip("/")
         parts = name.split("/")
         if not all(parts) or "." in parts:
-            raise Unsafe(f"{_short(member.name)} is no path within it")
+            raise Unsafe(f"{shown(member.name)} is no path within it")
         above = "/".join(parts[:-1])
         if name in kinds:
-            raise Unsafe(f"{_short(name)} stands in it twice")
+            raise Unsafe(f"{shown(name)} stands in it twice")
         if above and kinds.get(above) != tarfile.DIRTYPE:
-            raise Unsafe(f"{_short(name)} does not lie in a folder of it")
+            raise Unsafe(f"{shown(name)} does not lie in a folder of it")
         if member.islnk() and kinds.get(member.linkname) in (None, tarfile.DIRTYPE):
-            raise Unsafe(f"{_short(name)} is a hard link to what is not in it")
+            raise Unsafe(f"{shown(name)} is a hard link to what is not in it")
         total += member.size + tarfile.BLOCKSIZE
         if total > room:
             raise Unsafe(f"it takes more than the {show_bytes(room)} that there is room for")
@@ -354,7 +354,7 @@ def _naming(name: str) -> Iterator[None]:
     except OSError as error:
         if error.errno in _OF_THE_HOST:
             raise
-        raise Unsafe(f"{_short(name)} cannot be unpacked: {error.strerror or error}") from error
+        raise Unsafe(f"{shown(name)} cannot be unpacked: {error.strerror or error}") from error
 
 
 def _make(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path, folder: Path) -> None:
@@ -413,9 +413,11 @@ def json_of(text: bytes, name: str) -> Any:  # noqa: ANN401  whatever JSON holds
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        why = "nested too deep" if isinstance(error, RecursionError) else str(error)[:100]
+        why = "nested too deep" if isinstance(error, RecursionError) else shown(str(error))
         raise Unsafe(f"{name} is no JSON ({why})") from error
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 100 else f"{name[:100]}…"
+def shown(text: str, most: int = 100) -> str:
+    """A text of an archive as a message may carry it: one line, short, nothing that a terminal obeys."""
+    plain = "".join(each if each.isprintable() else "?" for each in text[: most + 1])
+    return plain if len(plain) <= most else f"{plain[:most]}…"

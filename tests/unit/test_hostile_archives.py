@@ -431,6 +431,7 @@ def _forge(changed: bytearray, begin: int, _: int, chance: random.Random) -> Non
         changed[block : block + 512] = head
 
 
+CHANGES: tuple[Callable[[bytearray, int, int, random.Random], None], ...]
 CHANGES = (_cut, _flip, _noise, _double, _drop, _fill, _forge, _forge)
 
 
@@ -453,10 +454,19 @@ def _mutations(content: bytes, seed: int, count: int) -> Iterator[bytes]:
         yield bytes(changed)
 
 
+def test_names_cannot_speak_to_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "some.tar"
+    path.write_bytes(tar((entry("manifest.json"), b"{}"), entry("\x1b[2Jx\udcff\n" + "y" * 150)))
+    with pytest.raises(StepFailed) as caught:
+        archive.read(ArtifactStore(Events(), folder=tmp_path / "store"), path, quiet)
+    assert "?[2Jx??yyy" in caught.value.message
+    assert caught.value.message.isprintable()
+
+
 def _one_sentence(error: ContinuumError, name: str) -> None:
     assert error.exit_code in (1, 2, 5), error
     assert name in error.message
-    assert "\n" not in error.message
+    assert error.message.isprintable()
     assert len(error.message) < 500
 
 

@@ -200,22 +200,22 @@ def _index(folder: Path, content: str) -> str:
 def test_a_package_that_is_not_the_one_of_the_lock_is_refused(clone: Path, tmp_path: Path) -> None:
     total = _index(tmp_path / "wheels", "first = 1\n")
     (clone / "requirements.lock").write_text(f"tool==1.0 \\\n    --hash=sha256:{total}\n")
-    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    wheels = str(tmp_path / "wheels")
     _index(tmp_path / "wheels", "changed = 1\n")
-    ending = _run(clone, cache=tmp_path / "cache", **pip)
+    ending = _run(clone, cache=tmp_path / "cache", PIP_NO_INDEX="1", PIP_FIND_LINKS=wheels)
     assert ending.returncode == 3
     assert "DO NOT MATCH THE HASHES" in ending.stderr
     assert not list((tmp_path / "cache/continuum/environments").glob("*/bin"))
     assert _index(tmp_path / "wheels", "first = 1\n") == total
-    ending = _run(clone, cache=tmp_path / "cache", **pip)
+    ending = _run(clone, cache=tmp_path / "cache", PIP_NO_INDEX="1", PIP_FIND_LINKS=wheels)
     assert ending.returncode == 0, ending.stderr
 
 
 def test_a_package_without_a_sum_is_refused(clone: Path, tmp_path: Path) -> None:
     _index(tmp_path / "wheels", "first = 1\n")
     (clone / "requirements.lock").write_text("tool==1.0\n")
-    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "wheels")}
-    ending = _run(clone, cache=tmp_path / "cache", **pip)
+    wheels = str(tmp_path / "wheels")
+    ending = _run(clone, cache=tmp_path / "cache", PIP_NO_INDEX="1", PIP_FIND_LINKS=wheels)
     assert ending.returncode == 3
     assert "--require-hashes" in ending.stderr
 

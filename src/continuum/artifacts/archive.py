@@ -53,7 +53,7 @@ class Entry(_Part):
     architecture: Annotated[str, Field(pattern=f"^{NAME_PATTERN}$")]
     sha256: _Sum
     size: Annotated[int, Field(ge=0)]
-    source: Annotated[str, Field(max_length=200)]
+    source: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 
     @property
     def wanted(self) -> Wanted:
@@ -295,7 +295,9 @@ def _manifest(found: Iterator[tarfile.TarInfo], tar: tarfile.TarFile) -> Manifes
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        raise archives.Unsafe(f"{MANIFEST}: {place[:100]} {problem['msg'][:200]}") from error
+        raise archives.Unsafe(
+            f"{MANIFEST}: {archives.shown(place)} {archives.shown(problem['msg'])}"
+        ) from error
 
 
 def _room(manifest: Manifest, work: Path, source: Path) -> int:
@@ -329,7 +331,7 @@ def _unpack(
     found: dict[str, Path] = {}
     for member in members:
         if member.name not in expected or not member.isreg():
-            raise archives.Unsafe(f"{member.name[:100]} is not in its manifest")
+            raise archives.Unsafe(f"{archives.shown(member.name)} is not in its manifest")
         if member.name in found:
             raise archives.Unsafe(f"{member.name} stands in it twice")
         progress(f"reading {member.name}", min(member.offset / whole, 1.0) if whole else None)

@@ -285,7 +285,7 @@ class _Layout:
             name = str(target).removeprefix("./")
             found = self._members.get(name)
         if found is None:
-            raise archives.Unsafe(f"{name[:100]} is missing")
+            raise archives.Unsafe(f"{archives.shown(name)} is missing")
         return found
 
     def open(self, name: str) -> tuple[IO[bytes], int]:
@@ -296,11 +296,13 @@ class _Layout:
     def json(self, name: str, digest: str = "") -> Any:  # noqa: ANN401  whatever JSON holds
         """A document, which is what its digest says."""
         content, _ = self.open(name)
-        text = archives.document(content, name[:100])
+        text = archives.document(content, archives.shown(name))
         algorithm, _, total = digest.partition(":")
         if digest and hashlib.new(algorithm, text).hexdigest() != total:
-            raise archives.Unsafe(f"{name[:100]} is not what its name says: it is damaged")
-        return archives.json_of(text, name[:100])
+            raise archives.Unsafe(
+                f"{archives.shown(name)} is not what its name says: it is damaged"
+            )
+        return archives.json_of(text, archives.shown(name))
 
     def layer(self, name: str, target: Path) -> oci.Layer:
         """A layer, as a tar file that is not compressed."""
@@ -419,14 +421,14 @@ def _check_platform(config: _Config, source: Path) -> None:
 
 def _for_others(source: Path, known: Sequence[str]) -> StepFailed:
     return StepFailed(
-        f"the image in {source.name} is for {', '.join(known)}; machines here are {platforms.HERE}",
+        f"the image in {source.name} is for {', '.join(map(archives.shown, known[:5]))}; machines here are {platforms.HERE}",
         where=str(source),
         hint=f"build or save it for the platform {platforms.HERE}",
     )
 
 
 def _not_one(source: Path, count: int, names: Sequence[str]) -> StepFailed:
-    named = "; ".join(each[:100] for each in names[:5] if each)
+    named = "; ".join(archives.shown(each) for each in names[:5] if each)
     return StepFailed(
         f"{source.name} holds {count} images, not one" + (f": {named}" if named else ""),
         where=str(source),
@@ -441,7 +443,7 @@ def _checked(kind: type[_Kind], value: Any, name: str) -> _Kind:  # noqa: ANN401
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"]))
-        why = f"{name[:100]}: {place[:100]} {problem['msg'][:100]}"
+        why = " ".join(map(archives.shown, (f"{name}:", place, problem["msg"])))
         raise archives.Unsafe(why) from error
 
 

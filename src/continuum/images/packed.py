@@ -96,7 +96,7 @@ def _record(folder: Path) -> dict[str, Any]:
     """What came out when the layer was built; nothing else lies beside it and the layer's root."""
     stranger = next((each.name for each in folder.iterdir() if each.name not in _PARTS), None)
     if stranger is not None:
-        raise archives.Unsafe(f"{stranger[:100]} does not belong there")
+        raise archives.Unsafe(f"{archives.shown(stranger)} does not belong there")
     root, record = (folder / part for part in _PARTS)
     if root.is_symlink() or not root.is_dir():
         raise archives.Unsafe("it has no folder root")
