@@ -123,7 +123,7 @@ def _xz(content: bytes) -> bytes:
     return lzma.compress(content, preset=0)
 
 
-PACKERS = [gzip.compress, bz2.compress, _xz, _zstd]
+PACKERS: list[Callable[[bytes], bytes]] = [gzip.compress, bz2.compress, _xz, _zstd]
 
 
 def _unpacked(content: bytes, room: int) -> bytes:
