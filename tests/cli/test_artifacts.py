@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,34 @@ def test_an_archive_carries_the_cache_to_another_host(
     assert ending.code == 0
     assert "brought 1 artifact" in ending.stderr
     assert ArtifactStore(Events()).find(pause) is not None
+
+
+def test_what_is_there_is_replaced_only_when_asked(
+    cli: Cli, pause: Wanted, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert cli("artifacts", "export", "out.tar").code == 0
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "elsewhere"))
+    file = tmp_path / "file"
+    file.write_bytes(b"mine")
+    mine = ArtifactStore(Events()).add(pause, file, "Debian package, pause 1")
+    ending = cli("artifacts", "import", "out.tar")
+    assert ending.code == 1
+    assert "out.tar is refused: the cache has another file of pause debian" in ending.stderr
+    assert "--replace" in ending.stderr
+    assert ArtifactStore(Events()).find(pause) == mine
+    told = cli("artifacts", "import", "out.tar", "--replace", "--json").json
+    assert "replaced pause debian" in told["notes"][0]
+    listed = {each["name"]: each for each in cli("artifacts", "list", "--json").json}
+    assert listed["pause"]["source"] == "archive out.tar, which says: a test"
+    assert listed["pause"]["checked_by"] == "the archive's claim"
+    assert listed["pause"]["sha256"][:12] in cli("artifacts", "list").stdout
+
+
+def test_a_fifo_in_an_archives_place_is_not_waited_for(cli: Cli, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.tar")
+    ending = cli("artifacts", "import", "a.tar")
+    assert ending.code == 1
+    assert "a.tar is no regular file, but a FIFO" in ending.stderr
 
 
 def test_what_a_newer_version_brought_is_listed_too(cli: Cli, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import ssl
 import tarfile
@@ -16,7 +18,7 @@ from typing import Any, cast
 
 import pytest
 
-from continuum.artifacts import catalogue, go, outside, release, store, web
+from continuum.artifacts import catalogue, first_use, go, outside, release, store, web
 from continuum.artifacts.attempt import Unavailable
 from continuum.artifacts.catalogue import Wanted
 from continuum.artifacts.store import Artifact, ArtifactStore
@@ -130,6 +132,41 @@ def test_a_wrong_checksum_is_refused_and_the_next_source_tried(
     notes = [each.text for each in heard if isinstance(each, Note)]
     assert any("refused" in text and f"{server.address}/v1.2.3/saw" in text for text in notes)
     assert list((shelf.folder / "work").iterdir()) == []
+
+
+def test_a_file_that_is_not_the_pinned_one_is_refused_whatever_its_server_says(
+    server: Server, shelf: ArtifactStore, heard: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pins = f'[tool.release.sums]\nsaw = {{ amd64 = "{hashlib.sha256(SAW).hexdigest()}" }}\n'
+    use_catalogue(monkeypatch, tool_catalogue(server.address) + pins)
+    wanted = Wanted("saw", "v1.2.3", "amd64")
+    server.publish("/v1.2.3/saw", b"another saw")
+    _pypi(monkeypatch, None)
+    with pytest.raises(NotPossibleHere) as caught:
+        shelf.fetch_all([wanted])
+    assert "refused, its SHA-256 is" in caught.value.output
+    assert "where Continuum knows it as" in caught.value.output
+    assert any(isinstance(each, Note) and "refused" in each.text for each in heard)
+    server.publish("/v1.2.3/saw", SAW)
+    (found,) = shelf.fetch_all([wanted])
+    assert shelf.guard(found) == "pinned sum"
+    assert first_use.recall(f"release-{wanted.key}") is None
+
+
+def test_another_file_than_at_its_first_use_is_refused_though_the_cache_was_emptied(
+    server: Server, shelf: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pypi(monkeypatch, None)
+    server.publish("/v1.2.3/saw", SAW)
+    assert shelf.guard(shelf.fetch("saw")).startswith("first use, 20")
+    shutil.rmtree(shelf.folder)
+    server.publish("/v1.2.3/saw", b"another saw")
+    with pytest.raises(NotPossibleHere) as caught:
+        shelf.fetch("saw")
+    path = first_use.path_of(f"release-{Wanted('saw', 'v1.2.3').key}")
+    assert f"published it anew, remove {path}" in caught.value.output
+    path.unlink()
+    assert shelf.fetch("saw").path.read_bytes() == b"another saw"
 
 
 def test_a_transfer_that_was_cut_goes_on_where_it_ended(
