@@ -20,7 +20,7 @@ _entries = st.builds(
     architecture=st.sampled_from(["amd64", "arm64"]),
     sha256=_sums,
     size=st.integers(0, 2**40),
-    source=st.text(max_size=50),
+    source=st.from_regex(r"[^\x00-\x1f\x7f-\x9f]{0,50}", fullmatch=True),
 )
 _layers = st.builds(LayerEntry, key=_names, sha256=_sums, size=st.integers(0, 2**40))
 _json = st.recursive(
