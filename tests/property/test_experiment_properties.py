@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from continuum.errors import InvalidExperiment
-from continuum.experiment import cfg, units
+from continuum.experiment import cfg, ini, units
 from continuum.experiment.load import load, load_text
 from continuum.experiment.model import Experiment, problems_over_fields
 from continuum.experiment.toml import locate
@@ -188,7 +188,7 @@ def test_every_key_has_a_place(values: dict[str, Any]) -> None:
 def test_ini_is_read_as_configparser_reads_it(lines: list[str]) -> None:
     text = "\n".join(["[infrastructure]", *lines])
     parser = configparser.RawConfigParser(default_section="\0none")
-    found = cfg.scan(text)
+    found = ini.scan(text)
     try:
         # As from a file: however its lines end.
         parser.read_file(io.StringIO(text, newline=None))

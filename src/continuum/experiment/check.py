@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -464,11 +465,26 @@ def shown_path(path: KeyPath) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The nearest right name as a question; empty when nothing is near."""
-    near = difflib.get_close_matches(name[:60], list(known), n=1)
-    if not near:
-        same = [each for each in known if each.lower() == name.lower()]
-        near = same[:1]
+    known = list(known)
+    near = [
+        each for each in difflib.get_close_matches(name[:60], known, n=3) if _is_near(name, each)
+    ] or [each for each in known if each.lower() == name.lower()]
     return f'did you mean "{near[0]}"?' if near else ""
+
+
+def _is_near(name: str, other: str) -> bool:
+    """Whether names are near beside the words that begin and end both, as `edge_` and `_avg`."""
+    one, two = re.split("[_-]", name), re.split("[_-]", other)
+    while len(one) > 1 and len(two) > 1 and one[0] == two[0]:
+        one, two = one[1:], two[1:]
+    while len(one) > 1 and len(two) > 1 and one[-1] == two[-1]:
+        one, two = one[:-1], two[:-1]
+    ratio = difflib.SequenceMatcher(None, "_".join(one)[:60], "_".join(two)).ratio()
+    return ratio >= _NEAR
+
+
+_NEAR = 0.6
+"""The ratio from which `difflib` calls words close."""
 
 
 def explain(error: Any, spot: fields.Spot | None) -> str:  # noqa: ANN401  pydantic's ErrorDetails

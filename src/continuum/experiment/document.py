@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,9 @@ class Document:
         reasons: why it cannot be run, beside plug-ins that this version does not have.
         misfit: what the application asks for and does not have here, with its place; None if
             there is nothing.
+        overridden: keys whose values were given beside the file.
+        finish: what the reader does once these are in: it fills in what follows from other values,
+            and raises InvalidExperiment with what is still wrong.
     """
 
     file: str
@@ -70,6 +74,14 @@ class Document:
     notes: list[str] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
     misfit: Problem | None = None
+    overridden: set[KeyPath] = field(default_factory=set)
+    finish: Callable[[Document], None] = lambda _: None
+
+    def has_override(self, paths: Iterable[KeyPath]) -> bool:
+        """Whether one of these keys, a table around it or a key in it was given beside the file."""
+        return any(
+            given[: len(path)] == path[: len(given)] for path in paths for given in self.overridden
+        )
 
     def source(self, path: KeyPath) -> Source:
         """Where a key stands, else the nearest table around it, else the file as a whole."""

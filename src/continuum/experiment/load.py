@@ -97,6 +97,7 @@ def load_text(
     """
     document = READERS[path.suffix.lower()](text, str(path))
     overrides.apply(document, settings=settings, provider=provider, environment=environment)
+    document.finish(document)
     if "name" not in document.values:
         document.values["name"] = name_from(path)
         document.sources["name",] = Source("name of the file")

@@ -86,6 +86,7 @@ def _put(document: Document, names: tuple[str, ...], text: str, source: Source) 
     for inner in [each for each in document.sources if each[: len(path)] == path]:
         del document.sources[inner]
     document.sources[path] = source
+    document.overridden.add(path)
     return []
 
 
