@@ -172,6 +172,7 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
             blocks_in_use=provider.foreign_blocks(deployment, before.network if before else None),
             kept_block=str(kept[0]) if kept else None,
             kept_size=kept.num_addresses if kept else 0,
+            block_preferred=loaded.block_is_a_wish,
             host_time=CLOCK in software_configure.service_names(experiment, services),
             existing=provider.existing(deployment, experiment),
             hosts=surveyed.hosts,
@@ -207,6 +208,7 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
         ),
         changes=tuple(changes),
         remarks=(
+            *infrastructure_configure.other_addresses(experiment, infrastructure),
             *provider.remarks(experiment, infrastructure),
             *provider.caveats(infrastructure),
             *_link_remarks(infrastructure, provider),

@@ -13,6 +13,7 @@ from continuum.infrastructure.configure import (
     changes,
     configure,
     from_json,
+    other_addresses,
     remarks,
     to_json,
 )
@@ -27,17 +28,13 @@ def experiment(**parts: Any) -> Experiment:
     return Experiment.model_validate({"name": "sample", "tiers": tiers, **parts})
 
 
+SURROUNDINGS = Surroundings(deployment="sample", identity="0badcafe", image="image", host_cores=2)
+
+
 def plan(
     of: Experiment, *, used: tuple[str, ...] = (), kept: str | None = None, cores: int = 2
 ) -> InfrastructurePlan:
-    surroundings = Surroundings(
-        deployment="sample",
-        identity="0badcafe",
-        image="image",
-        host_cores=cores,
-        blocks_in_use=used,
-        kept_block=kept,
-    )
+    surroundings = replace(SURROUNDINGS, host_cores=cores, blocks_in_use=used, kept_block=kept)
     return configure(of, surroundings, {})
 
 
@@ -87,6 +84,47 @@ def test_an_asked_block_need_not_be_aligned_to_all_tiers() -> None:
         "192.168.103.0/24",
     ]
     assert str(made.network.block) == "192.168.100.0/22"
+
+
+CLUSTER = {
+    "tiers": {"cloud": {"machines": 2}, "endpoint": {"machines": 1}},
+    "software": {"manager": "kubernetes", "execution_model": "container"},
+}
+
+
+def asking(block: str, **parts: Any) -> Experiment:
+    return experiment(infrastructure={"address_block": block}, **parts)
+
+
+def test_blocks_that_are_too_large_to_begin_where_asked_begin_elsewhere() -> None:
+    of = asking("192.168.200.0", **CLUSTER)
+    block = plan(of).network.block
+    assert not block.overlaps(ipaddress.IPv4Network("192.168.0.0/16"))
+    assert plan(of, used=(str(block),)).network.block != block
+    (remark,) = other_addresses(of, plan(of))
+    assert remark == (
+        f"infrastructure.address_block: {block} is taken, since no block of 4,096 addresses, which "
+        "each tier needs, begins at 192.168.200.0; in a cluster a machine has 256, for its pods"
+    )
+    assert str(plan(asking("192.168.192.0", **CLUSTER)).network.block[0]) == "192.168.192.0"
+
+
+def test_a_wish_for_a_block_in_use_yields_and_what_is_up_stays() -> None:
+    of = asking("192.168.200.0")
+    wished = replace(SURROUNDINGS, block_preferred=True)
+    assert str(configure(of, wished, {}).network.tiers["cloud"][0]) == "192.168.200.0"
+    taken = configure(of, replace(wished, blocks_in_use=["192.168.201.0/24"]), {})
+    assert not taken.network.block.overlaps(ipaddress.IPv4Network("192.168.0.0/16"))
+    (remark,) = other_addresses(of, taken)
+    assert remark.endswith("192.168.200.0 was in use on this host; after `down` it is tried again")
+    kept = replace(wished, kept_block=str(taken.network.tiers["cloud"][0]))
+    assert configure(of, kept, {}) == taken
+
+
+def test_there_is_nothing_to_say_of_addresses_as_asked() -> None:
+    of = asking("192.168.200.0")
+    assert other_addresses(of, plan(of)) == []
+    assert other_addresses(experiment(), plan(experiment())) == []
 
 
 def test_many_machines_get_a_larger_block() -> None:

@@ -43,6 +43,13 @@ class Loaded:
     source_text: str = ""
 
     @property
+    def block_is_a_wish(self) -> bool:
+        """Whether the address block is that of a Continuum 1.x file, where it kept users apart."""
+        written = self.origins.get("infrastructure.address_block", "")
+        file = str(self.path)
+        return file.lower().endswith(".cfg") and written.rpartition(":")[0] == file
+
+    @property
     def obstacles(self) -> tuple[str, ...]:
         """All for which it cannot run here, one sentence each."""
         return (*self.not_runnable, *([] if self.misfit is None else [str(self.misfit)]))

@@ -54,6 +54,8 @@ class Surroundings:
         blocks_in_use: address blocks to keep away from.
         kept_block: first address of the block that this deployment already has, if it has one.
         kept_size: addresses of each of its tiers, 0 when it has none.
+        block_preferred: whether the experiment's block is a wish only: a deployment keeps the one
+            that it has, and gets another free one where the wish's is in use.
         host_time: whether machines are to have this host's time.
         existing: the machines, where they exist already; None where they are made.
         hosts: the other hosts, and `rooms` what each has, this one as "" first where it carries
@@ -69,6 +71,7 @@ class Surroundings:
     blocks_in_use: Sequence[str] = ()
     kept_block: str | None = None
     kept_size: int = 0
+    block_preferred: bool = False
     host_time: bool = False
     existing: Existing | None = None
     hosts: tuple[HostPlan, ...] = ()
@@ -198,13 +201,15 @@ def _tier_blocks(experiment: Experiment, surroundings: Surroundings) -> dict[str
     count = len(experiment.tiers)
     used = [ipaddress.IPv4Network(text, strict=False) for text in surroundings.blocks_in_use]
     asked = experiment.infrastructure.address_block
-    start = asked or surroundings.kept_block
-    if start is not None:
+    kept = surroundings.kept_block
+    wish = asked if asked is not None and _begins(asked, size) else None
+    starts = [kept, wish] if surroundings.block_preferred else [wish or kept]
+    for start in filter(None, starts):
         blocks = _consecutive(int(ipaddress.IPv4Address(start)), size, count)
         clash = _first_clash(_covering(blocks), used)
         if clash is None:
             return dict(zip(experiment.tiers, blocks, strict=True))
-        if asked is not None:
+        if start == wish and not surroundings.block_preferred:
             raise NotPossibleHere(
                 f"addresses {_covering(blocks)} overlap with {clash}, which this host uses",
                 where="infrastructure.address_block",
@@ -224,6 +229,26 @@ def _tier_blocks(experiment: Experiment, surroundings: Surroundings) -> dict[str
         f"no free block of {whole} private addresses on this host",
         hint="remove deployments (continuum down --all), or set infrastructure.address_block",
     )
+
+
+def _begins(address: str, size: int) -> bool:
+    """Whether blocks of a size can begin at an address."""
+    return int(ipaddress.IPv4Address(address)) % size == 0
+
+
+def other_addresses(experiment: Experiment, plan: InfrastructurePlan) -> list[str]:
+    """Remark, for a person, that the deployment does not have the addresses asked for, and why."""
+    asked = experiment.infrastructure.address_block
+    first = next(iter(plan.network.tiers.values()), None)
+    if asked is None or first is None or str(first[0]) == asked:
+        return []
+    if not _begins(asked, first.num_addresses):
+        size = f"{first.num_addresses:,} addresses"
+        pods = "; in a cluster a machine has 256, for its pods" if experiment.in_a_cluster else ""
+        why = f"no block of {size}, which each tier needs, begins at {asked}{pods}"
+    else:
+        why = f"{asked} was in use on this host; after `down` it is tried again"
+    return [f"infrastructure.address_block: {plan.network.block} is taken, since {why}"]
 
 
 def _consecutive(base: int, size: int, count: int) -> list[Block]:
