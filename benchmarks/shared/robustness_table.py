@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import sys
 import tempfile
@@ -43,6 +44,23 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class Series:
+    """Commands that are disturbed: a function of how many and of the seed counts their defects."""
+
+    title: str
+    module: str
+    function: str
+    count: int
+    """Of them for `COUNT` inputs."""
+
+
+SERIES = {
+    "kills": Series("random kills", "benchmarks.shared.kills", "kills", 500),
+    "mixes": Series("10 commands at once", "benchmarks.shared.mixes", "mixes", 100),
+}
+
+
 @dataclass
 class Row:
     """What was found with one kind.
@@ -78,7 +96,7 @@ def rows(
     """Try inputs of each kind; one part of several, so that they can be spread over calls."""
     with tempfile.TemporaryDirectory(prefix="robustness-") as temporary:
         work = Path(temporary)
-        for name in kinds or KINDS:
+        for name in [each for each in KINDS if each in (kinds or KINDS)]:
             kind = KINDS[name]
             row = Row(kind.title)
             began = time.monotonic()
@@ -112,6 +130,21 @@ def show(name: str, number: int, seed: int) -> None:
         print(f"--- {call}: {ending.code}\n{ending.output[-2000:]}{ending.errors[-4000:]}")
     for finding in findings:
         print(f"=== {finding.kind}: {finding.words}")
+
+
+def print_series(seed: int, count: int, names: Sequence[str], *, part: int, parts: int) -> bool:
+    """Disturb commands and print what was found; whether nothing was wrong."""
+    right = True
+    for name in names:
+        series = SERIES[name]
+        own = max(1, round(series.count * count / COUNT / parts))
+        began = time.monotonic()
+        disturb = getattr(importlib.import_module(series.module), series.function)
+        found: dict[str, int] = disturb(own, seed * parts + part - 1 if parts > 1 else seed)
+        words = ", ".join(f"{defects} {what}" for what, defects in found.items())
+        print(f"{series.title:24} {own:>6}  {words} ({time.monotonic() - began:.0f} s)", flush=True)
+        right = right and not any(found.values())
+    return right
 
 
 def print_rows(found: Iterable[Row], seed: int) -> bool:

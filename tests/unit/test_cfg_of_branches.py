@@ -318,6 +318,32 @@ def test_the_provider_beside_the_file_wins_over_any_in_it() -> None:
     assert read(broken, provider="fake").experiment.infrastructure.provider == "fake"
 
 
+@pytest.mark.parametrize(
+    ("settings", "workers"),
+    [
+        (["tiers.edge.machines=0", "tiers.cloud.machines=2"], "cloud"),
+        (["software.manager=kubeedge"], "edge"),
+    ],
+)
+def test_settings_make_a_manager_fit_its_machines(settings: list[str], workers: str) -> None:
+    edge = "edge_nodes = 1\nedge_cores = 2\nedge_memory = 3\nedge_quota = 1.0\n"
+    text = PRESENT.replace("[benchmark]", f"{edge}[benchmark]").replace(
+        "cloud_nodes = 2", "cloud_nodes = 1"
+    )
+    (found,) = problems(text)
+    assert "kubernetes needs at least one cloud machine and no edge machine" in found
+    loaded = read(text, *settings)
+    assert loaded.experiment.benchmark is not None
+    assert loaded.experiment.benchmark.workers == workers
+
+
+def test_a_setting_brings_a_tier_with_what_the_file_says_of_it() -> None:
+    text = with_line(with_line(PRESENT, "edge_memory", "3"), "edge_cores", "4")
+    loaded = read(text, "tiers.edge.machines=1")
+    assert memory(loaded) == {"cloud": 4, "edge": 3, "endpoint": 1}
+    assert loaded.experiment.tiers["edge"].cores == 4
+
+
 def test_a_setting_mends_no_fault_of_another_key() -> None:
     broken = with_line(with_line(PRESENT, "cloud_memory", "lots"), "cpu_pin", "maybe")
     assert problems(broken, "tiers.cloud.memory=4 GiB") == [

@@ -1015,7 +1015,11 @@ class _Translation:
         if not self.options.runs_application:
             return
         found = self._document.get(("tiers",))
-        tiers = found if isinstance(found, dict) else {}
+        tiers = [
+            name
+            for name, table in (found.items() if isinstance(found, dict) else ())
+            if isinstance(table, dict) and table.get("machines") != 0
+        ]
         workers = next((tier for tier in ("edge", "cloud") if tier in tiers), "endpoint")
         self._fill(("benchmark", "workers"), workers, "resource_manager")
         endpoints = "endpoint" if "endpoint" in tiers else ""
