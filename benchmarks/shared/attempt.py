@@ -96,8 +96,9 @@ def attempt(
             endings.append(ending)
             findings += _judge(ending, made)
     after = _listing(folder)
-    own = {"state", "cache", "home", "temporary"}
-    new = {path for path in after - before if not (path.parts[0] in own and not made.reads)}
+    # What only reads may still keep what it worked out, as a program that was compiled.
+    own = {"cache"} if made.reads else {"cache", "state", "home", "temporary"}
+    new = {path for path in after - before if path.parts[0] not in own}
     new = {path for path in new if "logs" not in path.parts and path.parts[0] != "results"}
     findings += [Finding("files", f"made {path}") for path in sorted(new)[:3]]
     return endings, findings

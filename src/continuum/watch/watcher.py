@@ -278,7 +278,7 @@ class _OneDeployment:
                         self._stopped.wait(max(0.1, INTERVAL - (time.monotonic() - began)))
             except ContinuumError as error:
                 self._problem(machine.name, error.message)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 self._problem(machine.name, f"what it says cannot be read: {error}")
             if self._states.get(machine.name) != "running":
                 return
