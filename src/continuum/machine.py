@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from continuum import environment
 from continuum.errors import CommandFailed, Interrupted, NotFound, StepFailed, TimedOut
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class _Commands:
                     stdin=subprocess.DEVNULL if command.input is None else subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
-                    env={**os.environ, **command.environment},
+                    env=environment.for_programs(command.environment),
                     cwd=command.directory,
                     start_new_session=True,
                 )

@@ -195,3 +195,40 @@ def test_an_output_that_is_not_utf_8_spells_out_what_it_lacks(
 def test_a_file_name_of_any_bytes_is_no_defect(cli: Cli) -> None:
     for name in ("\udcff.toml", "a\nb.toml", "\x1b[31m.toml", "é" * 300 + ".toml"):
         assert cli("validate", name).code == 2
+
+
+def test_a_folder_that_is_gone_is_told_before_anything_is_made(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write()
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    try:
+        ending = cli("run", path)
+    finally:
+        os.chdir(tmp_path)
+    assert ending.code == 2
+    assert "the folder where you stand is gone" in ending.stderr
+    assert "--results DIR" in ending.stderr
+    assert cli("status").stdout.strip() in {"", "no deployments"}
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "1</dev/null"])
+def test_with_closed_standard_streams_the_work_is_done(
+    cli: Cli, write: Write, tmp_path: Path, closed: str
+) -> None:
+    path = write()
+    line = f'exec "$0" -m continuum up {path} {closed}'
+    ending = subprocess.run(
+        ["sh", "-c", line, sys.executable],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        cwd=tmp_path,
+        timeout=60,
+        check=False,
+    )
+    assert ending.returncode == 0
+    assert "paper" in cli("status").stdout
+    assert cli("down", "paper").code == 0

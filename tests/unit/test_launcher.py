@@ -12,6 +12,7 @@ import sys
 import time
 import tomllib
 import zipfile
+from ast import literal_eval
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -48,6 +49,7 @@ def _clone(folder: Path) -> Path:
     cli = folder / "src/continuum/cli"
     cli.mkdir(parents=True)
     shutil.copy(ROOT / "continuum", folder)
+    shutil.copy(ROOT / "src/continuum/environment.py", cli.parent)
     for name in ("launch.sh", "bootstrap.py"):
         shutil.copy(ROOT / "src/continuum/cli" / name, cli)
     (folder / "src/continuum/__init__.py").write_text("")
@@ -353,3 +355,104 @@ def test_the_folders_are_the_callers_after_sudo(clone: Path, tmp_path: Path) -> 
     assert {path.stat().st_uid for path in environments.rglob("*") if not path.is_symlink()} == {
         65534
     }
+
+
+def test_what_other_tools_read_from_the_environment_does_not_hinder_it(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("raise SystemExit('the wrong one')")
+    # As hosts are set up that install into users' own folders by default.
+    (tmp_path / "pip.conf").write_text(f"[install]\nuser = true\ntarget = {tmp_path}/elsewhere\n")
+    monkeypatch.chdir(tmp_path)
+    (clone / "src/continuum/__main__.py").write_text(
+        "import os, sys\nprint(sys.flags.optimize, sys.path[0], os.environ.get('CDPATH'))\n"
+    )
+    odd = {
+        "CDPATH": f"{tmp_path}:/tmp",
+        "BASH_ENV": "/nowhere",
+        "ENV": "/nowhere",
+        "PYTHONHOME": "/nowhere",
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONSTARTUP": "/nowhere",
+        "PYTHONOPTIMIZE": "2",
+        "PYTHONHASHSEED": "none",
+        "PYTHONMALLOC": "none",
+        "PYTHONIOENCODING": "none",
+        "PIP_USER": "1",
+        "PIP_TARGET": str(tmp_path / "target"),
+        "PIP_PREFIX": str(tmp_path / "prefix"),
+        "PIP_REQUIRE_VIRTUALENV": "1",
+        "PIP_REQUIRE_HASHES": "1",
+        "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
+    }
+    # A wheel that is at hand, so that pip has something to install.
+    (clone / "pyproject.toml").write_text(
+        PROJECT.replace("dependencies = []", f'dependencies = ["odd @ file://{_wheel(tmp_path)}"]')
+    )
+    ending = _run(clone, cache=tmp_path / "cache", program=Path("clone/continuum"), **odd)
+    assert ending.returncode == 0, ending.stderr
+    assert ending.stdout == f"0 {clone}/src None\n"
+    assert list((tmp_path / "cache").glob("continuum/environments/*/lib/*/site-packages/odd.py"))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def _wheel(folder: Path) -> Path:
+    path = folder / "odd-1-py3-none-any.whl"
+    facts = "odd-1.dist-info"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("odd.py", "")
+        archive.writestr(f"{facts}/METADATA", "Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
+        tags = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr(f"{facts}/WHEEL", tags)
+        archive.writestr(f"{facts}/RECORD", "")
+    return path
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_the_null_device(
+    clone: Path, made: Path, tmp_path: Path, closed: str
+) -> None:
+    told = tmp_path / "told"
+    (clone / "src/continuum/__main__.py").write_text(
+        "import os, sys\n"
+        "links = [os.readlink(f'/proc/self/fd/{number}') for number in range(3)]\n"
+        f"open({str(told)!r}, 'w').write(repr(links))\n"
+        "sys.exit(None in (sys.stdin, sys.stdout, sys.stderr))\n"
+    )
+    ending = subprocess.run(
+        ["sh", "-c", f"exec {clone}/continuum {closed}"],
+        env=_environment(made, {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert ending.returncode == 0
+    links = literal_eval(told.read_text())
+    for number, form in enumerate(("<&-", " >&-", "2>&-")):
+        assert (form in f" {closed}") <= (links[number] == os.devnull)
+
+
+def test_a_cache_folder_that_is_relative_counts_for_nothing(
+    clone: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del made
+    monkeypatch.chdir(tmp_path)
+    ending = _run(clone, cache=Path("relative"), HOME=str(tmp_path / "home"))
+    assert ending.returncode == 0, ending.stderr
+    assert ending.stdout.startswith(str(tmp_path / "home/.cache/continuum/environments"))
+    assert not (tmp_path / "relative").exists()
+
+
+def test_a_clone_of_a_git_that_writes_carriage_returns_starts(clone: Path, tmp_path: Path) -> None:
+    shutil.copy(ROOT / ".gitattributes", clone)
+    git = ("git", "-c", "user.name=x", "-c", "user.email=x@example.org")
+    for arguments in (
+        ("init", "--quiet", str(clone)),
+        ("-C", str(clone), "add", "."),
+        ("-C", str(clone), "commit", "--quiet", "--message=x"),
+        ("clone", "--quiet", "--config=core.autocrlf=true", str(clone), str(tmp_path / "x")),
+    ):
+        subprocess.run([*git, *arguments], check=True, timeout=60)
+    for name in ("continuum", "src/continuum/cli/launch.sh"):
+        assert b"\r" not in (tmp_path / "x" / name).read_bytes()

@@ -1,9 +1,9 @@
 """What must be there before Continuum itself can run: its Python environment, Debian packages.
 
-Run by the launcher with whatever Python the host has, so it uses the standard library alone and
-imports nothing of ours:
+Run by the launcher with whatever Python the host has, so it uses the standard library alone, and so
+does all that it imports of ours:
 
-    bootstrap.py LOCK ENVIRONMENTS POINTER [--yes]
+    python -m continuum.cli.bootstrap LOCK ENVIRONMENTS POINTER [--yes]
 
 makes the environment of the packages that the file LOCK names, each with its SHA-256, in the folder
 ENVIRONMENTS, unless it is there, and writes its path to POINTER.
@@ -27,6 +27,8 @@ from collections import deque
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from continuum import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,7 +80,11 @@ def follow(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        env={
+            name: value
+            for name, value in environment.clean(os.environ).items()
+            if name != "PYTHONPATH"
+        },
         text=True,
         errors="replace",
         pass_fds=inherit,
@@ -231,7 +237,7 @@ def install_python_packages(
     if wanted:
         install_packages(wanted, yes=yes, tell=tell)
     command = [
-        *(sys.executable, "-m", "pip", "install"),
+        *(sys.executable, "-m", "pip", "install", *_into(sys.prefix)),
         *("--no-input", "--disable-pip-version-check", "--progress-bar", "off", *requirements),
     ]
     names = ", ".join(requirements)
@@ -243,6 +249,11 @@ def install_python_packages(
     code, output = follow(command, timeout=PIP_TIMEOUT, progress=_pip_progress, tell=tell)
     if code != 0:
         raise CannotPrepare(f"pip could not install {names}", output=output, hint=" ".join(command))
+
+
+def _into(prefix: str) -> tuple[str, ...]:
+    """Options of pip that go before another place in a `pip.conf`; none outside of environments."""
+    return ("--target=", f"--prefix={prefix}") if prefix != sys.base_prefix else ()
 
 
 def _has_library(name: str) -> bool:
@@ -372,7 +383,7 @@ def make_environment(folder: Path, packages: Path, interpreter: Path, lock: int)
         if wanted:
             step(
                 [
-                    *(str(folder / "bin" / "python"), "-m", "pip", "install"),
+                    *(str(folder / "bin" / "python"), "-m", "pip", "install", *_into(str(folder))),
                     *("--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
                     *("--require-hashes", "--only-binary=:all:", "--no-deps"),
                     *("--requirement", str(packages)),

@@ -4,6 +4,18 @@
 #         kind   "run", or "test" for an environment that has the tests' packages too
 #         $@     the program's arguments: --yes installs missing packages without a question
 # Sets:   environment   a Python environment that holds the dependencies
+#         cache         the folder that other caches lie in
+
+# Closed standard streams: the next file that is opened would take their number. (No `:`, whose
+# redirections end the shell when they fail.)
+true 3>&2 || exec 2>/dev/null
+{ true 3<&0; } 2>/dev/null || exec </dev/null
+{ true 3>&1; } 2>/dev/null || exec >/dev/null
+
+# What keeps a shell or Python from starting, or makes it another one; continuum/environment.py
+# takes away the rest.
+unset BASH_ENV ENV LD_AUDIT LD_DEBUG LD_LIBRARY_PATH LD_PRELOAD
+for name in $(env | sed -n 's/^\(PYTHON[A-Za-z0-9_]*\)=.*/\1/p'); do unset "$name"; done
 
 if [ -z "${HOME:-}" ]; then
     HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
@@ -16,7 +28,10 @@ if [ -n "${SUDO_USER:-}" ] && [ "$SUDO_USER" != root ] && [ "$(id -u)" = 0 ]; th
     export HOME PYTHONDONTWRITEBYTECODE
 fi
 
-environments=${XDG_CACHE_HOME:-$HOME/.cache}/continuum/environments
+# One that is relative counts for nothing, says the XDG base directory specification.
+cache=$HOME/.cache
+case ${XDG_CACHE_HOME:-} in /*) cache=$XDG_CACHE_HOME ;; esac
+environments=$cache/continuum/environments
 lock=$here/requirements.lock
 if [ "$kind" != run ]; then lock=$here/requirements-$kind.lock; fi
 key=$(sha256sum <"$lock") || exit 3
@@ -44,7 +59,7 @@ find_python() {
         echo "continuum: CONTINUUM_PYTHON=$CONTINUUM_PYTHON is not a Python 3.11 or newer" >&2
         exit 3
     fi
-    for python in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do
+    for python in python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do
         if usable_python "$python"; then return; fi
     done
     echo "continuum: needs Python 3.11 or newer, and found none" >&2
@@ -62,7 +77,7 @@ if [ ! -f "$environment/complete" ] || [ ! -x "$environment/bin/python" ] ||
         --) break ;;
         esac
     done
-    "$python" -I "$here/src/continuum/cli/bootstrap.py" \
+    PYTHONPATH=$here/src "$python" -B -P -s -m continuum.cli.bootstrap \
         "$lock" "$environments" "$pointer" ${yes:-}
     read_pointer
 fi
@@ -71,4 +86,4 @@ fi
 if [ ! -w "$here/src/continuum" ]; then
     export PYTHONPYCACHEPREFIX="$environments/byte-code"
 fi
-export PYTHONPATH="$here/src${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="$here/src"

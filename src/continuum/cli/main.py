@@ -11,13 +11,15 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
+from continuum import environment
 from continuum.cli import failure, output
 from continuum.cli.session import Session, common
-from continuum.errors import ContinuumError, Interrupted
+from continuum.errors import ContinuumError, Interrupted, UsageError
 
 PROGRAM = "continuum"
 COMPLETION = "_CONTINUUM_COMPLETE"
@@ -153,6 +155,8 @@ def main() -> NoReturn:
     """Run the command line of this process."""
     # A command imports much, which stays, and is short: collections took a tenth of its start.
     gc.set_threshold(_OBJECTS_PER_COLLECTION)
+    _open_streams()
+    environment.tidy()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What the encoding of this terminal or file lacks is spelt out, as on standard error.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -160,6 +164,30 @@ def main() -> NoReturn:
     if COMPLETION in os.environ:
         continuum.main(prog_name=PROGRAM, complete_var=COMPLETION)
     sys.exit(run(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """Have all three standard streams, as everything here takes for granted."""
+    environment.open_streams()
+    sys.stdin = sys.stdin or open(0)  # noqa: SIM115  as long as the process
+    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", errors="backslashreplace")  # noqa: SIM115
+
+
+def _refuse_folder_that_is_gone() -> None:
+    """Raise when the current folder was removed: nothing could lie there, nor be found from it.
+
+    Raises:
+        UsageError: it was.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError(
+            "the folder where you stand is gone",
+            hint="`cd` to one that is there: results come to lie where you stand, or in "
+            "--results DIR",
+        ) from None
 
 
 def _with_system_programs(path: str) -> str:
@@ -186,6 +214,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(session: Session) -> int:
     try:
+        _refuse_folder_that_is_gone()
         with continuum.make_context(PROGRAM, list(session.arguments), obj=session) as context:
             code = continuum.invoke(context)
         sys.stdout.flush()

@@ -173,6 +173,8 @@ def install_python(  # noqa: PLR0913  what, where, for what, and whom to tell
         "pip",
         "install",
         f"--target={target}",
+        # Goes before one in a `pip.conf`, which does not go together with a target.
+        "--prefix=",
         f"--python-version={version}",
         "--implementation=cp",
         *(f"--platform={platform}" for platform in platforms),

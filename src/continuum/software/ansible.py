@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from continuum import folders
+from continuum import environment, folders
 from continuum.errors import MachineUnreachable, NotPossibleHere, StepFailed, TimedOut
 from continuum.machine import Command, run_on_host
 from continuum.parallel import for_each
@@ -219,11 +219,14 @@ def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float
         cancel_callback=cancelled.is_set,
     )
     own = {"CONFIG", "HOME", "CALLBACK_PLUGINS", "STDOUT_CALLBACK"}
-    runner.config.env = {
-        name: value
-        for name, value in runner.config.env.items()
-        if not name.startswith("ANSIBLE_") or name.removeprefix("ANSIBLE_") in own
-    }
+    runner.config.env = environment.for_programs(
+        {
+            name: value
+            for name, value in runner.config.env.items()
+            if name.startswith("ANSIBLE_") and name.removeprefix("ANSIBLE_") in own
+        },
+        runner.config.env,
+    )
     defects: list[BaseException] = []
 
     def work_through() -> None:
