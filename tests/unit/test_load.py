@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from continuum import plugins
+from continuum.benchmark.applications.command import CommandApplication
+from continuum.benchmark.contract import Misfit
 from continuum.errors import InvalidExperiment
 from continuum.experiment.load import load, load_text, name_from
+from continuum.experiment.model import Experiment
 
 TEXT = """\
 [tiers.edge]
@@ -235,6 +241,64 @@ def test_a_wrong_override_is_blamed_on_itself(setting: str, expected: str) -> No
     with pytest.raises(InvalidExperiment) as caught:
         load_text(TEXT, HERE, settings=[setting])
     assert messages(caught.value) == [expected]
+
+
+@pytest.mark.parametrize("value", ["3", '"x"', '""', "[1]", "true", "1979-05-27"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"provider": "fake"},
+        {"settings": ["infrastructure.provider=fake"]},
+        {"environment": {"CONTINUUM_SET__INFRASTRUCTURE__PROVIDER": "fake"}},
+    ],
+)
+def test_a_file_that_has_something_else_in_the_place_of_a_table_is_blamed_for_it(
+    value: str, given: dict[str, Any]
+) -> None:
+    text = f"tiers.edge.machines = 1\n\ninfrastructure = {value}\n"
+    with pytest.raises(InvalidExperiment) as caught:
+        load_text(text, HERE, **given)
+    (found,) = caught.value.problems
+    assert (found.file, found.line) == (str(HERE), 3)
+    assert found.message.startswith("infrastructure: must be a table, not ")
+
+
+@pytest.mark.parametrize("application", ["image_classification", "command", "container", "empty"])
+def test_workers_need_a_tier_whatever_the_application(application: str) -> None:
+    text = f'[tiers.x]\n[benchmark]\napplication = "{application}"\nendpoints = ""\n'
+    text += '[benchmark.command]\nendpoint = ["true"]\n' if application == "command" else ""
+    with pytest.raises(InvalidExperiment) as caught:
+        load_text(text, HERE)
+    assert any(
+        each.line == 2 and each.message.startswith("benchmark.workers: no tier carries workers")
+        for each in caught.value.problems
+    )
+
+
+class Broken(CommandApplication):
+    """An application of another package, which has a defect."""
+
+    name = "broken"
+
+    def misfit(self, experiment: Experiment) -> Misfit | None:
+        raise KeyError(experiment.name)
+
+
+def test_a_defect_of_another_package_is_told_on_the_line_that_chose_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    point = metadata.EntryPoint("broken", f"{__name__}:Broken", "continuum.applications")
+    monkeypatch.setattr(metadata.EntryPoint, "load", lambda _: Broken)
+    monkeypatch.setattr(
+        plugins, "_external", lambda kind: {"broken": point} if kind == "applications" else {}
+    )
+    text = TEXT.replace("image_classification", "broken")
+    text += '[benchmark.broken]\nendpoint = ["true"]\n'
+    with pytest.raises(InvalidExperiment) as caught:
+        load_text(text, HERE)
+    (found,) = caught.value.problems
+    assert found.line == 14
+    assert "\"broken\" cannot judge this experiment: KeyError: 'here'" in found.message
 
 
 def test_problems_of_the_environment_and_the_provider_are_named() -> None:

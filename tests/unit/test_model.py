@@ -89,6 +89,14 @@ def test_where_workers_are_when_nothing_is_said() -> None:
         ("8.8.8.0", "not in a private range"),
         ("127.0.0.0", "not in a private range"),
         ("169.254.1.0", "not in a private range"),
+        # Private to Python, but not to RFC 1918.
+        ("0.0.0.0", "not in a private range"),  # noqa: S104  no address to listen on
+        ("192.0.2.0", "not in a private range"),
+        ("198.18.0.0", "not in a private range"),
+        ("240.0.0.0", "not in a private range"),
+        ("100.64.0.0", "not in a private range"),
+        ("224.0.0.0", "not in a private range"),
+        ("172.32.0.0", "not in a private range"),
         ("10.0.0.1", "does not start a /24"),
         ("10.0.0", "is not an IPv4 address"),
         ("fd00::", "is not an IPv4 address"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,11 +139,12 @@ class _Checker:
             self._rules_over_the_rest(error)
             return None
         broken = problems_over_fields(experiment)
-        broken += [
-            ((*table, *path), message)
-            for table, settings in self.settings
-            for path, message in settings.problems(experiment)
-        ]
+        for table, settings in self.settings:
+            chooser, kind = fields.PLUGIN_TABLES[str(table[0])]
+            with self._plugin(kind, str(table[1]), (table[0], chooser)):
+                broken += [
+                    ((*table, *path), message) for path, message in settings.problems(experiment)
+                ]
         for path, message in broken:
             self.blame(path, message)
         if experiment.benchmark is not None and not broken:
@@ -153,6 +155,17 @@ class _Checker:
             self._fits(experiment)
         return experiment
 
+    @contextmanager
+    def _plugin(self, kind: str, name: str, chosen: KeyPath) -> Iterator[None]:
+        """Take a defect in another package's code for a problem, on the line that chose it."""
+        try:
+            yield
+        except Exception as error:
+            if name in plugins.built_in(kind):
+                raise
+            cannot = f'"{name}" cannot judge this experiment: {type(error).__name__}'
+            self.blame(chosen, f"{cannot}: {shown(error, 200)}")
+
     def _fits(self, experiment: Experiment) -> None:
         """Ask the application, which relies on all other rules."""
         benchmark = experiment.benchmark
@@ -161,9 +174,11 @@ class _Checker:
         if benchmark is None or ("benchmark", benchmark.application) not in checked:
             return
         kind: type[Application] = plugins.load("applications", benchmark.application)
+        misfit = None
         # As the experiment has them: paths in them have been made whole.
         settings = kind.settings_type.model_validate(benchmark.settings)
-        misfit = kind(settings).misfit(experiment)
+        with self._plugin("applications", benchmark.application, _NAMED_APPLICATION):
+            misfit = kind(settings).misfit(experiment)
         if misfit is None:
             return
         source = self.document.source(misfit.path)

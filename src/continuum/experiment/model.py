@@ -43,6 +43,13 @@ MACHINE_LIMIT = 4000
 THIS_HOST = "this"
 """What the host that `continuum` is called on is named where hosts are named."""
 
+PRIVATE_RANGES = tuple(
+    map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
+)
+"""Where machines have their addresses (RFC 1918). Other ranges that nobody else on the internet has
+mean something of their own on many hosts: 100.64/10 a provider's network, 198.18/15 a test's.
+"""
+
 RESERVED_NAMES = frozenset({"all", "host", "localhost", "ungrouped"})
 """Words that mean something else where tiers are named: to Ansible, and in `/etc/hosts`."""
 
@@ -104,7 +111,7 @@ class Infrastructure(Part):
         except ValueError as error:
             msg = f'"{value[:40]}" is not an IPv4 address, as 10.20.0.0'
             raise ValueError(msg) from error
-        if not address.is_private or address.is_loopback or address.is_link_local:
+        if not any(address in each for each in PRIVATE_RANGES):
             msg = f"{address} is not in a private range (10/8, 172.16/12, 192.168/16)"
             raise ValueError(msg)
         if int(address) % 256:
@@ -774,6 +781,11 @@ def _benchmark_problems(experiment: Experiment) -> list[tuple[tuple[str | int, .
         elif tier and experiment.tiers[tier].machines == 0:
             reason = f'tier "{tier}", which carries the {field}, has no machines'
             found.append((("benchmark", field), reason))
+    if not benchmark.workers and not experiment.worker_tier:
+        reason = (
+            f"no tier carries workers: there is no edge, cloud or endpoint; name one of {tiers}"
+        )
+        found.append((("benchmark", "workers"), reason))
     requests = benchmark.frequency * (benchmark.warmup + benchmark.duration)
     if benchmark.arrivals == "poisson" and requests > POISSON_LIMIT:
         reason = f"{requests:,.0f} requests of each endpoint are too many to draw"

@@ -79,7 +79,11 @@ def _put(document: Document, names: tuple[str, ...], text: str, source: Source) 
     for name in names:
         step = _step(document, holder, path, name, source)
         if step is None:
-            return [source.problem(f'"{key}": {shown(dotted(path))} has nothing called "{name}"')]
+            where = shown(dotted(path))
+            if _blocks(holder, path):
+                message = f"{where}: must be a table, not {shown(holder) or 'empty'}"
+                return [document.source(path).problem(message, f"{source} sets {key} in it")]
+            return [source.problem(f'"{key}": {where} has nothing called "{name}"')]
         path = (*path, step)
         outer, holder = holder, holder[step]
     outer[path[-1]] = value_of(text, path)
@@ -88,6 +92,14 @@ def _put(document: Document, names: tuple[str, ...], text: str, source: Source) 
     document.sources[path] = source
     document.overridden.add(path)
     return []
+
+
+def _blocks(holder: object, path: KeyPath) -> bool:
+    """Tell whether a value of the file stands where a table belongs, so that nothing fits in it."""
+    spot = fields.spot(path)
+    if spot is not None and spot.table is None and get_origin(spot.kind) not in {dict, tuple}:
+        return False
+    return not isinstance(holder, dict) and not (isinstance(holder, list) and _is_list(path))
 
 
 def _step(

@@ -17,6 +17,12 @@ from continuum.experiment.document import TOO_DEEP, Document, KeyPath, Source
 DOTS_LIMIT = 100
 """In one line. `tomllib` takes time and memory by the square of a dotted key's length."""
 
+DEPTH_LIMIT = 100
+"""Of brackets inside each other. `tomllib` calls itself for each."""
+
+_MANY_DIGITS = re.compile(r"[0-9][0-9_]{4299,}")
+"""Python refuses to read whole numbers of more than 4300 digits."""
+
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)\s*$")
 _RULER = re.compile(r"\s*#[\s.]*")
 
@@ -31,6 +37,9 @@ def read(text: str, file: str) -> Document:
     for number, line in enumerate(text.split("\n"), 1):
         if line.count(".") > DOTS_LIMIT and not _RULER.fullmatch(line):
             raise _refusal(file, number, f"more than {DOTS_LIMIT} dots in one line")
+    deep = _deep_line(text)
+    if deep:
+        raise _refusal(file, deep, TOO_DEEP)
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -42,14 +51,34 @@ def read(text: str, file: str) -> Document:
     except RecursionError as error:
         raise _refusal(file, 0, TOO_DEEP) from error
     except ValueError as error:
-        # Python refuses to read whole numbers of more than 4300 digits.
-        raise _refusal(file, 0, "holds a number with too many digits") from error
+        raise _refusal(file, _long_line(text), "holds a number with too many digits") from error
     lines = locate(text)
     return Document(file, values, {path: Source(file, line) for path, line in lines.items()})
 
 
 def _refusal(file: str, line: int, message: str) -> InvalidExperiment:
     return InvalidExperiment((Problem(file, line, message),))
+
+
+def _deep_line(text: str) -> int:
+    """The line on which brackets are nested too deeply; 0 when they are not."""
+    depth = 0
+    for match in _BRACKET.finditer(text):
+        if match[0] in "[{":
+            depth += 1
+            if depth > DEPTH_LIMIT:
+                return text.count("\n", 0, match.start()) + 1
+        elif match[0] in "]}":
+            depth -= 1
+    return 0
+
+
+def _long_line(text: str) -> int:
+    """The line of the first number that has too many digits, of a text in which there is one."""
+    for match in _TOKEN.finditer(text):
+        if _MANY_DIGITS.fullmatch(match[0]):
+            return text.count("\n", 0, match.start()) + 1
+    return 0
 
 
 def locate(text: str) -> dict[KeyPath, int]:
@@ -74,6 +103,10 @@ _STRING = re.compile(
     r'|"(?:\\.|[^"\\\n])*"'
     r"|'[^'\n]*'",
     re.DOTALL,
+)
+_BRACKET = re.compile(rf"(?:{_STRING.pattern})|#[^\n]*|[\[\]{{}}]", re.DOTALL)
+_TOKEN = re.compile(
+    rf"(?:{_STRING.pattern})|#[^\n]*|{_MANY_DIGITS.pattern}(?![0-9_.eE]|[ \t]*=)|.", re.DOTALL
 )
 _PLAIN = re.compile(r"[^,\]}\n#]+")
 
