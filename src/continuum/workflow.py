@@ -170,6 +170,7 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
             image=provider.image_fingerprint(recipe),
             host_cores=os.cpu_count() or 1,
             blocks_in_use=provider.foreign_blocks(deployment, before.network if before else None),
+            block_user=provider.block_user,
             kept_block=str(kept[0]) if kept else None,
             kept_size=kept.num_addresses if kept else 0,
             block_preferred=loaded.block_is_a_wish,

@@ -155,6 +155,34 @@ def test_blocks_in_use_hold_the_loopback_and_no_default_route() -> None:
     assert all(block.prefixlen > 0 for block in blocks)
 
 
+def test_routes_that_carry_nothing_take_no_addresses() -> None:
+    told = addresses.of_routes(
+        [
+            {"dst": "default", "gateway": "192.0.2.1", "dev": "eth0", "flags": []},
+            {"dst": "10.0.0.0/8", "dev": "vpn0", "flags": []},
+            {"type": "unreachable", "dst": "172.16.0.0/12", "dev": "lo", "flags": []},
+            {"type": "blackhole", "dst": "192.168.0.0/16", "flags": []},
+            {"type": "prohibit", "dst": "10.1.0.0/16", "flags": []},
+            {"type": "throw", "dst": "10.2.0.0/16", "flags": []},
+            {"type": "broadcast", "dst": "10.3.255.255", "dev": "eth0", "flags": []},
+            {"dst": "10.4.0.0/16", "dev": "eth1", "flags": ["dead", "linkdown"]},
+            {"dst": "172.17.0.0/16", "dev": "docker0", "flags": ["linkdown"]},
+            {
+                "dst": "10.5.0.0/16",
+                "flags": [],
+                "nexthops": [{"dev": "eth0", "flags": []}, {"dev": "eth1", "flags": []}],
+            },
+            {"type": "local", "dst": "10.6.0.1", "dev": "eth0", "flags": []},
+        ]
+    )
+    assert told == {
+        "10.0.0.0/8": "route through vpn0",
+        "172.17.0.0/16": "route through docker0",
+        "10.5.0.0/16": "route through eth0 and eth1",
+        "10.6.0.1/32": "route through eth0",
+    }
+
+
 def test_resolvers_of_this_host_alone_are_passed_over(tmp_path: Path) -> None:
     stub, real = tmp_path / "stub", tmp_path / "real"
     stub.write_text("# local\nnameserver 127.0.0.53\noptions edns0\n")

@@ -64,6 +64,41 @@ def test_a_wide_route_is_a_way_out_and_takes_no_block() -> None:
     assert str(plan(asked, used=halves).network.block.network_address) == "172.20.0.0"
 
 
+@pytest.mark.parametrize(
+    ("used", "expected"),
+    [
+        (("10.0.0.0/8",), "172.16.0.0/12"),
+        (("10.0.0.0/9", "10.128.0.0/9"), "172.16.0.0/12"),
+        (("10.0.0.0/8", "172.16.0.0/12"), "192.168.0.0/16"),
+        (("10.0.0.0/8", "172.16.0.0/13", "172.24.0.0/14", "172.30.0.0/15"), "172.28.0.0/15"),
+        (("172.16.0.0/12", "192.168.0.0/16"), "10.0.0.0/8"),
+    ],
+)
+def test_a_block_is_looked_for_in_all_private_ranges(used: tuple[str, ...], expected: str) -> None:
+    made = plan(experiment(), used=used).network.block
+    assert made.subnet_of(ipaddress.IPv4Network(expected))
+
+
+def test_when_all_are_taken_what_takes_them_is_named() -> None:
+    whole = {"10.0.0.0/8": "route through vpn0", "172.16.0.0/12": "", "192.168.0.0/16": "x"}
+    surroundings = Surroundings(
+        deployment="sample",
+        identity="0badcafe",
+        image="image",
+        host_cores=2,
+        blocks_in_use=(*whole, "127.0.0.0/8", *(f"10.0.{number}.0/24" for number in range(9))),
+        block_user=lambda block: whole.get(block, ""),
+    )
+    with pytest.raises(NotPossibleHere) as caught:
+        configure(experiment(), surroundings, {})
+    assert "10.0.0.0/8 (route through vpn0), 172.16.0.0/12, 192.168" in caught.value.where
+    assert "and 6 more" in caught.value.where
+    assert "127.0.0.0" not in caught.value.where
+    assert "VPN" in caught.value.hint
+    with pytest.raises(NotPossibleHere, match=r"10\.0\.0\.0/8 \(route through vpn0\)"):
+        configure(experiment(infrastructure={"address_block": "10.9.0.0"}), surroundings, {})
+
+
 def test_a_kept_block_stays_while_it_is_free() -> None:
     made = plan(experiment(), kept="10.9.8.0")
     assert str(made.network.tiers["cloud"]) == "10.9.8.0/24"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from continuum.errors import NotPossibleHere
 from continuum.experiment import units
-from continuum.experiment.model import Experiment, Tcp
+from continuum.experiment.model import PRIVATE_RANGES, Experiment, Tcp
 from continuum.experiment.model import Link as LinkEntry
 from continuum.experiment.presets import PRESETS
 from continuum.infrastructure import placement, tcp
@@ -28,7 +28,13 @@ from continuum.infrastructure.plan import (
     NetworkPlan,
 )
 
-PRIVATE_SPACE = ipaddress.IPv4Network("10.0.0.0/8")
+_WAY_OUT = 8
+"""Routes to blocks with a shorter prefix are ways out of the host, as the two halves of a VPN's default
+route are; they take no addresses from anybody."""
+
+_SHOWN = 6
+"""Blocks that an error names at most."""
+
 SMALLEST_TIER = 256
 FIRST_MACHINE = 2
 """Offset of a tier's first machine in its block: 0 is the network, 1 the host on the first."""
@@ -51,7 +57,8 @@ class Surroundings:
         deployment, identity: of the deployment.
         image: fingerprint of the machine image.
         host_cores: cores of the host.
-        blocks_in_use: address blocks to keep away from.
+        blocks_in_use: address blocks to keep away from, and `block_user` of each what has it, as
+            `route through vpn0`; "" where that is not known.
         kept_block: first address of the block that this deployment already has, if it has one.
         kept_size: addresses of each of its tiers, 0 when it has none.
         block_preferred: whether the experiment's block is a wish only: a deployment keeps the one
@@ -69,6 +76,7 @@ class Surroundings:
     image: str
     host_cores: int
     blocks_in_use: Sequence[str] = ()
+    block_user: Callable[[str], str] = lambda _: ""
     kept_block: str | None = None
     kept_size: int = 0
     block_preferred: bool = False
@@ -211,24 +219,46 @@ def _tier_blocks(experiment: Experiment, surroundings: Surroundings) -> dict[str
             return dict(zip(experiment.tiers, blocks, strict=True))
         if start == wish and not surroundings.block_preferred:
             raise NotPossibleHere(
-                f"addresses {_covering(blocks)} overlap with {clash}, which this host uses",
+                f"addresses {_covering(blocks)} overlap with {_named(clash, surroundings)}, "
+                "which this host uses",
                 where="infrastructure.address_block",
                 hint="choose another one, or leave it out to get a free one",
             )
     whole = size
     while whole < size * count:
         whole *= 2
-    positions = PRIVATE_SPACE.num_addresses // whole
-    offset = int(surroundings.identity, 16) % positions
-    for attempt in range(positions):
-        base = int(PRIVATE_SPACE[0]) + ((offset + attempt) % positions) * whole
-        blocks = _consecutive(base, size, count)
-        if _first_clash(_covering(blocks), used) is None:
-            return dict(zip(experiment.tiers, blocks, strict=True))
-    raise NotPossibleHere(
-        f"no free block of {whole} private addresses on this host",
-        hint="remove deployments (continuum down --all), or set infrastructure.address_block",
+    for space in PRIVATE_RANGES:
+        positions = space.num_addresses // whole
+        offset = int(surroundings.identity, 16)
+        for attempt in range(positions):
+            base = int(space[0]) + ((offset + attempt) % positions) * whole
+            blocks = _consecutive(base, size, count)
+            if _first_clash(_covering(blocks), used) is None:
+                return dict(zip(experiment.tiers, blocks, strict=True))
+    raise _none_free(whole, used, surroundings)
+
+
+def _none_free(size: int, used: Sequence[Block], surroundings: Surroundings) -> NotPossibleHere:
+    """The error that names what takes the private ranges, the widest first."""
+    taking = {
+        each
+        for each in used
+        if each.prefixlen >= _WAY_OUT and any(each.overlaps(space) for space in PRIVATE_RANGES)
+    }
+    widest = sorted(taking, key=lambda each: (each.prefixlen, each))[:_SHOWN]
+    named = ", ".join(_named(each, surroundings) for each in widest)
+    more = f", and {len(taking) - _SHOWN} more" if len(taking) > _SHOWN else ""
+    return NotPossibleHere(
+        f"no free block of {size} addresses in {', '.join(map(str, PRIVATE_RANGES))} on this host",
+        where=f"in the way: {named}{more}",
+        hint="have the VPN or router behind them announce less than whole private ranges, or "
+        "disconnect it while machines are up; where it is deployments, `continuum down` some",
     )
+
+
+def _named(block: Block, surroundings: Surroundings) -> str:
+    user = surroundings.block_user(str(block))
+    return f"{block} ({user})" if user else str(block)
 
 
 def _begins(address: str, size: int) -> bool:
@@ -269,8 +299,7 @@ def _covering(blocks: Iterable[Block]) -> Block:
 
 
 def _first_clash(block: Block, used: Iterable[Block]) -> Block | None:
-    # A wider route is a way out of the host, as the two halves of a VPN's default route are.
-    near = (other for other in used if other.prefixlen >= PRIVATE_SPACE.prefixlen)
+    near = (other for other in used if other.prefixlen >= _WAY_OUT)
     return next((other for other in near if other.overlaps(block)), None)
 
 

@@ -4,42 +4,76 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from continuum.errors import StepFailed
 from continuum.machine import Command, run_on_host
 
+_CARRY_NOTHING = frozenset(
+    {"broadcast", "multicast", "unreachable", "blackhole", "prohibit", "throw"}
+)
+"""Types of routes that are no network behind: with most of them administrators keep packets for
+private ranges from leaving, and a deployment's own block is nearer than they are."""
+
 RESOLVER = Path("/etc/resolv.conf")
 
 
 def blocks_in_use() -> list[str]:
     """Every block that a route of any table leads to, an interface is in, or a resolver is in."""
-    return sorted(
-        {str(block) for block in (*_routes(), *_interfaces(), *_resolvers()) if block.prefixlen},
-        key=ipaddress.IPv4Network,
-    )
+    return sorted((block for block in users() if _length(block)), key=ipaddress.IPv4Network)
 
 
-def _routes() -> list[ipaddress.IPv4Network]:
-    shown = run_on_host(Command(("ip", "-json", "-4", "route", "show", "table", "all"))).check()
-    routes: list[dict[str, Any]] = json.loads(shown.text or "[]")
-    return [
-        ipaddress.IPv4Network(route["dst"])
-        for route in routes
-        if route.get("dst", "default") != "default"
-        and route.get("type") not in ("broadcast", "multicast")
-    ]
+def users() -> dict[str, str]:
+    """What uses each block, as `route through vpn0`."""
+    return {
+        **{str(server): "a name server of this host" for server in _resolvers()},
+        **of_routes(_shown("-4", "route", "show", "table", "all")),
+        **of_interfaces(_shown("-4", "address", "show")),
+    }
 
 
-def _interfaces() -> list[ipaddress.IPv4Network]:
-    shown = run_on_host(Command(("ip", "-json", "-4", "address", "show"))).check()
-    interfaces: list[dict[str, Any]] = json.loads(shown.text or "[]")
-    return [
-        ipaddress.IPv4Network(f"{address['local']}/{address['prefixlen']}", strict=False)
+def _length(block: str) -> int:
+    return ipaddress.IPv4Network(block).prefixlen
+
+
+def _shown(*arguments: str) -> list[dict[str, Any]]:
+    shown = run_on_host(Command(("ip", "-json", *arguments))).check()
+    return [each for each in json.loads(shown.text or "[]") if each]
+
+
+def of_routes(routes: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Blocks of the routes that carry something, and where each leads; pure."""
+    found = {}
+    for route in routes:
+        target = route.get("dst", "default")
+        if target == "default" or route.get("type") in _CARRY_NOTHING or _is_dead(route):
+            continue
+        ways = [route, *route.get("nexthops", [])]
+        devices = dict.fromkeys(way["dev"] for way in ways if way.get("dev"))
+        through = " and ".join(devices) or "another host"
+        found[str(ipaddress.IPv4Network(target))] = f"route through {through}"
+    return found
+
+
+def _is_dead(route: dict[str, Any]) -> bool:
+    """Tell whether the kernel passes a route over, as its interface is down.
+
+    One of an interface without a carrier (`linkdown`) may come to life at any time.
+    """
+    return "dead" in route.get("flags", [])
+
+
+def of_interfaces(interfaces: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Blocks that interfaces are in, and their names; pure."""
+    return {
+        str(
+            ipaddress.IPv4Network(f"{address['local']}/{address['prefixlen']}", strict=False)
+        ): f"interface {interface.get('ifname', '?')}"
         for interface in interfaces
         for address in interface.get("addr_info", [])
-    ]
+    }
 
 
 def _resolvers() -> list[ipaddress.IPv4Network]:

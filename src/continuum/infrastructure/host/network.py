@@ -33,13 +33,24 @@ def blocks(*, but: str = "") -> list[str]:
         raise NotPossibleHere(
             "there is no program `ip` on this host", hint="apt-get install -y iproute2"
         )
-    kept = set()
-    state = folders.state_folder()
-    for path in (*state.glob(f"*/{BLOCK}"), *folders.carried_folder().glob(f"*/*/{BLOCK}")):
-        if path.parent.parent.name != but:
-            with suppress(FileNotFoundError):  # Another `down` may remove it meanwhile.
-                kept.add(path.read_text().strip())
+    kept = (block for block, name in _kept() if name != but)
     return sorted({*addresses.blocks_in_use(), *kept})
+
+
+def _kept() -> list[tuple[str, str]]:
+    """Blocks, each with the deployment that it belongs to."""
+    state = folders.state_folder()
+    found = []
+    for path in (*state.glob(f"*/{BLOCK}"), *folders.carried_folder().glob(f"*/*/{BLOCK}")):
+        with suppress(FileNotFoundError):  # Another `down` may remove it meanwhile.
+            found.append((path.read_text().strip(), path.parent.parent.name))
+    return found
+
+
+def block_user(block: str) -> str:
+    """What has a block here, as `route through vpn0`; "" when that is not known."""
+    name = dict(_kept()).get(block)
+    return f'deployment "{name}"' if name else addresses.users().get(block, "")
 
 
 def ensure(deployment: Deployment, plan: InfrastructurePlan) -> bool:

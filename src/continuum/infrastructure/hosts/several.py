@@ -195,6 +195,10 @@ class SeveralHosts(Provider):
         """Blocks that any of the hosts uses."""
         return self._blocks(self.inner.blocks_in_use(), None, "")
 
+    def block_user(self, block: str) -> str:
+        """As far as this host knows: the others tell their blocks alone."""
+        return self.inner.block_user(block)
+
     def foreign_blocks(self, deployment: Deployment, own: NetworkPlan | None) -> list[str]:
         """The same without the deployment's own."""
         before = execute.stored_plan(deployment) if own is not None else None

@@ -186,6 +186,11 @@ class Provider(ABC):
     def blocks_in_use(self) -> list[str]:
         """IPv4 blocks, as `10.0.0.0/24`, that a new deployment must keep away from."""
 
+    def block_user(self, block: str) -> str:
+        """What uses one of these blocks, as `route through vpn0`; "" when that is not known."""
+        del block
+        return ""
+
     def foreign_blocks(self, deployment: Deployment, own: NetworkPlan | None) -> list[str]:
         """`blocks_in_use` without those of the deployment, whose network was planned as `own`."""
         del deployment

@@ -38,6 +38,10 @@ class OnThisHost(Provider):
         """Blocks of the host's routes, and those that deployments keep over a reboot."""
         return network.blocks()
 
+    def block_user(self, block: str) -> str:
+        """A route or an interface of this host, or a deployment that keeps its addresses."""
+        return network.block_user(block)
+
     def foreign_blocks(self, deployment: Deployment, own: NetworkPlan | None) -> list[str]:
         """The same without its own, which the addresses are only while its bridge is there.
 
