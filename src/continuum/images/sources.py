@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from continuum.errors import NotPossibleHere
+from continuum.images import archives
+from continuum.images.source import Source
 
 APT_FOLDER = Path("/etc/apt")
 OS_RELEASE = Path("/etc/os-release")
@@ -26,39 +28,9 @@ _SILENCE = (
     *("failed to establish a new connection", "(from versions: none)"),
 )
 
-_ARCHIVE_COMPONENTS = {
-    "main",
-    "contrib",
-    "non-free",
-    "non-free-firmware",
-    "restricted",
-    "universe",
-    "multiverse",
-}
 # What apt takes for a no.
 _NO = {"no", "false", "without", "off", "disable", "0"}
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "armhf", "i686": "i386"}
-
-
-@dataclass(frozen=True)
-class Source:
-    """One entry of the package sources. `options` are apt's own, as (("signed-by", "…"),)."""
-
-    address: str
-    suite: str
-    components: tuple[str, ...]
-    options: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def signed_by(self) -> str:
-        """Key ring of this entry; empty when apt's common key rings count."""
-        return dict(self.options).get("signed-by", "")
-
-    def line(self) -> str:
-        """The entry in apt's one-line style."""
-        options = " ".join(f"{key}={value}" for key, value in self.options)
-        between = f" [{options}]" if options else ""
-        return f"deb{between} {self.address} {self.suite} {' '.join(self.components)}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -69,6 +41,8 @@ class HostSources:
     suite: str
     architecture: str
     entries: tuple[Source, ...]
+    made_into: str = ""
+    """What this host is, where it is not that distribution itself but made from it."""
 
     def inputs(self) -> list[object]:
         """What decides which packages an image can get: never a mirror's address or index."""
@@ -80,29 +54,55 @@ class HostSources:
         return "".join(entry.line() + "\n" for entry in self.entries)
 
 
-def read(apt: Path = APT_FOLDER, os_release: Path = OS_RELEASE) -> HostSources:
+def read(
+    apt: Path = APT_FOLDER, os_release: Path = OS_RELEASE, lists: Path = archives.LISTS
+) -> HostSources:
     """The sources of this host's own release, read from whichever format they are in.
 
     Raises:
-        NotPossibleHere: this is not Debian or Ubuntu, or no source serves its release.
+        NotPossibleHere: this is not Debian or Ubuntu, nor made from one of them, or no source
+            serves its release.
     """
     release = _assignments(os_release)
-    distribution, suite = release.get("ID", ""), release.get("VERSION_CODENAME", "")
+    called = release.get("PRETTY_NAME", "unknown")
+    distribution, suite = _base(release)
     if not suite or not apt.is_dir():
         raise NotPossibleHere(
-            f'machine images are made from Debian or Ubuntu packages; this host is "'
-            f'{release.get("PRETTY_NAME", "unknown")}"',
+            "machine images are made from Debian or Ubuntu packages; this host is "
+            f'"{called}"' + _why_not(release),
             where=str(os_release),
             hint="use a Debian or Ubuntu host, or another provider",
         )
-    entries = tuple(_of_release(list(_all(apt)), suite))
-    if not entries:
+    entries = tuple(archives.own(list(_all(apt)), distribution, suite, lists))
+    if not any(entry.suite == suite for entry in entries):
         raise NotPossibleHere(
-            f"no package source of this host serves its release, {suite}",
+            f"no package source of this host is the archive of its release, {distribution} {suite}",
             where=str(apt),
-            hint=f"add a source with suite {suite} and component main to {apt}/sources.list.d",
+            hint=f"add a source with suite {suite} and component main to {apt}/sources.list.d, and "
+            "apt-get update",
         )
-    return HostSources(distribution, suite, architecture(), entries)
+    made_into = "" if release.get("ID") == distribution else called
+    return HostSources(distribution, suite, architecture(), entries, made_into)
+
+
+def _base(release: Mapping[str, str]) -> tuple[str, str]:
+    """The distribution and the release that a host's packages come from; "" where they are its own.
+
+    Derivatives with packages of their own name the release that they are made from.
+    """
+    if release.get("ID") in archives.ORIGINS:
+        return release["ID"], release.get("VERSION_CODENAME", "")
+    for distribution in reversed(archives.ORIGINS):
+        codename = release.get(f"{distribution.upper()}_CODENAME", "")
+        if codename:
+            return distribution, codename
+    return "", ""
+
+
+def _why_not(release: Mapping[str, str]) -> str:
+    if not {"debian", "ubuntu"}.intersection(release.get("ID_LIKE", "").split()):
+        return ""
+    return ", whose packages are its own: it does not say which release of them it is made from"
 
 
 def is_unreachable(output: str) -> bool:
@@ -169,25 +169,6 @@ def _paragraphs(text: str) -> Iterator[Source]:
         for address in fields.get("uris", "").split():
             for suite in fields.get("suites", "").split():
                 yield Source(address, suite, tuple(fields.get("components", "").split()), options)
-
-
-def _of_release(entries: list[Source], suite: str) -> Iterator[Source]:
-    """The distribution's own archive, not the third parties' that serve the same release."""
-    suites = {suite, f"{suite}-updates", f"{suite}-security", f"{suite}/updates"}
-    fitting = [
-        entry
-        for entry in entries
-        if entry.suite in suites
-        and not entry.address.startswith("cdrom:")
-        and _ARCHIVE_COMPONENTS.intersection(entry.components)
-    ]
-    official = [
-        entry for entry in fitting if "archive-keyring" in entry.signed_by or not entry.signed_by
-    ]
-    # A site's own mirror may be signed by the site's key.
-    chosen = official if any(entry.suite == suite for entry in official) else fitting
-    if any(entry.suite == suite for entry in chosen):
-        yield from dict.fromkeys(chosen)
 
 
 def _assignments(path: Path) -> dict[str, str]:

@@ -76,7 +76,8 @@ def package_sources() -> Check:
     """The host has sources of packages of its own release."""
     host = sources.read()
     suites = ", ".join(entry.suite for entry in host.entries)
-    return Check("package sources", ok=True, detail=f"{host.distribution}: {suites}")
+    made = f"; this host is {host.made_into}, made from it" if host.made_into else ""
+    return Check("package sources", ok=True, detail=f"{host.distribution}: {suites}{made}")
 
 
 def pip() -> Check:
