@@ -601,7 +601,8 @@ def _measure(
         recorder.link_seconds = time.monotonic() - began
     teller.tell(links=tuple(recorder.links))
     remark = ready.plan.provider.link_remark(ready.deployment, ready.plan.infrastructure)
-    _judge_links(recorder.links, remark, recorder, events)
+    obstacles = ready.plan.provider.traffic_obstacles(ready.plan.infrastructure)
+    _judge_links(recorder.links, [*obstacles, remark], recorder, events)
     if ready.plan.benchmark is not None:
         _benchmark(ready, recorder, events, teller)
 
@@ -817,7 +818,7 @@ def _delayed_on_arrival(name: str) -> bool:
 
 
 def _judge_links(
-    links: list[LinkMeasurement], remark: str, recorder: Recorder, events: Events
+    links: list[LinkMeasurement], remarks: list[str], recorder: Recorder, events: Events
 ) -> None:
     from continuum.infrastructure.links import measurement  # noqa: PLC0415
 
@@ -835,7 +836,7 @@ def _judge_links(
     error = LinksOutOfTolerance(
         measurement.sentence(links),
         where=str(recorder.folder),
-        output="\n".join([*measurement.lines(links), *([remark] if remark else [])]),
+        output="\n".join([*measurement.lines(links), *filter(None, remarks)]),
         hint="run again when the host is less busy, or go on all the same with --accept links",
     )
     if Code.LINKS not in recorder.accept:

@@ -348,7 +348,7 @@ def test_the_only_deployment_is_meant_and_named(cli: Cli) -> None:
 def test_ssh_replaces_this_process_by_ssh(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from continuum.infrastructure.providers.contract import Capabilities
+    from continuum.infrastructure.providers.contract import Capabilities, MachineState
     from continuum.infrastructure.providers.fake import Fake
 
     class Replaced(Exception):
@@ -382,6 +382,16 @@ def test_ssh_replaces_this_process_by_ssh(
     cli("ssh", "edge-1", "--", "grep", "two words")
     start = [str(program), "-F", str(config), "edge-1"]
     assert calls == [start, [*start, "--", "ls | wc -l"], [*start, "--", "grep 'two words'"]]
+    # Nobody waits for one that does not run, or meets whoever else has its address.
+    monkeypatch.setattr(
+        Fake,
+        "states",
+        lambda *_: [MachineState("edge-1", "stopped", ""), MachineState("x", "x", "")],
+    )
+    ending = cli("ssh", "edge-1", "--", "true")
+    assert (ending.code, len(calls)) == (4, 3)
+    assert "machine edge-1 does not run" in ending.stderr
+    assert "`continuum up` starts it again" in ending.stderr
     assert cli("ssh-config").stdout == "Host edge-1\n"
     assert cli("ssh-config", "--json").json["text"] == "Host edge-1\n"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from continuum.errors import StepFailed
+from continuum.errors import NotPossibleHere, StepFailed
 from continuum.infrastructure.host import (
     addresses,
     cgroups,
@@ -24,6 +24,7 @@ from continuum.infrastructure.host import (
     ssh_wait,
 )
 from continuum.infrastructure.plan import MachineSpec, NetworkPlan
+from continuum.machine import Command, Result
 from continuum.testing import host_state
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "lxc"
@@ -188,7 +189,55 @@ def test_resolvers_of_this_host_alone_are_passed_over(tmp_path: Path) -> None:
     stub.write_text("# local\nnameserver 127.0.0.53\noptions edns0\n")
     assert routing.resolver((stub, real)) == ""
     real.write_text("nameserver 192.0.2.1\nnameserver ::1\nsearch example\n")
-    assert routing.resolver((stub, real)) == "nameserver 192.0.2.1\n"
+    assert routing.resolver((stub, real)) == "search example\nnameserver 192.0.2.1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nameserver 127.0.0.1\n", ""),
+        ("nameserver 0.0.0.0\n", ""),
+        ("nameserver 2001:db8::1\nnameserver fe80::1%eth0\n", ""),
+        ("nameserver 169.254.1.1\n", ""),
+        ("nameserver\nnameserver nonsense\n", ""),
+        (
+            "domain old.example\nsearch corp.example lab.example .\nnameserver 2001:db8::1\n"
+            + "".join(f"nameserver 192.0.2.{number}\n" for number in range(1, 6)),
+            (
+                "search corp.example lab.example\n"
+                "nameserver 192.0.2.1\nnameserver 192.0.2.2\nnameserver 192.0.2.3\n"
+            ),
+        ),
+    ],
+)
+def test_machines_get_name_servers_that_they_can_reach(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text(text)
+    assert routing.resolver((file,)) == expected
+
+
+def test_what_keeps_machines_from_names_and_networks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "resolv.conf"
+    shown = {"text": "[]"}
+
+    def told(command: Command) -> Result:
+        return Result(command, 0, shown["text"].encode(), b"", 0.0)
+
+    monkeypatch.setattr(routing, "run_on_host", told)
+    file.write_text("nameserver 127.0.0.1\nnameserver fe80::1\n")
+    no_route, no_names = routing.obstacles((file,))
+    assert "no default route for IPv4" in no_route
+    assert "(127.0.0.1, fe80::1) cannot be reached" in no_names
+    shown["text"] = '[{"dst": "default", "gateway": "192.0.2.1", "dev": "eth0", "flags": []}]'
+    assert routing.obstacles((file,)) == [no_names]
+    file.write_text("nameserver 192.0.2.1\n")
+    assert routing.obstacles((file,)) == []
+    (missing,) = routing.obstacles((tmp_path / "none",))
+    assert "names no name server" in missing
 
 
 # -- SSH -----------------------------------------------------------------------------------------
@@ -211,6 +260,30 @@ def test_ssh_itself_reads_the_configuration(tmp_path: Path) -> None:
     assert lines["userknownhostsfile"] == "/home/a b/100%/ssh/known_hosts"
     assert lines["stricthostkeychecking"] == "true"
     assert len(lines["controlpath"]) < 80
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["o'neil", 'a"b', "a b", "a#b", "#", "100%", "%h", "a\\b", "ü", "$HOME", "a=b", "`id`", "a\tb"],
+)
+def test_ssh_reads_paths_as_they_are(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name / "ssh"
+    file = tmp_path / "ssh_config"
+    file.write_text(ssh_config.ssh_config(MACHINES, folder, "0badcafe"))
+    read = subprocess.run(
+        ["ssh", "-G", "-F", str(file), "edge-3"], capture_output=True, text=True, check=True
+    )
+    lines = dict(line.split(" ", 1) for line in read.stdout.splitlines())
+    told = lines["identityfile"].replace("%%", "%")
+    assert told == str(folder / "key")
+    ssh_config.refuse(folder)
+
+
+@pytest.mark.parametrize("name", ["${USER}", "a\nb"])
+def test_a_folder_that_ssh_cannot_be_told_of_is_refused(name: str) -> None:
+    with pytest.raises(NotPossibleHere) as caught:
+        ssh_config.refuse(Path("/home", name, "state"))
+    assert "XDG_STATE_HOME" in caught.value.hint
 
 
 def test_known_hosts() -> None:

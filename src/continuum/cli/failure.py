@@ -63,7 +63,7 @@ def write_defect_log(error: BaseException, arguments: Sequence[str], log_folder:
     from continuum import folders  # noqa: PLC0415  slow to import, and seldom needed
     from continuum.version import version  # noqa: PLC0415
 
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     path = log_folder / f"defect-{stamp}-{os.getpid()}.log"
     text = "\n".join(
         [

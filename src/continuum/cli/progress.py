@@ -231,7 +231,8 @@ class EventLog:
 
     def __init__(self, deployment: Path, verb: str) -> None:
         self._folder = deployment
-        stamp = time.strftime("%Y%m%d-%H%M%S")
+        # In UTC, as names of results are.
+        stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
         self._path = deployment / "logs" / f"{stamp}-{verb}-{os.getpid()}.log"
         self._lock = threading.Lock()
         self._file: IO[Any] | None = None
@@ -240,7 +241,7 @@ class EventLog:
 
     def __call__(self, event: Event) -> None:
         """Write one event."""
-        stamp = f"{time.strftime('%H:%M:%S')}.{time.time_ns() // 10**6 % 1000:03d}"
+        stamp = f"{time.strftime('%H:%M:%S', time.gmtime())}.{time.time_ns() // 10**6 % 1000:03d}"
         with self._lock:
             if self._closed:
                 return

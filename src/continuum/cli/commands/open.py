@@ -184,7 +184,7 @@ def _far(deployment: Deployment, target: Target) -> tunnel.Far:
             where=str(deployment.folder / "experiment.json"),
             hint=f"{target.wanted} in its file, then: continuum up FILE",
         )
-    check(deployment, machine)
+    check(deployment, machine, current().events)
     if bootstrap.find_program("ssh") is None:
         raise NotPossibleHere("there is no ssh on this host", hint="apt-get install openssh-client")
     plan = stored_plan(deployment)

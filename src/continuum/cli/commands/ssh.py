@@ -13,10 +13,12 @@ import click
 from continuum.cli import bootstrap
 from continuum.cli.deployments import WithCommand, selector
 from continuum.cli.session import common, current
-from continuum.errors import NotFound, NotPossibleHere, UsageError
+from continuum.errors import MachineUnreachable, NotFound, NotPossibleHere, UsageError
 
 if TYPE_CHECKING:
     from continuum.deployment import Deployment
+    from continuum.events import Events
+    from continuum.infrastructure.providers.contract import Provider
 
 
 @click.command("ssh", cls=WithCommand)
@@ -30,7 +32,7 @@ def command(context: click.Context, words: tuple[str, ...]) -> int:
     machine's shell, as in `ssh`; several are a program and its arguments, taken as they are.
 
     Exit codes: those of ssh: the command's own, or 255 when the machine cannot be reached;
-    2 usage; 3 the provider's machines have no SSH; 5 no such deployment or machine.
+    2 usage; 3 the provider's machines have no SSH; 4 the machine does not run; 5 no such deployment or machine.
     """
     session = current()
     deployment, (machine, *more) = selector(session, words, "a machine")
@@ -40,7 +42,7 @@ def command(context: click.Context, words: tuple[str, ...]) -> int:
             hint=f"continuum ssh {deployment.name} {machine} -- {shlex.join(more)}",
         )
     remote: tuple[str, ...] = context.meta["command"]
-    check(deployment, machine)
+    check(deployment, machine, session.events)
     ssh = bootstrap.find_program("ssh")
     if ssh is None:
         raise NotPossibleHere("there is no ssh on this host", hint="apt-get install openssh-client")
@@ -58,10 +60,11 @@ def remote_line(words: Sequence[str]) -> list[str]:
     return ["--", words[0]] if words else []
 
 
-def check(deployment: Deployment, machine: str) -> None:
+def check(deployment: Deployment, machine: str, events: Events) -> None:
     """Refuse what ssh would only stumble over.
 
     Raises:
+        MachineUnreachable: it does not run. (Without its bridge another computer may answer.)
         NotFound: the deployment has no such machine, or no machines yet.
         NotPossibleHere: its machines have no SSH.
     """
@@ -75,7 +78,8 @@ def check(deployment: Deployment, machine: str) -> None:
             f'no machine "{machine[:60]}" in deployment "{deployment.name}"',
             hint=f"there are: {', '.join(names) or 'none'}",
         )
-    if not plugins.load("providers", plan.provider).capabilities.ssh:
+    kind: type[Provider] = plugins.load("providers", plan.provider)
+    if not kind.capabilities.ssh:
         raise NotPossibleHere(
             f'machines of provider "{plan.provider}" have no SSH',
             hint=f"continuum exec {deployment.name} {machine} -- COMMAND",
@@ -84,3 +88,13 @@ def check(deployment: Deployment, machine: str) -> None:
         raise UsageError(
             f'deployment "{deployment.name}" was not brought up whole', hint="continuum up FILE"
         )
+    # Of a machine on another host, or one that is not ours, only SSH itself can tell.
+    if (
+        plan.network.bridge
+        and not next(each for each in plan.machines if each.name == machine).host
+    ):
+        states = kind(kind.settings_type(), events).states(deployment)
+        if any(each.name == machine and each.state == "stopped" for each in states):
+            raise MachineUnreachable(
+                f"machine {machine} does not run", hint="`continuum up` starts it again"
+            )

@@ -88,11 +88,21 @@ def _resolvers() -> list[ipaddress.IPv4Network]:
 
 def name_servers(path: Path) -> list[str]:
     """Addresses of the name servers in a resolver's configuration."""
+    return [words[1] for words in _words(path) if words[0] == "nameserver"]
+
+
+def search_domains(path: Path) -> list[str]:
+    """Domains in which a resolver looks for short names: those of the last line that names any."""
+    named = [words[1:] for words in _words(path) if words[0] in {"search", "domain"}]
+    return [each for each in named[-1] if each != "."] if named else []
+
+
+def _words(path: Path) -> list[list[str]]:
+    """Keyword and values of each line; none where there is no file."""
     try:
         text = path.read_text(errors="replace")
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             return []
         raise StepFailed(f"cannot read {path}: {error.strerror}", where=str(path)) from error
-    lines = (line.split() for line in text.splitlines())
-    return [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
+    return [words for line in text.splitlines() if len(words := line.split()) > 1]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from continuum.errors import NotPossibleHere
 from continuum.infrastructure.plan import MachineSpec
+
+_PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
+"""Paths that need no quotes. OpenSSH reads an apostrophe as a quote too, and # as a comment."""
 
 CONTROL_FOLDER = Path("/run/continuum")
 """Sockets of SSH master connections: their names must stay short, and only root makes folders
@@ -63,6 +68,24 @@ def known_hosts(machines: Sequence[MachineSpec], host_keys: Mapping[str, str]) -
 
 
 def quoted(path: Path) -> str:
-    """A path as ssh_config wants it: quoted, its percent signs doubled."""
+    """A path as ssh_config wants it: quoted, its percent signs doubled.
+
+    There is no way to write `${`, which stands for a variable: see `refuse`.
+    """
     text = str(path).replace("%", "%%").replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text}"' if any(character in text for character in ' \t"') else text
+    return text if _PLAIN.fullmatch(text) else f'"{text}"'
+
+
+def refuse(folder: Path) -> None:
+    """Raise when SSH's configuration cannot name a file in a folder.
+
+    Raises:
+        NotPossibleHere: it has a variable in its name, or a line's end.
+    """
+    awkward = next((each for each in ("${", "\n", "\r") if each in str(folder)), None)
+    if awkward is not None:
+        raise NotPossibleHere(
+            f"ssh cannot be told of a folder with {awkward!r} in its name",
+            where=str(folder),
+            hint="set XDG_STATE_HOME to another folder",
+        )

@@ -476,6 +476,10 @@ class SeveralHosts(Provider):
         """The links whose path alone takes longer than they ask for."""
         return "\n".join(paths.too_long(plan, self._delays(deployment)))
 
+    def traffic_obstacles(self, plan: InfrastructurePlan) -> list[str]:
+        """Those of this host: the others tell theirs when their network is made."""
+        return self.inner.traffic_obstacles(plan)
+
     def destroy(self, deployment: Deployment) -> None:
         """Remove everything on every host that can be reached.
 

@@ -11,7 +11,7 @@ from continuum import folders
 from continuum.errors import ContinuumError
 from continuum.experiment.units import show_bytes
 from continuum.images import sources, store
-from continuum.infrastructure.host import port_filter
+from continuum.infrastructure.host import other_filters, port_filter
 from continuum.infrastructure.providers.contract import Check
 from continuum.machine import Command, run_on_host
 
@@ -119,6 +119,18 @@ def firewall() -> Check:
         ok=result.exit_code == 0,
         detail="rules can be set" if result.exit_code == 0 else result.last_output,
         mend="modprobe nf_conntrack xt_conntrack xt_comment",
+    )
+
+
+def other_firewalls() -> Check:
+    """No other chain of this host drops what machines send."""
+    drops = other_filters.found()
+    return Check(
+        "other firewalls",
+        ok=not drops,
+        detail="; ".join(map(str, drops)) or "none drops what machines send",
+        mend="; ".join(each.mend for each in drops),
+        needed=any(each.within for each in drops),
     )
 
 

@@ -347,6 +347,11 @@ class Provider(ABC):
         del deployment, plan
         return ""
 
+    def traffic_obstacles(self, plan: InfrastructurePlan) -> list[str]:
+        """What drops the machines' packets beside us, and what lets them through, one line each."""
+        del plan
+        return []
+
     def may_act(self) -> bool:
         """Whether this process has the privileges to look inside machines and change them."""
         return not self.capabilities.needs_root or os.geteuid() == 0

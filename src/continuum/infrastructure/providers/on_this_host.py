@@ -20,7 +20,9 @@ from continuum.infrastructure.host import (
     machine_files,
     names,
     network,
+    other_filters,
     port_filter,
+    routing,
     ssh_access,
     ssh_wait,
 )
@@ -53,6 +55,19 @@ class OnThisHost(Provider):
         if own is None or its_own:
             return super().foreign_blocks(deployment, own)
         return network.blocks(but=deployment.name)
+
+    def traffic_obstacles(self, plan: InfrastructurePlan) -> list[str]:
+        """Chains of this host's own packet filters."""
+        drops = other_filters.found(plan.network.bridge, internet=plan.network.internet)
+        return [f"{each}; this lets them through: {each.mend}" for each in drops]
+
+    def _tell_obstacles(self, plan: InfrastructurePlan) -> None:
+        """Say what of this host stands between machines, or between them and other networks."""
+        obstacles = self.traffic_obstacles(plan)
+        if plan.network.internet and not plan.host:
+            obstacles += routing.obstacles()
+        for each in obstacles:
+            self.events.note(each, "warning")
 
     def destroy(self, deployment: Deployment) -> None:
         """Remove everything that carries the deployment's labels."""

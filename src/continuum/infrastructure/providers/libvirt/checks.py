@@ -17,6 +17,7 @@ def all_checks() -> list[Check]:
         common_checks.package_sources,
         common_checks.disk_space,
         common_checks.firewall,
+        common_checks.other_firewalls,
         common_checks.interfaces,
         common_checks.closed_ports,
         libvirt,

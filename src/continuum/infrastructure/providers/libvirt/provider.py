@@ -23,6 +23,7 @@ from continuum.infrastructure.host import (
     path_delay,
     routing,
     ssh_access,
+    ssh_config,
 )
 from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.host.processor import Consumer
@@ -106,7 +107,7 @@ class Libvirt(OnThisHost):
 
     def refuse(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
         """Raise when this host cannot carry the plan."""
-        del deployment
+        ssh_config.refuse(deployment.folder)
         platforms.here()
         fit.refuse(plan, fit.memory_of_host())
 
@@ -159,7 +160,9 @@ class Libvirt(OnThisHost):
         on_this_host.need_root()
         self.refuse(deployment, plan)
         folders.make_folder(names.machines_folder(deployment), folders.PRIVATE_FOLDER)
-        return network.ensure(deployment, plan)
+        changed = network.ensure(deployment, plan)
+        self._tell_obstacles(plan)
+        return changed
 
     def create(
         self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]

@@ -43,6 +43,7 @@ def all_checks() -> list[Check]:
         _groups,
         _disk_limits,
         common_checks.firewall,
+        common_checks.other_firewalls,
         common_checks.interfaces,
         common_checks.closed_ports,
         _container,

@@ -26,6 +26,7 @@ from continuum.infrastructure.host import (
     network,
     routing,
     ssh_access,
+    ssh_config,
 )
 from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.host.processor import Consumer
@@ -133,7 +134,9 @@ class Lxc(OnThisHost):
                 f"allowed {plan.network.tcp[tcp.CONGESTION_CONTROL]} as TCP's congestion control on "
                 "this host, as machines need it"
             )
-        return network.ensure(deployment, plan)
+        changed = network.ensure(deployment, plan)
+        self._tell_obstacles(plan)
+        return changed
 
     def create(
         self, deployment: Deployment, plan: InfrastructurePlan, progress: Callable[[str], None]
@@ -331,6 +334,7 @@ def _refuse_what_cannot_be(deployment: Deployment, plan: InfrastructurePlan) -> 
         NotPossibleHere: with the reason and what can be done.
     """
     joined.refuse(plan)
+    ssh_config.refuse(deployment.folder)
     folder = names.machines_folder(deployment)
     awkward = [
         character for character in ':,\\\n"' if character in f"{folder}{store.images_folder()}"
