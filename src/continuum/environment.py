@@ -10,7 +10,6 @@ The launcher (`cli/launch.sh`) takes away by itself what would keep a shell or P
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -94,18 +93,11 @@ def for_programs(
     return {**kept, "LANG": LOCALE, "LC_ALL": LOCALE, **more}
 
 
-def past_proxies(
-    variables: Mapping[str, str],
-    block: ipaddress.IPv4Network,
-    addresses: Iterable[str],
-) -> dict[str, str]:
-    """The variables that keep proxies away from machines; none where there is no proxy.
-
-    Some programs know blocks in these lists, others only whole addresses: both are told.
-    """
+def past_proxies(variables: Mapping[str, str], places: Iterable[str]) -> dict[str, str]:
+    """The variables that keep proxies away from addresses and blocks; none where there is no proxy."""
     if not any(variables.get(name) for name in _PROXIES):
         return {}
-    wanted = [*addresses, str(block), "localhost", "127.0.0.1"]
+    wanted = [*places, "localhost", "127.0.0.1"]
     there = [
         each.strip()
         for name in ("no_proxy", "NO_PROXY")

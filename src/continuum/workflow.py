@@ -341,6 +341,7 @@ def _changing(deployment: Deployment) -> Iterator[None]:
 
 def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
     deployment, provider = todo.deployment, todo.provider
+    os.environ.update(infrastructure_execute.past_proxies(todo.infrastructure, os.environ))
     if not recreate:
         _refuse_to_break_a_cluster(todo)
     for remark in todo.remarks if todo.changes else ():

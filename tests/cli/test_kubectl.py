@@ -12,6 +12,7 @@ import pytest
 from command_line import Cli, Write
 from continuum.cli.commands import kubectl
 from continuum.deployment import Deployment
+from continuum.infrastructure.execute import stored_plan
 
 PROGRAM = Path("/somewhere/kubectl")
 
@@ -65,6 +66,20 @@ def test_all_words_but_the_name_are_kubectls(
     assert found == ["kubectl", *handed_on]
     assert environment["KUBECONFIG"] == str(cluster.kubeconfig)
     assert environment["PATH"] == os.environ["PATH"]
+
+
+def test_a_proxy_of_this_host_is_not_asked_for_the_cluster(
+    cluster: Deployment, cli: Cli, became: Kubectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = stored_plan(cluster)
+    assert plan is not None
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "intranet.example")
+    cli("kubectl", "get", "nodes")
+    ((_, _, environment),) = became.calls
+    told = environment["NO_PROXY"].split(",")
+    assert environment["no_proxy"] == environment["NO_PROXY"]
+    assert {"intranet.example", plan.machines[0].address, str(plan.network.block)} <= set(told)
 
 
 def test_the_one_with_a_cluster_is_meant_where_no_name_stands(

@@ -526,6 +526,7 @@ model = lambda
         ),
         (changed(EDGE, model="openfaas"), "openfaas needs resource_manager = kubernetes"),
         (changed(EDGE, prefixIP="8.8"), "8.8.100.0 is not in a private range"),
+        (changed(EDGE, prefixIP="240.1"), "240.1.100.0 is not in a private range"),
         ("provider = qemu\n" + EDGE, "1: stands before the first section"),
         (EDGE + "[benchmark]\n", "23: section [benchmark] stands here again, after line 19"),
     ],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from continuum import environment
 from continuum.infrastructure import configure, proofs, time_source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from continuum.deployment import Deployment
     from continuum.events import Events
@@ -114,3 +115,14 @@ def execute_links(
     ) as step:
         step.changed = provider.apply_links(deployment, plan)
     return step.changed
+
+
+def past_proxies(plan: InfrastructurePlan, variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables that keep this host's proxies away from the plan's machines.
+
+    Some programs know blocks in such a list, others whole addresses only: both are told.
+    """
+    machines = [spec.address for spec in plan.machines]
+    # Where machines had their addresses before, what lies between them is not ours.
+    blocks = [str(plan.network.block)] if plan.network.bridge else []
+    return environment.past_proxies(variables, [*machines, *blocks])

@@ -33,6 +33,8 @@ def command(words: tuple[str, ...]) -> int:
 
     Exit codes: those of kubectl; 3 it cannot be had here; 5 no such deployment, or no cluster.
     """
+    from continuum.infrastructure.execute import past_proxies, stored_plan  # noqa: PLC0415
+
     session = current()
     deployment, arguments = _split(session, words)
     kubeconfig = deployment.kubeconfig
@@ -46,7 +48,9 @@ def command(words: tuple[str, ...]) -> int:
     session.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+    plan = stored_plan(deployment)
+    direct = past_proxies(plan, os.environ) if plan else {}
+    environment = {**os.environ, **direct, "KUBECONFIG": str(kubeconfig)}
     os.execve(program, ["kubectl", *arguments], environment)  # noqa: S606  no shell is wanted
 
 

@@ -95,7 +95,9 @@ def main() -> None:
     )
     wanted = heard()
     variables = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.expanduser("~/.cache")
     if wanted["folder"]:
         base = os.path.join(wanted["folder"], "cache")
         variables.append("XDG_CACHE_HOME=" + base)
