@@ -36,14 +36,15 @@ _KEPT = frozenset(
     {
         # The launcher sets these itself, after it has dropped the caller's.
         *("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"),
-        *("GIT_ASKPASS", "GIT_PROXY_COMMAND", "GIT_SSH", "GIT_SSH_COMMAND"),
-        *("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_TERMINAL_PROMPT"),
+        *("GIT_ASKPASS", "GIT_TERMINAL_PROMPT"),
         *("PIP_CONFIG_FILE", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"),
         *("PIP_NO_INDEX", "PIP_TRUSTED_HOST", "PIP_KEYRING_PROVIDER"),
         *("PIP_PROXY", "PIP_CERT", "PIP_CLIENT_CERT", "PIP_USE_FEATURE", "PIP_USE_DEPRECATED"),
         *("PIP_CACHE_DIR", "PIP_NO_CACHE_DIR", "PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES"),
     }
 )
+
+_KEPT_PREFIXES = ("GIT_CONFIG_", "GIT_PROXY_", "GIT_SSH", "GIT_SSL_")
 
 _FOLDERS = frozenset(
     {
@@ -68,7 +69,9 @@ def clean(variables: Mapping[str, str]) -> dict[str, str]:
 def _stays(name: str, value: str) -> bool:
     if name in _FOLDERS:
         return Path(value).is_absolute()
-    return name in _KEPT or not (name in _DROPPED or name.startswith(_DROPPED_PREFIXES))
+    if name in _KEPT or name.startswith(_KEPT_PREFIXES):
+        return True
+    return not (name in _DROPPED or name.startswith(_DROPPED_PREFIXES))
 
 
 def tidy() -> None:

@@ -603,7 +603,7 @@ def _measure(
     teller.tell(links=tuple(recorder.links))
     remark = ready.plan.provider.link_remark(ready.deployment, ready.plan.infrastructure)
     obstacles = ready.plan.provider.traffic_obstacles(ready.plan.infrastructure)
-    _judge_links(recorder.links, [*obstacles, remark], recorder, events)
+    _judge_links(recorder.links, obstacles, remark, recorder, events)
     if ready.plan.benchmark is not None:
         _benchmark(ready, recorder, events, teller)
 
@@ -819,7 +819,11 @@ def _delayed_on_arrival(name: str) -> bool:
 
 
 def _judge_links(
-    links: list[LinkMeasurement], remarks: list[str], recorder: Recorder, events: Events
+    links: list[LinkMeasurement],
+    obstacles: list[str],
+    remark: str,
+    recorder: Recorder,
+    events: Events,
 ) -> None:
     from continuum.infrastructure.links import measurement  # noqa: PLC0415
 
@@ -837,8 +841,12 @@ def _judge_links(
     error = LinksOutOfTolerance(
         measurement.sentence(links),
         where=str(recorder.folder),
-        output="\n".join([*measurement.lines(links), *filter(None, remarks)]),
-        hint="run again when the host is less busy, or go on all the same with --accept links",
+        output="\n".join([*measurement.lines(links), *obstacles, *([remark] if remark else [])]),
+        hint=(
+            "let machines' packets through, as the last lines say, and run again"
+            if obstacles
+            else "run again when the host is less busy, or go on all the same with --accept links"
+        ),
     )
     if Code.LINKS not in recorder.accept:
         raise error

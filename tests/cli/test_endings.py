@@ -97,7 +97,13 @@ def test_a_defect_whose_log_cannot_be_written_is_told_all_the_same(
     assert "the log could not be written" in ending.stderr
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+@pytest.mark.parametrize(
+    "number",
+    [
+        *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES),
+        *(errno.EFBIG, errno.ENOMEM, errno.EAGAIN, errno.EIO),
+    ],
+)
 def test_what_the_host_refuses_is_no_defect(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
 ) -> None:
@@ -108,6 +114,16 @@ def test_what_the_host_refuses_is_no_defect(
     assert "where: /some/file" in ending.stderr
     assert "what to do:" in ending.stderr
     assert not (tmp_path / ".state/continuum/logs").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_limits_of_processes_and_memory_are_no_defect(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    _raises(monkeypatch, error)
+    ending = cli("status")
+    assert ending.code == 1
+    assert "ulimit" in ending.stderr
 
 
 @pytest.mark.parametrize("verb", ["up", "run", "plan", "status"])

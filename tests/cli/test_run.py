@@ -150,6 +150,18 @@ def test_a_link_out_of_tolerance_stops_the_run(cli: Cli, write: Write, tmp_path:
     assert not all(pq.read_table(tmp_path / "here" / "links.parquet")["ok"].to_pylist())
 
 
+def test_what_drops_packets_on_this_host_is_named_where_links_fail(
+    cli: Cli, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "packets between machines are dropped by table inet filter, chain forward"
+    monkeypatch.setattr(Fake, "traffic_obstacles", lambda *_: [told])
+    path = write(rest=BENCHMARK, fake="links_off_by = 50.0")
+    ending = cli("run", path, "--results", "here")
+    assert ending.code == 1
+    assert told in ending.stderr
+    assert "less busy" not in ending.stderr
+
+
 def test_a_link_out_of_tolerance_can_be_accepted(cli: Cli, write: Write, tmp_path: Path) -> None:
     path = write(rest=BENCHMARK, fake="links_off_by = 50.0")
     ending = cli("run", path, "--results", "here", "--accept-links")

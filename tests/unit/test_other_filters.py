@@ -10,11 +10,11 @@ from continuum.infrastructure.host import other_filters
 
 OURS = ("ip", "filter", "FORWARD")
 BRIDGE = "ctm0badcafe"
-ESTABLISHED = [
+ESTABLISHED: list[dict[str, Any]] = [
     {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}},
     {"accept": None},
 ]
-INVALID = [
+INVALID: list[dict[str, Any]] = [
     {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "invalid"}},
     {"drop": None},
 ]

@@ -247,6 +247,10 @@ def _expected(error: ContinuumError | click.ClickException) -> int:
 
 
 def _unexpected(session: Session, error: Exception) -> int:
+    if isinstance(error, MemoryError):
+        error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    elif isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        error = OSError(errno.EAGAIN, "no more threads can be started")
     if isinstance(error, OSError) and error.errno in _OF_THE_HOST:
         failure.show(_host_error(error))
         return ContinuumError.exit_code
@@ -267,6 +271,11 @@ _OF_THE_HOST = {
     errno.ENOTDIR: "set XDG_STATE_HOME and XDG_CACHE_HOME to folders that can be written",
     errno.EACCES: "give yourself the right to it, or choose another folder",
     errno.EPERM: "give yourself the right to it, or choose another folder",
+    errno.EFBIG: "ulimit -f unlimited",
+    errno.EAGAIN: "ulimit -u shows how many processes you may have: end some, or raise it",
+    errno.ENOMEM: "end what needs memory on this host, or raise `ulimit -v`",
+    errno.EIO: "look at the disk: dmesg",
+    errno.ESTALE: "mount that folder again",
     errno.EMFILE: "ulimit -n 65536",
     errno.ENFILE: "sysctl fs.file-max",
 }
