@@ -162,6 +162,12 @@ def test_there_is_nothing_to_say_of_addresses_as_asked() -> None:
     assert other_addresses(experiment(), plan(experiment())) == []
 
 
+@pytest.mark.parametrize("block", ["10.255.255.0", "172.31.254.0", "192.168.254.0"])
+def test_tiers_do_not_leave_the_private_range_that_they_begin_in(block: str) -> None:
+    with pytest.raises(NotPossibleHere, match="do not fit into"):
+        plan(experiment(infrastructure={"address_block": block}))
+
+
 def test_many_machines_get_a_larger_block() -> None:
     made = plan(experiment(tiers={"edge": {"machines": 600}}))
     assert made.network.tiers["edge"].num_addresses == 1024

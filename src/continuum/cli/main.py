@@ -247,9 +247,7 @@ def _expected(error: ContinuumError | click.ClickException) -> int:
 
 
 def _unexpected(session: Session, error: Exception) -> int:
-    if isinstance(error, MemoryError):
-        error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
-    elif isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         error = OSError(errno.EAGAIN, "no more threads can be started")
     if isinstance(error, OSError) and error.errno in _OF_THE_HOST:
         failure.show(_host_error(error))

@@ -214,6 +214,8 @@ def _tier_blocks(experiment: Experiment, surroundings: Surroundings) -> dict[str
     starts = [kept, wish] if surroundings.block_preferred else [wish or kept]
     for start in filter(None, starts):
         blocks = _consecutive(int(ipaddress.IPv4Address(start)), size, count)
+        if asked is not None:
+            _refuse_to_leave_range(blocks)
         clash = _first_clash(_covering(blocks), used)
         if clash is None:
             return dict(zip(experiment.tiers, blocks, strict=True))
@@ -236,6 +238,22 @@ def _tier_blocks(experiment: Experiment, surroundings: Surroundings) -> dict[str
             if _first_clash(_covering(blocks), used) is None:
                 return dict(zip(experiment.tiers, blocks, strict=True))
     raise _none_free(whole, used, surroundings)
+
+
+def _refuse_to_leave_range(blocks: Sequence[Block]) -> None:
+    """Raise when tiers that begin in a private range do not end in it.
+
+    Raises:
+        NotPossibleHere: they do not.
+    """
+    for space in PRIVATE_RANGES:
+        if blocks[0].subnet_of(space) and not blocks[-1].subnet_of(space):
+            raise NotPossibleHere(
+                f"{len(blocks)} tiers of {blocks[0].num_addresses} addresses each, from "
+                f"{blocks[0][0]} on, do not fit into {space}",
+                where="infrastructure.address_block",
+                hint="choose an earlier one, or leave it out to get a free one",
+            )
 
 
 def _none_free(size: int, used: Sequence[Block], surroundings: Surroundings) -> NotPossibleHere:
