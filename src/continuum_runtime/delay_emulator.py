@@ -432,7 +432,7 @@ def open_queues(whole: dict[int, bool]) -> tuple[socket.socket, list[bytes]]:
     try:
         opened.bind((0, 0))
         opened.setsockopt(codec.SOL_NETLINK, codec.NETLINK_NO_ENOBUFS, 1)
-        opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+        make_room(opened)
         opened.settimeout(ANSWER_TIMEOUT)
         early: list[bytes] = []
         for number in whole:
@@ -445,6 +445,24 @@ def open_queues(whole: dict[int, bool]) -> tuple[socket.socket, list[bytes]]:
         opened.close()
         raise
     return opened, early[::-1]
+
+
+def make_room(opened: socket.socket) -> None:
+    """As large a buffer for announcements as may be had, and a word where it is smaller.
+
+    Beyond the host's own limit it takes privileges that user namespaces do not have.
+    """
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except OSError:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        # The kernel tells twice what may be asked for.
+        got = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+        print(
+            f"the buffer for announcements of packets is {got} bytes instead of {RECEIVE_BUFFER} "
+            "(net.core.rmem_max)",
+            file=sys.stderr,
+        )
 
 
 def _ask(opened: socket.socket, request: bytes) -> list[bytes]:

@@ -90,8 +90,7 @@ class Receiver(threading.Thread):
         super().__init__(daemon=True)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        with contextlib.suppress(OSError):
-            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+        _make_room(self.socket, SO_RCVBUFFORCE, socket.SO_RCVBUF)
         with contextlib.suppress(OSError):
             self.socket.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         self.socket.bind(("", port))
@@ -237,8 +236,7 @@ class Schedule:
         per_send = max(1, min(LARGEST_SEND // payload, 40))
         packet = _HEADER.pack(MARK, TRAIN, task["task"], 0, 0) + bytes(payload - _HEADER.size)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
-            with contextlib.suppress(OSError):
-                opened.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER)
+            _make_room(opened, SO_SNDBUFFORCE, socket.SO_SNDBUF)
             try:
                 opened.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, payload)
             except OSError:
@@ -255,6 +253,14 @@ class Schedule:
                     break
                 left -= now
         return {task["task"]: count - left}
+
+
+def _make_room(opened: socket.socket, beyond: int, within: int) -> None:
+    """As large a buffer as may be had: beyond the host's limit it takes its privileges."""
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, beyond, BUFFER)
+    except OSError:
+        opened.setsockopt(socket.SOL_SOCKET, within, BUFFER)
 
 
 def _hurry(*, in_time: bool = True) -> None:

@@ -384,3 +384,32 @@ def test_wrong_arguments_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "usage" in capsys.readouterr().err
     assert delay_emulator.main(["00000000", "/nonexistent"]) == 1
     assert "No such file" in capsys.readouterr().err
+
+
+IN_A_USER_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net")
+
+
+@pytest.mark.skipif(
+    subprocess.run((*IN_A_USER_NAMESPACE, "true"), capture_output=True, check=False).returncode
+    != 0,
+    reason="no user namespaces here",
+)
+@pytest.mark.parametrize("kind", ["python", "compiled"])
+def test_queues_open_in_a_user_namespace_with_a_smaller_buffer(kind: str) -> None:
+    program: tuple[str, ...] = (sys.executable, "-m", "continuum_runtime.delay_emulator")
+    if kind == "compiled":
+        compiled = native.program("delay_emulator")
+        if compiled is None:
+            pytest.skip("no compiler")
+        program = (str(compiled),)
+    outside = subprocess.run(
+        ("unshare", "--net", *program, "--probe"), capture_output=True, text=True, check=False
+    )
+    if outside.returncode != 0:
+        pytest.skip(f"no packet queues here: {outside.stdout}{outside.stderr}")
+    ended = subprocess.run(
+        (*IN_A_USER_NAMESPACE, *program, "--probe"), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    most = int(Path("/proc/sys/net/core/rmem_max").read_text())
+    assert f"is {most} bytes instead of {delay_emulator.RECEIVE_BUFFER}" in ended.stderr

@@ -668,6 +668,24 @@ static void ask(struct machine *machine, struct request *request)
     }
 }
 
+/* As large a buffer for announcements as may be had: beyond the host's own limit only with privileges
+   that user namespaces do not have. */
+static void widen(const struct machine *machine)
+{
+    int got = 0;
+    socklen_t size = sizeof got;
+
+    if (setsockopt(machine->socket, SOL_SOCKET, SO_RCVBUFFORCE, &RECEIVE_BUFFER,
+                   sizeof RECEIVE_BUFFER) == 0)
+        return;
+    setsockopt(machine->socket, SOL_SOCKET, SO_RCVBUF, &RECEIVE_BUFFER, sizeof RECEIVE_BUFFER);
+    getsockopt(machine->socket, SOL_SOCKET, SO_RCVBUF, &got, &size);
+    /* The kernel tells twice what may be asked for. */
+    fprintf(stderr, "%s: the buffer for announcements of packets is %d bytes instead of %d"
+                    " (net.core.rmem_max)\n",
+            machine->name ? machine->name : "probe", got / 2, RECEIVE_BUFFER);
+}
+
 /* Open a machine's queues in the current network namespace. */
 static void open_queues(struct machine *machine)
 {
@@ -679,7 +697,7 @@ static void open_queues(struct machine *machine)
     if (machine->socket < 0 || bind(machine->socket, (void *)&own, sizeof own) < 0)
         die("packet queue");
     setsockopt(machine->socket, SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof on);
-    setsockopt(machine->socket, SOL_SOCKET, SO_RCVBUFFORCE, &RECEIVE_BUFFER, sizeof RECEIVE_BUFFER);
+    widen(machine);
     setsockopt(machine->socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
     for (unsigned place = 0; place < machine->count; place++) {
         struct request made = request(NFQNL_MSG_CONFIG, machine->queues[place]->number);
