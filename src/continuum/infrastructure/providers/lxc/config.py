@@ -42,6 +42,13 @@ _DEVICES = (
     "c 136:* rwm",  # pseudo-terminals
 )
 
+_WHOLE_FILE_SYSTEMS = (
+    "lxc.mount.entry = proc dev/.lxc/proc proc create=dir,optional 0 0",
+    "lxc.mount.entry = sys dev/.lxc/sys sysfs create=dir,optional 0 0",
+)
+"""Kernels let a user namespace mount these two only where they can be seen whole somewhere already:
+containers without privileges inside a machine could not start otherwise."""
+
 NESTED_FOLDERS = ("containerd", "docker", "kubelet", "lxc")
 """Folders of /var/lib that must be on the host's own disk: overlay on overlay is refused."""
 
@@ -164,6 +171,7 @@ def _privileges(spec: MachineSpec, container: Container, host: Host) -> list[str
             "lxc.mount.auto = proc:rw sys:rw cgroup:rw:force",
             f"{devices}.allow = a",
             *mounts,
+            *_WHOLE_FILE_SYSTEMS,
             "lxc.mount.entry = /dev/kmsg dev/kmsg none bind,optional,create=file",
         ]
     calls = [f"lxc.seccomp.profile = {host.system_calls}"] if host.system_calls else []
