@@ -7,7 +7,10 @@ import pytest
 from continuum import native
 from continuum.infrastructure.links.netem import Netem
 from continuum.infrastructure.links.nfqueue import Nfqueue
-from continuum.testing.emulator import EmulatorContract
+
+# Before it is imported, so that what fails in it shows its values.
+pytest.register_assert_rewrite("continuum.testing.emulator")
+from continuum.testing.emulator import EmulatorContract  # noqa: E402
 
 OF_THE_PROGRAM = frozenset(
     {

@@ -28,10 +28,20 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
     shared = tmp_path_factory.mktemp("kernel")
     report = f"{user_mode_linux.SHARED}/report.xml"
     program = (
-        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", "pyproject.toml"),
-        *(f"--junitxml={report}", "tests/contract/test_emulators.py", "-k", "TestNetem"),
+        *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "gentle_links"),
+        *(
+            "-c",
+            "pyproject.toml",
+            f"--junitxml={report}",
+            "tests/contract/test_emulators.py",
+            "-k",
+            "TestNetem",
+        ),
     )
-    environment = {"PYTHONPATH": str(REPOSITORY / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {
+        "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY / 'tests'}",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     ended = user_mode_linux.run(program, shared, LIMIT, environment)
     written = shared / "report.xml"
     assert written.exists(), ended.output

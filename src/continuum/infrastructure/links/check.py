@@ -238,7 +238,7 @@ def check(  # noqa: PLR0913  what is known beside the machines comes one by one
     }
 
     def measure(tasks: Sequence[Task]) -> Results:
-        return _in_time(by_name, tasks, clocks)
+        return carry_out_in_time(by_name, tasks, clocks)
 
     attempts(known, sizes, measure, clocks=clocks, stalls=stalls, progress=progress)
     return [each for pair in pairs for each in known[pair].measurements]
@@ -300,7 +300,9 @@ Results = Mapping[str, Mapping[str, Any]]
 """The results of `link_probe`, by machine."""
 
 
-def _in_time(machines: Mapping[str, Machine], tasks: Sequence[Task], clocks: Clocks) -> Results:
+def carry_out_in_time(
+    machines: Mapping[str, Machine], tasks: Sequence[Task], clocks: Clocks
+) -> Results:
     """Carry out a schedule; once more, with more time to begin, when a machine began too late."""
     taking_part = dict.fromkeys(
         end.name for task in tasks for end in (task.pair.source, task.pair.destination)
