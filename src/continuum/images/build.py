@@ -55,8 +55,7 @@ class _Plan:
         return fingerprint(self.keys)
 
 
-def _plan(recipe: Recipe) -> _Plan:
-    host = sources.read()
+def _plan(recipe: Recipe, host: sources.HostSources) -> _Plan:
     base_inputs = [base.LAYOUT, host.inputs(), base.packages(recipe), recipe.units]
     base_key = f"base-{fingerprint(*base_inputs)}"
     # What is compiled for the image's Python depends on the release alone.
@@ -79,18 +78,18 @@ def _plan(recipe: Recipe) -> _Plan:
 
 def fingerprint_of(recipe: Recipe) -> str:
     """The fingerprint that `build` would return here; builds nothing, needs no privileges."""
-    return _plan(recipe).fingerprint
+    return _plan(recipe, sources.read()).fingerprint
 
 
-def build(recipe: Recipe, events: Events) -> ImagePaths:
-    """Build the layers that are not in the cache.
+def build(recipe: Recipe, events: Events, host: sources.HostSources | None = None) -> ImagePaths:
+    """Build the layers that are not in the cache, from the sources of this host by default.
 
     Raises:
         NotPossibleHere: a layer is missing and we are not root, or the host has no sources, or
             nothing can be fetched here.
         StepFailed: packages could not be had, or the disk is full; with the last output.
     """
-    plan = _plan(recipe)
+    plan = _plan(recipe, host or sources.read())
     layers = [Layer(plan.base_key, "Debian packages", _base(recipe, plan.host))]
     if plan.python_key:
         layers.append(Layer(plan.python_key, "Python packages", _python(recipe, plan.base_key)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from continuum.errors import NotPossibleHere
@@ -103,6 +103,14 @@ def _why_not(release: Mapping[str, str]) -> str:
     if not {"debian", "ubuntu"}.intersection(release.get("ID_LIKE", "").split()):
         return ""
     return ", whose packages are its own: it does not say which release of them it is made from"
+
+
+def of_release(host: HostSources, suite: str) -> HostSources:
+    """The sources of another release of the host's distribution, from the same mirrors."""
+    entries = tuple(
+        replace(each, suite=each.suite.replace(host.suite, suite, 1)) for each in host.entries
+    )
+    return replace(host, suite=suite, entries=entries)
 
 
 def is_unreachable(output: str) -> bool:

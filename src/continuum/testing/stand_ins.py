@@ -10,6 +10,7 @@ from typing import ClassVar
 from continuum.deployment import Deployment
 from continuum.events import Events
 from continuum.experiment.model import Experiment, Infrastructure, Network, Tier
+from continuum.images import build, sources
 from continuum.images.recipe import DebianPackages, Recipe, Units
 from continuum.infrastructure.configure import Surroundings, configure
 from continuum.infrastructure.providers.contract import PluginSettings
@@ -31,7 +32,7 @@ class StandIns:
     packages: ClassVar[tuple[str, ...]] = ()
     """Debian packages that they have beside those for containers."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  a host differs in that much
         self,
         state: Path,
         count: int,
@@ -39,6 +40,8 @@ class StandIns:
         cores: int = 2,
         pinned: bool = False,
         delay: str = "",
+        release: str = "",
+        internet: bool = False,
     ) -> None:
         """Make them; the machine image is built first when it is not in the cache.
 
@@ -48,9 +51,11 @@ class StandIns:
             cores: of each.
             pinned: whether each has cores of this host of its own.
             delay: one way between any two of them, as `3 ms`.
+            release: of Debian, as `trixie`; this host's own when empty.
+            internet: whether they reach what this host reaches.
         """
         tier = Tier.model_validate({"machines": count, "cores": cores, "memory": "4 GiB"})
-        infrastructure = Infrastructure(cpu_pin=pinned)
+        infrastructure = Infrastructure(cpu_pin=pinned, internet=internet)
         link = {"between": ["stand", "stand"], "delay": delay}
         experiment = Experiment(
             name="stand-ins",
@@ -60,12 +65,14 @@ class StandIns:
         )
         self.deployment = Deployment(experiment.name, state)
         self.provider = Lxc(PluginSettings(), Events())
+        recipe = Recipe.collect((_NEEDED, DebianPackages(self.packages), _QUIET))
+        host = sources.read()
+        if release:
+            host = sources.of_release(host, release)
         surroundings = Surroundings(
             deployment=self.deployment.name,
             identity=self.deployment.identity,
-            image=self.provider.build_image(
-                Recipe.collect((_NEEDED, DebianPackages(self.packages), _QUIET))
-            ),
+            image=build.build(recipe, Events(), host).fingerprint,
             host_cores=os.cpu_count() or 1,
             blocks_in_use=self.provider.blocks_in_use(),
         )
@@ -101,6 +108,12 @@ class StandIns:
             f'[[hosts]]\nname = "{name}"\nssh = "stand-{number}"\n'
             f'ssh_config = "{self.deployment.ssh_config}"\nfolder = "{FOLDER}"\n'
         )
+
+    def disk(self, number: int) -> Path:
+        """The folder of the real host that is /var/lib/lxc on one of them."""
+        folder = self.deployment.folder.absolute() / "machines"
+        container = Container.of(f"stand-{number}", folder, self.plan.identity)
+        return container.folder / "disk/lxc"
 
     def traces(self, number: int) -> list[str]:
         """What Continuum could have left on one: interfaces, rules, containers, folders."""
