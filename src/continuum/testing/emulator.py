@@ -314,15 +314,10 @@ class EmulatorContract(ABC):
         with laboratory(plan) as running:
             emulator.apply(deployment, plan, running.interfaces)
             assert emulator.in_force(deployment, plan, running.interfaces) == _links(plan)
-            found = check.check(running.machines, plan, all_pairs=True, clocks=self._clocks())
-        delays = {
-            (each.from_machine, each.to_machine): each.measured
-            for each in check.deciding(found)
-            if each.quantity == "delay_ms"
-        }
-        assert delays["edge-1", "endpoint-1"] == pytest.approx(60.0, abs=5)
-        assert delays["edge-1", "endpoint-2"] == pytest.approx(30.0, abs=5)
-        assert delays["endpoint-2", "edge-1"] == pytest.approx(5.0, abs=4)
+            edge, first, second = plan.machines
+            assert _delay(running, edge, first) == pytest.approx(60.0, abs=5)
+            assert _delay(running, edge, second) == pytest.approx(30.0, abs=5)
+            assert _delay(running, second, edge) == pytest.approx(5.0, abs=4)
 
     def test_the_host_and_other_tiers_are_not_delayed(
         self, emulator: LinkEmulator, deployment: Deployment, laboratory: Laboratory
@@ -459,10 +454,10 @@ def _heard(
 
 
 def _delay(running: Lab, source: MachineSpec, destination: MachineSpec) -> float:
-    """Median of a few packets' one-way delay, in ms."""
+    """The smallest of a few packets' one-way delays, in ms: a busy host makes some late, none early."""
     pair = check.Pair(running.plan.network.links[0], source, destination)
-    task = check.Task(0, pair, "delay", 0.0, 20, 20.0, check.PROBE_PAYLOAD)
+    task = check.Task(0, pair, "delay", 0.0, 60, 20.0, check.PROBE_PAYLOAD)
     machines = {each.name: each for each in (*running.machines, running.host)}
     results = check.carry_out_in_time(machines, [task], check.ONE_CLOCK)
     delays: list[int] = results[destination.name]["received"]["0"]["delays_ns"]
-    return statistics.median(delays) / 1e6
+    return min(delays) / 1e6
