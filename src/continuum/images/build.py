@@ -55,7 +55,8 @@ class _Plan:
         return fingerprint(self.keys)
 
 
-def _plan(recipe: Recipe, host: sources.HostSources) -> _Plan:
+def _plan(recipe: Recipe, host: sources.HostSources | None = None) -> _Plan:
+    host = host or sources.read()
     base_inputs = [base.LAYOUT, host.inputs(), base.packages(recipe), recipe.units]
     base_key = f"base-{fingerprint(*base_inputs)}"
     # What is compiled for the image's Python depends on the release alone.
@@ -78,7 +79,7 @@ def _plan(recipe: Recipe, host: sources.HostSources) -> _Plan:
 
 def fingerprint_of(recipe: Recipe) -> str:
     """The fingerprint that `build` would return here; builds nothing, needs no privileges."""
-    return _plan(recipe, sources.read()).fingerprint
+    return _plan(recipe).fingerprint
 
 
 def build(recipe: Recipe, events: Events, host: sources.HostSources | None = None) -> ImagePaths:
@@ -89,7 +90,7 @@ def build(recipe: Recipe, events: Events, host: sources.HostSources | None = Non
             nothing can be fetched here.
         StepFailed: packages could not be had, or the disk is full; with the last output.
     """
-    plan = _plan(recipe, host or sources.read())
+    plan = _plan(recipe, host)
     layers = [Layer(plan.base_key, "Debian packages", _base(recipe, plan.host))]
     if plan.python_key:
         layers.append(Layer(plan.python_key, "Python packages", _python(recipe, plan.base_key)))
