@@ -386,9 +386,9 @@ def test_what_other_tools_read_from_the_environment_does_not_hinder_it(
         "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"),
     }
     # A wheel that is at hand, so that pip has something to install.
-    (clone / "pyproject.toml").write_text(
-        PROJECT.replace("dependencies = []", f'dependencies = ["odd @ file://{_wheel(tmp_path)}"]')
-    )
+    wheel = _wheel(tmp_path)
+    total = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (clone / "requirements.lock").write_text(f"odd @ file://{wheel} --hash=sha256:{total}\n")
     ending = _run(clone, cache=tmp_path / "cache", program=Path("clone/continuum"), **odd)
     assert ending.returncode == 0, ending.stderr
     assert ending.stdout == f"0 {clone}/src None\n"

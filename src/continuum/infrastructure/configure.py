@@ -214,12 +214,13 @@ def _tier_blocks(experiment: Experiment, surroundings: Surroundings) -> dict[str
     starts = [kept, wish] if surroundings.block_preferred else [wish or kept]
     for start in filter(None, starts):
         blocks = _consecutive(int(ipaddress.IPv4Address(start)), size, count)
-        if asked is not None:
-            _refuse_to_leave_range(blocks)
+        left = _left_range(blocks) if start == wish else None
+        if left is not None and not surroundings.block_preferred:
+            raise _too_late(blocks, left)
         clash = _first_clash(_covering(blocks), used)
-        if clash is None:
+        if clash is None and left is None:
             return dict(zip(experiment.tiers, blocks, strict=True))
-        if start == wish and not surroundings.block_preferred:
+        if clash is not None and start == wish and not surroundings.block_preferred:
             raise NotPossibleHere(
                 f"addresses {_covering(blocks)} overlap with {_named(clash, surroundings)}, "
                 "which this host uses",
@@ -240,20 +241,25 @@ def _tier_blocks(experiment: Experiment, surroundings: Surroundings) -> dict[str
     raise _none_free(whole, used, surroundings)
 
 
-def _refuse_to_leave_range(blocks: Sequence[Block]) -> None:
-    """Raise when tiers that begin in a private range do not end in it.
+def _left_range(blocks: Sequence[Block]) -> Block | None:
+    """The private range that tiers begin in, where they do not end in it."""
+    return next(
+        (
+            space
+            for space in PRIVATE_RANGES
+            if blocks[0].subnet_of(space) and not blocks[-1].subnet_of(space)
+        ),
+        None,
+    )
 
-    Raises:
-        NotPossibleHere: they do not.
-    """
-    for space in PRIVATE_RANGES:
-        if blocks[0].subnet_of(space) and not blocks[-1].subnet_of(space):
-            raise NotPossibleHere(
-                f"{len(blocks)} tiers of {blocks[0].num_addresses} addresses each, from "
-                f"{blocks[0][0]} on, do not fit into {space}",
-                where="infrastructure.address_block",
-                hint="choose an earlier one, or leave it out to get a free one",
-            )
+
+def _too_late(blocks: Sequence[Block], space: Block) -> NotPossibleHere:
+    return NotPossibleHere(
+        f"{len(blocks)} tiers of {blocks[0].num_addresses} addresses each, from {blocks[0][0]} on, "
+        f"do not fit into {space}",
+        where="infrastructure.address_block",
+        hint="choose an earlier one, or leave it out to get a free one",
+    )
 
 
 def _none_free(size: int, used: Sequence[Block], surroundings: Surroundings) -> NotPossibleHere:
