@@ -14,21 +14,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuum import folders
-from continuum.errors import NotFound
+from pydantic import TypeAdapter
+
+from continuum import folders, state_file
+from continuum.errors import NotFound, StepFailed
 from continuum.experiment.names import NAME
 from continuum.journal import Journal
+from continuum.state_file import Damaged
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
 
 KUBECONFIG = "kubeconfig"
+EXPERIMENT_FILE = "experiment.json"
 
 
 @dataclass(frozen=True)
@@ -48,29 +54,50 @@ class Deployment:
         return cls(name, folders.state_folder())
 
     @classmethod
-    def existing(cls, name: str) -> Deployment:
-        """The deployment of that name.
+    def existing(cls, name: str, *, damaged: bool = False) -> Deployment:
+        """The deployment of that name; `damaged`: also when its folder is none.
 
         Raises:
             NotFound: there is none.
+            StepFailed: something else stands where its folder should be.
         """
         found = cls.named(name) if NAME.fullmatch(name) else None
-        if found is None or not found.folder.is_dir():
+        if found is None or not os.path.lexists(found.folder):
             names = ", ".join(each.name for each in cls.all()) or "none"
             raise NotFound(f'no deployment "{name[:60]}"', hint=f"there are: {names}")
+        if not damaged:
+            found.refuse_damage()
         return found
 
     @classmethod
     def all(cls) -> list[Deployment]:
-        """Every deployment in the caller's state folder, by name."""
+        """Every deployment in the caller's state folder, by name; see `damage`."""
         root = folders.state_folder()
         if not root.is_dir():
             return []
         return [
-            cls(entry.name, root)
-            for entry in sorted(root.iterdir())
-            if entry.is_dir() and NAME.fullmatch(entry.name)
+            cls(entry.name, root) for entry in sorted(root.iterdir()) if NAME.fullmatch(entry.name)
         ]
+
+    def damage(self) -> Damaged | None:
+        """Something that stands where the deployment's folder should be, as a link or a file."""
+        try:
+            mode = self.folder.lstat().st_mode
+        except OSError:
+            return None
+        if stat.S_ISDIR(mode):
+            return None
+        return Damaged(self.folder, f"it is {state_file.kind(mode)}, not a folder")
+
+    def refuse_damage(self) -> None:
+        """Raise where what is written would go through a link, or nowhere.
+
+        Raises:
+            StepFailed: something else stands where the deployment's folder should be.
+        """
+        damage = self.damage()
+        if damage is not None:
+            raise StepFailed(str(damage), hint=f"continuum down {self.name} removes that alone")
 
     @property
     def folder(self) -> Path:
@@ -120,12 +147,13 @@ class Deployment:
         Raises:
             NotFound: the deployment has none, or not as this version keeps it.
         """
+        found = state_file.read_json(self._experiment_path, state_file.OBJECT)
         try:
-            kept = json.loads((self.folder / "experiment.json").read_text())
-            version: str | None = ((kept["software"] or {}).get("kubernetes") or {}).get("version")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._without_experiment() from error
-        return version
+            kept = state_file.undamaged(found) or {}
+            version = ((kept["software"] or {}).get("kubernetes") or {}).get("version")
+        except (KeyError, TypeError, AttributeError) as error:
+            raise self._without_experiment(found) from error
+        return version if isinstance(version, str) else None
 
     def experiment(self) -> Experiment:
         """The resolved experiment as it was kept.
@@ -136,23 +164,27 @@ class Deployment:
         from continuum.experiment.model import Experiment  # noqa: PLC0415  slow to import
         from continuum.experiment.units import trusted_numbers  # noqa: PLC0415
 
-        path = self.folder / "experiment.json"
-        try:
-            with trusted_numbers():
-                return Experiment.model_validate_json(path.read_text())
-        except (FileNotFoundError, ValueError) as error:
-            raise self._without_experiment() from error
+        with trusted_numbers():
+            found = state_file.read_json(self._experiment_path, TypeAdapter(Experiment))
+        if isinstance(found, Experiment):
+            return found
+        raise self._without_experiment(found)
 
-    def _without_experiment(self) -> NotFound:
+    @property
+    def _experiment_path(self) -> Path:
+        return self.folder / EXPERIMENT_FILE
+
+    def _without_experiment(self, found: object) -> NotFound:
         return NotFound(
             f'deployment "{self.name}" was not brought up whole, or by another version',
-            where=str(self.folder / "experiment.json"),
+            where=str(self._experiment_path),
+            output=found.reason if isinstance(found, Damaged) else "",
             hint="continuum up FILE",
         )
 
     def save_experiment(self, experiment: Experiment) -> None:
         """Keep the resolved experiment."""
         self.write(
-            "experiment.json",
+            EXPERIMENT_FILE,
             json.dumps(experiment.model_dump(mode="json", by_alias=True), indent=2) + "\n",
         )

@@ -6,15 +6,17 @@ What a command needs that looks at machines or speaks with them; the pipeline is
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from continuum import folders, plugins
+from continuum import folders, plugins, state_file
 from continuum.deployment import Deployment
 from continuum.errors import ContinuumError, NotFound, NotPossibleHere, UsageError
+from continuum.infrastructure.damage import damage
 from continuum.infrastructure.execute import is_whole, stored_plan
+from continuum.state_file import Damaged
 
 if TYPE_CHECKING:
     from continuum.events import Events
@@ -66,12 +68,14 @@ class DeploymentStatus:
     cluster: str = ""
     remarks: tuple[str, ...] = ()
     links_missing: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    """Files that cannot be read, and why."""
 
 
 def status(name: str | None, events: Events) -> list[DeploymentStatus]:
     """What is there now, of one deployment or of all; found by looking, not by remembering."""
-    deployments = Deployment.all() if name is None else [Deployment.existing(name)]
-    found = [_status(deployment, events) for deployment in deployments]
+    deployments = Deployment.all() if name is None else [Deployment.existing(name, damaged=True)]
+    found = [_with_damage(deployment, events) for deployment in deployments]
     if name is None:
         known = {deployment.name for deployment in deployments}
         found += [
@@ -80,6 +84,25 @@ def status(name: str | None, events: Events) -> list[DeploymentStatus]:
             if each not in known
         ]
     return found
+
+
+def _with_damage(deployment: Deployment, events: Events) -> DeploymentStatus:
+    """One that is damaged names its files, and hides none of the others."""
+    damaged = damage(deployment)
+    if deployment.damage() is not None:
+        return DeploymentStatus(deployment.name, "", (), 0, 0, "", damaged=_lines(damaged))
+    try:
+        found = _status(deployment, events)
+    except OSError as error:
+        problem = state_file.failure(error)
+        if problem is None:
+            raise
+        found = DeploymentStatus(deployment.name, "", (), 0, None, "", remarks=(problem.message,))
+    return replace(found, damaged=(*_lines(damaged), *found.damaged))
+
+
+def _lines(damaged: Iterable[Damaged]) -> tuple[str, ...]:
+    return tuple(map(str, damaged))
 
 
 def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
@@ -114,6 +137,7 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
         last_step=last,
         cluster=deployment.cluster_command(),
         remarks=tuple(provider.caveats(plan_)),
+        damaged=_lines(provider.damage(deployment)),
         # Before the last `up` has come to its end there need not be any.
         links_missing=_named_links(plan_, missing or (), states) if is_whole(deployment) else (),
     )

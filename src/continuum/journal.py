@@ -6,22 +6,31 @@ to look for; whether a thing still exists is asked of the thing itself.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.errors import StepFailed
+from continuum.state_file import Damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from continuum.events import Events, Step
+
+
+_END_OF_TIME = 1e11
+"""Unix time of no clock; also what is no number is not less."""
+
+_APPEND = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,24 @@ class Entry:
     state: str
     fingerprint: str
     process: int
+
+
+def _entry(line: str) -> Entry | None:
+    """The entry of a line; None when it is not whole."""
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(fields, dict):
+        return None
+    words = [fields.get(name) for name in ("phase", "step", "state", "fingerprint")]
+    at, process = fields.get("at"), fields.get("process")
+    if not all(isinstance(word, str) for word in words) or type(process) is not int:
+        return None
+    if not isinstance(at, int | float) or not abs(at) < _END_OF_TIME:
+        return None
+    phase, step, state, fingerprint = words
+    return Entry(float(at), phase, step, state, fingerprint, process)  # type: ignore[arg-type]
 
 
 class Journal:
@@ -70,6 +97,7 @@ class Journal:
 
     def _open_lock(self) -> int:
         folders.make_folder(self._lock_path.parent, folders.PRIVATE_FOLDER)
+        folders.remove_other_kinds(self._lock_path)
         return os.open(self._lock_path, os.O_RDWR | os.O_CREAT, folders.PRIVATE_FILE)
 
     def _is_lock(self, descriptor: int) -> bool:
@@ -98,30 +126,45 @@ class Journal:
                 "process": os.getpid(),
             }
         )
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            size = os.fstat(descriptor).st_size
-            cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            os.write(descriptor, (b"\n" if cut else b"") + line.encode() + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        content = line.encode() + b"\n"
+        with folders.telling_no_room(self.path, len(content)):
+            descriptor = os.open(self.path, _APPEND, 0o600)
+            try:
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode):
+                    raise self._unusable(f"it is {state_file.kind(found.st_mode)}, not a file")
+                size = found.st_size
+                cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+                whole = (b"\n" if cut else b"") + content
+                if os.write(descriptor, whole) < len(whole):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
         folders.give_to_caller(self.path)
+
+    def _unusable(self, reason: str) -> StepFailed:
+        return StepFailed(
+            str(Damaged(self.path, reason)), hint=f"continuum down {self.path.parent.name}"
+        )
 
     def entries(self) -> list[Entry]:
         """All whole lines, oldest first."""
-        try:
-            text = self.path.read_text(errors="replace")
-        except FileNotFoundError:
-            return []
-        found = []
-        for line in text.splitlines():
-            try:
-                fields: dict[str, Any] = json.loads(line)
-                found.append(Entry(**fields))
-            except (ValueError, TypeError):
-                continue
-        return found
+        content = state_file.undamaged(state_file.read_bytes(self.path)) or b""
+        lines = content.decode(errors="replace").splitlines()
+        return [entry for line in lines if (entry := _entry(line)) is not None]
+
+    def damage(self) -> Damaged | None:
+        """Why the journal cannot be read; None when it can, or is not there.
+
+        A line that a crash cut may have others behind it: only what holds no whole line is damaged.
+        """
+        content = state_file.read_bytes(self.path)
+        if isinstance(content, bytes):
+            if content.count(b"\n") < 2 or self.entries():
+                return None
+            return Damaged(self.path, "no line of it is an entry")
+        return content
 
     def finished(self, phase: str, step: str) -> str | None:
         """Fingerprint of the step's last finish, None when it is not finished."""
@@ -140,6 +183,7 @@ class Journal:
             with events.step(phase, name, waits_for) as step:
                 yield step
         except BaseException:
-            self.append(phase, name, "failed", fingerprint)
+            with suppress(OSError):  # What failed is to be told, not that the disk is full too.
+                self.append(phase, name, "failed", fingerprint)
             raise
         self.append(phase, name, "finished", fingerprint)

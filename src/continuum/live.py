@@ -14,9 +14,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.errors import InvalidExperiment
 from continuum.experiment.arrivals import Kind, offsets_ns
 from continuum.infrastructure.links.check import LinkMeasurement
@@ -152,10 +152,7 @@ class Teller:
 
 def read(folder: Path) -> LiveRun | None:
     """The deployment's last run; None when there was none, or its file cannot be read."""
-    try:
-        return _adapter().validate_json((folder / FILE).read_bytes())
-    except (OSError, ValidationError):
-        return None
+    return state_file.kept(folder / FILE, _adapter())
 
 
 @cache

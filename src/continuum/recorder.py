@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import hashlib
 import json
+import os
 import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -16,6 +19,7 @@ from continuum.benchmark import (
     host_share,
     link_series,
     loads,
+    recount,
     samples,
     statistics,
     steadiness,
@@ -26,7 +30,9 @@ from continuum.benchmark.results import (
     LINK_SERIES_FILE,
     LINKS_FILE,
     LOGS_FOLDER,
+    REPORT_FILE,
     RESOURCES_FILE,
+    RUN_FILE,
     SAMPLES_FILE,
     SERIES_FILE,
     STALLS_FILE,
@@ -43,10 +49,13 @@ from continuum.benchmark.results import (
     WorkerRecord,
     write_run,
 )
+from continuum.errors import StepFailed
 from continuum.host_facts import host_facts
 from continuum.infrastructure.configure import to_json
 from continuum.report.clocks import between
+from continuum.report.files import PLOTS_FOLDER
 from continuum.report.page import write_report
+from continuum.room import no_room
 from continuum.software.serverless import names, openfaas
 from continuum.version import version
 
@@ -70,6 +79,10 @@ if TYPE_CHECKING:
     from continuum.infrastructure.providers.contract import Capabilities
 
 
+RESULTS_FOLDER = "results"
+"""Where results come to lie beside deployments, when there is no room in the folder asked for."""
+
+
 def _now() -> str:
     return dt.datetime.now().astimezone().isoformat(timespec="seconds")
 
@@ -89,6 +102,7 @@ class Recorder:
         accept: codes of reasons that are accepted as data.
         limits: what the machines' limits measured.
         reasons: what was not as it should be, beside what was collected.
+        misplaced: why the results are not where they were asked for, and where they are.
     """
 
     folder: Path
@@ -111,6 +125,7 @@ class Recorder:
     limits: tuple[LimitProof, ...] = ()
     reasons: list[Reason] = field(default_factory=list)
     started: str = field(default_factory=_now)
+    misplaced: str = ""
     _notes: list[str] = field(default_factory=list)
     _failure: tuple[Status, Reason] | None = None
 
@@ -135,12 +150,61 @@ class Recorder:
         self.removed = False
 
     def write(self) -> Run:
-        """Write all files of the results folder; returns what `run.json` holds."""
-        folders.make_folder(self.folder)
+        """Write all files of the results folder; returns what `run.json` holds.
+
+        Where there is no room for them, or none any more, they are written to the state folder:
+        `folder` is then another one, and `misplaced` says why.
+
+        Raises:
+            StepFailed: there is no room in the state folder either; says what is where.
+        """
         table = self._table()
-        if table is not None:
-            identity = {"run": self.folder.name, "deployment": self.deployment.name}
-            samples.write_samples(self.folder / SAMPLES_FILE, table, identity)
+        identity = {"run": self.folder.name, "deployment": self.deployment.name}
+        taken = None if table is None else samples.samples_file(table, identity)
+        record = self._record(table, taken)
+        try:
+            self._write(record, taken)
+        except OSError as error:
+            if error.errno not in (*folders.NO_ROOM, errno.EROFS):
+                raise
+            self._write_elsewhere(record, taken, error)
+        return record
+
+    def _write_elsewhere(self, record: Run, taken: bytes | None, error: OSError) -> None:
+        full, first = self.folder, no_room(error, self.folder)
+        self.folder = folders.state_folder().parent / RESULTS_FOLDER / full.name
+        if os.path.lexists(self.folder):
+            self.folder = self.folder.with_name(f"{full.name}-{os.getpid()}")
+        try:
+            self._write(record, taken)
+        except OSError as problem:
+            left = f"; {full / RUN_FILE} is whole" if (full / RUN_FILE).exists() else ""
+            folders.remove_tree(self.folder)
+            self.folder = full
+            raise StepFailed(
+                f"the results cannot be written: {first}, and {no_room(problem, folders.state_folder())}",
+                where=str(full),
+                hint=f"make room, then run again with another --results{left}",
+            ) from error
+        self.misplaced = f"{first}: the results are in {self.folder}"
+        # Whole there: half of them in both places would be taken for the run.
+        for path in self._written(full):
+            folders.remove_tree(path)
+        with suppress(OSError):
+            full.rmdir()
+
+    def _written(self, folder: Path) -> Iterator[Path]:
+        """What this run may have written to a folder."""
+        names = (RUN_FILE, SAMPLES_FILE, LINKS_FILE, RESOURCES_FILE, SERIES_FILE, LINK_SERIES_FILE)
+        for name in (*names, STALLS_FILE, REPORT_FILE, PLOTS_FOLDER, LOGS_FOLDER):
+            yield folder / name
+
+    def _write(self, record: Run, taken: bytes | None) -> None:
+        """Write `run.json` first: it is small, and says most."""
+        folders.make_folder(self.folder)
+        write_run(self.folder, record)
+        if taken is not None:
+            folders.write_file(self.folder / SAMPLES_FILE, taken)
         if self.links:
             samples.write_links(self.folder / LINKS_FILE, self.links)
         if self.collected is not None and self.collected.resources:
@@ -153,10 +217,7 @@ class Recorder:
             samples.write_stalls(self.folder / STALLS_FILE, stalls)
         for name, text in self._all_logs().items():
             folders.write_file(self.folder / name, text)
-        record = self._record(table)
-        write_run(self.folder, record)
         write_report(self.folder)
-        return record
 
     def _all_logs(self) -> dict[str, str]:
         """Text by the path of its file in the results folder."""
@@ -237,7 +298,7 @@ class Recorder:
             figures={"made": made, "planned": planned},
         )
 
-    def _record(self, table: pa.Table | None) -> Run:
+    def _record(self, table: pa.Table | None, taken: bytes | None) -> Run:
         experiment = self.loaded.experiment
         resolved = experiment.model_dump(mode="json", by_alias=True, exclude_none=True)
         benchmark = experiment.benchmark
@@ -261,6 +322,7 @@ class Recorder:
                 "plan": _hash(to_json(self.plan)),
                 "image": self.plan.image,
                 **self._arrivals_hash(),
+                **({recount.SAMPLES: recount.digest(taken)} if taken is not None else {}),
             },
             seeds=self._seeds(seed),
             clock=Clock(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuum import existing, folders, plugins
+from continuum import existing, folders, plugins, state_file
 from continuum.artifacts.store import ArtifactStore
 from continuum.benchmark import configure as benchmark_configure
 from continuum.deployment import Deployment
@@ -150,6 +150,7 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
         place = f"{misfit.file}:{misfit.line}" if misfit.line else misfit.file
         raise NotPossibleHere(misfit.message, where=place, hint=misfit.hint)
     deployment = Deployment.named(experiment.name)
+    deployment.refuse_damage()
     _find_out_version(experiment, events)
     before = infrastructure_execute.stored_plan(deployment)
     provider = _provider(experiment, before, events)
@@ -331,6 +332,7 @@ def up(loaded: Loaded, events: Events, *, recreate: bool = False) -> Up:
 @contextmanager
 def _changing(deployment: Deployment) -> Iterator[None]:
     """Hold the deployment's lock; what was refused before it began leaves no folder."""
+    deployment.refuse_damage()
     with deployment.journal.locked():
         try:
             yield
@@ -444,14 +446,23 @@ def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[st
         raise NotFound("no deployment named", hint=f"there are: {', '.join(known) or 'none'}")
     failed: list[ContinuumError] = []
     for deployment in [
-        Deployment.named(name) if name in leftovers else Deployment.existing(name)
+        Deployment.named(name) if name in leftovers else Deployment.existing(name, damaged=True)
         for name in wanted
     ]:
         try:
+            if deployment.damage() is not None:
+                folders.remove_tree(deployment.folder)  # A link goes; where it leads to stays.
+                if deployment.name not in leftovers:
+                    continue
             with deployment.journal.locked():
                 _down(deployment, events)
         except Interrupted:
             raise
+        except OSError as error:
+            problem = state_file.failure(error)
+            if problem is None:
+                raise
+            failed.append(problem)
         except ContinuumError as error:
             failed.append(error)  # The others can be removed all the same.
     if failed:

@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.artifacts import catalogue, first_use
 from continuum.artifacts.attempt import NotToBeHad, Unavailable
 from continuum.artifacts.catalogue import Project, SourceName, Wanted, numbers, project_of
@@ -185,7 +185,10 @@ class ArtifactStore:
     def versions(self) -> dict[str, str]:
         """The versions that were found out, as `v1.33.9` by `kubernetes-1.33`."""
         kept = (self.folder / "versions").glob("[!.]*")
-        return {path.name: path.read_text().strip() for path in sorted(kept)}
+        read = {
+            path.name: state_file.undamaged(state_file.read_text(path)) for path in sorted(kept)
+        }
+        return {name: text.strip() for name, text in read.items() if text}
 
     def remember(self, release: str, version: str) -> None:
         """Have a minor release mean a version from now on."""
@@ -208,22 +211,23 @@ class ArtifactStore:
 
     def record(self, wanted: Wanted) -> Artifact | None:
         """What the store knows of an artifact, without a look at the file."""
+        artifact = self._read(self._record_path(wanted))
+        return artifact if artifact is not None and artifact.wanted == wanted else None
+
+    def _read(self, path: Path) -> Artifact | None:
+        """The artifact of a record; None when that is damaged or not there."""
+        fields = state_file.kept(path, state_file.OBJECT)
         try:
-            fields = json.loads(self._record_path(wanted).read_text())
-            artifact = Artifact(**fields, folder=self.folder)
-        except (FileNotFoundError, ValueError, TypeError):
+            return Artifact(**fields, folder=self.folder) if fields is not None else None
+        except TypeError:
             return None
-        return artifact if artifact.wanted == wanted else None
 
     def all(self) -> list[Artifact]:
         """What the store knows of all artifacts that it has, without a look into the files."""
         found = []
         for path in sorted((self.folder / "records").glob("*.json")):
-            try:
-                artifact = Artifact(**json.loads(path.read_text()), folder=self.folder)
-            except (ValueError, TypeError):
-                continue
-            if artifact.path.is_file():
+            artifact = self._read(path)
+            if artifact is not None and artifact.path.is_file():
                 found.append(artifact)
         return found
 

@@ -13,16 +13,18 @@ report.html        made from the others
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.benchmark.reasons import Reason
 from continuum.benchmark.record import Record
 from continuum.errors import NotFound, StepFailed
+from continuum.state_file import Damaged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -545,6 +547,8 @@ class Results:
     series: pa.Table | None = None
     link_series: pa.Table | None = None
     stalls: pa.Table | None = None
+    mismatch: str = ""
+    """Why the samples are not those of `run.json`, and what was done about it; "" when they are."""
 
     @classmethod
     def load(cls, folder: Path) -> Results:
@@ -554,29 +558,44 @@ class Results:
             NotFound: there is no such folder, or it holds no `run.json`.
             StepFailed: a file in it cannot be read.
         """
+        from continuum.benchmark import recount  # noqa: PLC0415  slow to import
         from continuum.benchmark import samples as tables  # noqa: PLC0415  slow to import
 
         run = read_run(folder)
-        samples, links = folder / SAMPLES_FILE, folder / LINKS_FILE
+        taken, sha256 = None, ""
+        if os.path.lexists(folder / SAMPLES_FILE):
+            content = tables.table_bytes(folder / SAMPLES_FILE)
+            taken = tables.decode_samples(content, folder / SAMPLES_FILE)
+            sha256 = recount.digest(content)
+        matched = recount.matched(run, taken, sha256)
+        links = folder / LINKS_FILE
         resources, series = folder / RESOURCES_FILE, folder / SERIES_FILE
         link_series = folder / LINK_SERIES_FILE
         stalls = folder / STALLS_FILE
         return cls(
             folder=folder,
-            run=run,
-            samples=tables.read_samples(samples) if samples.exists() else None,
-            links=tables.read_links(links) if links.exists() else None,
-            resources=tables.read_resources(resources) if resources.exists() else None,
-            series=tables.read_series(series) if series.exists() else None,
-            link_series=(tables.read_link_series(link_series) if link_series.exists() else None),
-            stalls=tables.read_stalls(stalls) if stalls.exists() else None,
+            run=matched,
+            mismatch="" if matched is run else matched.notes[0],
+            samples=taken,
+            links=tables.read_links(links) if os.path.lexists(links) else None,
+            resources=tables.read_resources(resources) if os.path.lexists(resources) else None,
+            series=tables.read_series(series) if os.path.lexists(series) else None,
+            link_series=(
+                tables.read_link_series(link_series) if os.path.lexists(link_series) else None
+            ),
+            stalls=tables.read_stalls(stalls) if os.path.lexists(stalls) else None,
         )
+
+
+def run_text(run: Run) -> str:
+    """The content of `run.json`."""
+    return json.dumps(run.model_dump(mode="json"), indent=2, ensure_ascii=False)
 
 
 def write_run(folder: Path, run: Run) -> Path:
     """Write `run.json`; returns its path."""
     path = folder / RUN_FILE
-    content = json.dumps(run.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    content = run_text(run)
     # Half a surrogate pair, which text from outside may hold, has no place in UTF-8.
     folders.write_file(path, content.encode("utf-8", "backslashreplace") + b"\n")
     return path
@@ -592,13 +611,16 @@ def read_run(folder: Path) -> Run:
     path = folder / RUN_FILE
     if not folder.is_dir():
         raise NotFound(f"no folder {folder}", hint="give the folder that `continuum run` named")
-    if not path.is_file():
+    content = state_file.read_bytes(path)
+    if content is None:
         raise NotFound(
             f"no results in {folder}: it holds no {RUN_FILE}",
             hint="give the folder that `continuum run` named",
         )
+    if isinstance(content, Damaged):
+        raise StepFailed(f"{RUN_FILE} cannot be read: {content.reason}", where=str(path))
     try:
-        fields = json.loads(path.read_bytes())
+        fields = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise StepFailed(f"{RUN_FILE} is not JSON: {error}", where=str(path)) from error
     version = fields.get("schema_version") if isinstance(fields, dict) else None

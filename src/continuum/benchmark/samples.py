@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.benchmark.sample_lines import STATUSES
 from continuum.errors import NotFound, StepFailed
+from continuum.state_file import Damaged
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -139,6 +141,10 @@ _VERSION_KEY = b"continuum.schema_version"
 _KIND_KEY = b"continuum.kind"
 _METADATA_KEY = b"continuum.metadata"
 _LIMIT = 2**63
+_MOST_BYTES = 2**34
+_ARROW_ERRORS = (pa.ArrowException, OSError, ValueError, TypeError, MemoryError, OverflowError)
+"""Raised by a damaged file, depending on where it is damaged."""
+
 _WORDS = {int: "a whole number", bool: "true or false", str: "a text"}
 _PYTHON_TYPES = {"int32": int, "int64": int, "bool": bool, "string": str}
 _FIELDS = tuple((each.name, each.nullable, _PYTHON_TYPES[str(each.type)]) for each in SCHEMA)
@@ -212,9 +218,14 @@ def table(rows: Iterable[Mapping[str, Any]], own_schema: pa.Schema | None = None
         raise StepFailed(f"samples do not fit their columns: {error}") from error
 
 
+def samples_file(samples: pa.Table, metadata: Mapping[str, Any]) -> bytes:
+    """The content of a file of samples; `metadata` (JSON) is kept inside."""
+    return _encoded(samples, "samples", metadata)
+
+
 def write_samples(path: Path, samples: pa.Table, metadata: Mapping[str, Any]) -> None:
     """Write samples as Parquet, whole or not at all; `metadata` (JSON) is kept inside the file."""
-    _write(path, samples, "samples", metadata)
+    folders.write_file(path, samples_file(samples, metadata))
 
 
 def read_samples(path: Path) -> pa.Table:
@@ -224,13 +235,23 @@ def read_samples(path: Path) -> pa.Table:
         NotFound: there is no such file.
         StepFailed: it is no file of samples, or of a schema version that is not known here.
     """
-    return _read(path, "samples", SCHEMA)
+    return decode_samples(table_bytes(path), path)
+
+
+def decode_samples(content: bytes, path: Path) -> pa.Table:
+    """The same from the content of that file."""
+    more = pa.schema([pa.field(STALL_COLUMN, pa.float64())])
+    return _decoded(content, path, "samples", SCHEMA, more, own=True)
 
 
 def read_metadata(samples: pa.Table) -> dict[str, Any]:
     """What `write_samples` was given beside the samples; empty when there is none."""
     kept = (samples.schema.metadata or {}).get(_METADATA_KEY)
-    return dict(json.loads(kept)) if kept else {}
+    try:
+        found = json.loads(kept) if kept else {}
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def write_links(path: Path, measurements: Iterable[Measured]) -> None:
@@ -260,7 +281,7 @@ def read_links(path: Path) -> pa.Table:
         NotFound: there is no such file.
         StepFailed: it is no file of links, or of a schema version that is not known here.
     """
-    return _read(path, "links", LINK_SCHEMA)
+    return _read(path, "links", LINK_SCHEMA, LINK_INTERVALS)
 
 
 def deciding_links(links: pa.Table | None) -> list[dict[str, Any]]:
@@ -390,6 +411,10 @@ def _short(value: object) -> str:
 
 
 def _write(path: Path, content: pa.Table, kind: str, metadata: Mapping[str, Any]) -> None:
+    folders.write_file(path, _encoded(content, kind, metadata))
+
+
+def _encoded(content: pa.Table, kind: str, metadata: Mapping[str, Any]) -> bytes:
     import pyarrow.parquet as pq  # noqa: PLC0415  slow to import
 
     marks = {
@@ -398,20 +423,57 @@ def _write(path: Path, content: pa.Table, kind: str, metadata: Mapping[str, Any]
         _METADATA_KEY: json.dumps(metadata, sort_keys=True, default=str).encode(),
     }
     buffer = pa.BufferOutputStream()
-    pq.write_table(content.replace_schema_metadata(marks), buffer, compression="zstd")
-    folders.write_file(path, buffer.getvalue().to_pybytes())
+    pq.write_table(
+        content.replace_schema_metadata(marks),
+        buffer,
+        compression="zstd",
+        write_page_checksum=True,
+    )
+    return bytes(buffer.getvalue().to_pybytes())
 
 
-def _read(path: Path, kind: str, columns: pa.Schema) -> pa.Table:
+def table_bytes(path: Path) -> bytes:
+    """The content of a table's file.
+
+    Raises:
+        NotFound: there is no such file.
+        StepFailed: it is another kind of file, or cannot be read.
+    """
+    content = state_file.read_bytes(path, most=_MOST_BYTES)
+    if content is None:
+        raise NotFound(f"no file {path.name}", where=str(path))
+    if isinstance(content, Damaged):
+        raise _unreadable(path, content.reason)
+    return content
+
+
+def _unreadable(path: Path, reason: str) -> StepFailed:
+    return StepFailed(
+        f"{path.name} cannot be read: {reason}",
+        where=str(path),
+        hint="without that file `continuum report` makes a report of what is left",
+    )
+
+
+def _read(path: Path, kind: str, columns: pa.Schema, more: pa.Schema | None = None) -> pa.Table:
+    return _decoded(table_bytes(path), path, kind, columns, more or pa.schema([]), own=False)
+
+
+def _decoded(  # noqa: PLR0913  what a table is judged by
+    content: bytes, path: Path, kind: str, columns: pa.Schema, more: pa.Schema, *, own: bool
+) -> pa.Table:
+    """The table of a file, each column of its type.
+
+    `columns` must be there, those of `more` may be. Others are left out but where they are an
+    application's `own`.
+    """
     import pyarrow.parquet as pq  # noqa: PLC0415  slow to import
 
-    if not path.is_file():
-        raise NotFound(f"no file {path.name}", where=str(path))
     try:
-        content = pq.read_table(pa.BufferReader(path.read_bytes()))
-    except (pa.ArrowException, OSError) as error:
-        raise StepFailed(f"{path.name} is not a Parquet file: {error}", where=str(path)) from error
-    marks = content.schema.metadata or {}
+        found = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+    except _ARROW_ERRORS as error:
+        raise _unreadable(path, f"it is not a Parquet file: {error}") from error
+    marks = found.schema.metadata or {}
     if marks.get(_KIND_KEY) != kind.encode():
         raise StepFailed(f"{path.name} does not hold {kind} of Continuum", where=str(path))
     version = marks.get(_VERSION_KEY, b"").decode("utf-8", "replace")
@@ -422,7 +484,38 @@ def _read(path: Path, kind: str, columns: pa.Schema) -> pa.Table:
             where=str(path),
             hint="use the version of Continuum that wrote it",
         )
-    missing = [name for name in columns.names if name not in content.schema.names]
+    names = found.schema.names
+    missing = [name for name in columns.names if name not in names]
     if missing:
         raise StepFailed(f"{path.name} lacks columns: {', '.join(missing)}", where=str(path))
-    return content
+    known = [*columns, *(field for field in more if field.name in names)]
+    rest = [name for name in names if own and name not in {field.name for field in known}]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise _unreadable(path, f"column {_short(twice[0])} is there twice")
+    made = {field.name: _column(path, found, field) for field in known}
+    made |= {name: _column(path, found, found.schema.field(name)) for name in rest}
+    return pa.table(made, metadata=marks)
+
+
+def _column(path: Path, found: pa.Table, field: pa.Field) -> pa.ChunkedArray:
+    """A column of a table, cast to its type.
+
+    Raises:
+        StepFailed: it cannot be, or lacks values that must be there.
+    """
+    column = found[field.name]
+    try:
+        column.validate(full=True)
+        if column.type != field.type:
+            column = column.cast(field.type)
+    except _ARROW_ERRORS as error:
+        raise _unreadable(
+            path,
+            f"column {field.name} is {column.type}, not {field.type}: {error}"
+            if column.type != field.type
+            else f"column {field.name}: {error}",
+        ) from error
+    if not field.nullable and column.null_count:
+        raise _unreadable(path, f"column {field.name} lacks {column.null_count} values")
+    return column

@@ -249,6 +249,13 @@ def _expected(error: ContinuumError | click.ClickException) -> int:
 def _unexpected(session: Session, error: Exception) -> int:
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
         error = OSError(errno.EAGAIN, "no more threads can be started")
+    if isinstance(error, OSError):
+        from continuum import state_file  # noqa: PLC0415  slow to import, and seldom needed
+
+        damage = state_file.failure(error)
+        if damage is not None:
+            failure.show(damage)
+            return damage.exit_code
     if isinstance(error, OSError) and error.errno in _OF_THE_HOST:
         failure.show(_host_error(error))
         return ContinuumError.exit_code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol, TextIO
@@ -246,18 +247,30 @@ class EventLog:
             if self._closed:
                 return
             self._waiting.append(f"{stamp} {event}\n")
-            if self._file is None and self._folder.is_dir():
-                folders.write_file(self._path, "", folders.PRIVATE_FILE)
-                self._file = self._path.open("a", encoding="utf-8")
-            if self._file is not None:
-                self._file.writelines(self._waiting)
-                self._file.flush()
-                self._waiting.clear()
+            try:
+                self._write()
+            except OSError:
+                # No command ends for want of its log: a full disk is told where it hurts.
+                self._closed = True
+                self._give_up()
+
+    def _write(self) -> None:
+        if self._file is None and folders.is_own_folder(self._folder):
+            folders.write_file(self._path, "", folders.PRIVATE_FILE)
+            self._file = self._path.open("a", encoding="utf-8")
+        if self._file is not None:
+            self._file.writelines(self._waiting)
+            self._file.flush()
+            self._waiting.clear()
+
+    def _give_up(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # What is still to be written has no room either.
+                self._file.close()
+            self._file = None
 
     def close(self) -> None:
         """End the file."""
         with self._lock:
-            if self._file is not None:
-                self._file.close()
-                self._file = None
+            self._give_up()
             self._closed = True

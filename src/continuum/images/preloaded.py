@@ -16,10 +16,14 @@ import os
 import stat
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from continuum import folders
+from pydantic import TypeAdapter
+
+from continuum import folders, state_file
 from continuum.errors import StepFailed, TimedOut
 from continuum.images import base, containers, isolated, store
 from continuum.machine import Command, run_on_host, stream_on_host
@@ -38,6 +42,16 @@ SKELETON = "/opt/continuum/containerd"
 LAYERS = "/opt/continuum/container-layers"
 UNIT = "preloaded-container-images.service"
 
+
+@dataclass(frozen=True)
+class _Record:
+    """What the record of a layer with container images holds, beside much else."""
+
+    release: str
+    keys: frozenset[str]
+
+
+_RECORD = TypeAdapter(_Record)
 _CONTAINERD = "/var/lib/containerd"
 _COPIED = f"{_CONTAINERD}/.continuum"
 _LIMIT = 900.0
@@ -134,12 +148,10 @@ def _take_over(root: Path, images: Sequence[ContainerImage], release: str) -> fr
 def _layers_of(release: str) -> Iterator[tuple[Path, float, frozenset[str]]]:
     """Layers in the cache with container images: folder, when it was made, keys of its images."""
     for path in store.images_folder().glob("containers-*/record.json"):
-        try:
-            made, record = path.stat().st_mtime, json.loads(path.read_text())
-        except (OSError, ValueError):
-            continue
-        if record.get("release") == release:
-            yield path.parent, made, frozenset(record["keys"])
+        record = state_file.kept(path, _RECORD)
+        if record is not None and record.release == release:
+            with suppress(OSError):
+                yield path.parent, path.stat().st_mtime, record.keys
 
 
 def _import(

@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from continuum import folders
+from pydantic import TypeAdapter
+
+from continuum import folders, state_file
 from continuum.errors import NotFound, StepFailed, TimedOut
 from continuum.experiment.units import show_bytes
 from continuum.machine import Command, run_on_host
@@ -50,6 +52,16 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class _Record:
+    """What `images/FINGERPRINT.json` holds."""
+
+    layers: list[str]
+
+
+_RECORD = TypeAdapter(_Record)
+
+
+@dataclass(frozen=True)
 class ImagePaths:
     """An image in the cache: the root folders of its layers, the topmost first."""
 
@@ -69,10 +81,8 @@ def find(fingerprint: str) -> ImagePaths:
         NotFound: it is not in the cache, or a layer of it is missing.
     """
     path = images_folder() / f"{fingerprint}.json"
-    try:
-        keys: list[str] = json.loads(path.read_text())["layers"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        keys = []
+    kept = state_file.kept(path, _RECORD)
+    keys = kept.layers if kept is not None else []
     if not keys or not all(is_built(key) for key in keys):
         raise NotFound(
             f"machine image {fingerprint} is not in the cache", where=str(path), hint="continuum up"
@@ -85,7 +95,7 @@ def save(fingerprint: str, keys: list[str]) -> ImagePaths:
     path = images_folder() / f"{fingerprint}.json"
     content = json.dumps({"layers": keys}, indent=2) + "\n"
     with telling_disk_full(path):
-        if not path.exists() or path.read_text() != content:
+        if state_file.read_text(path) != content:
             folders.write_file(path, content)
     return find(fingerprint)
 
@@ -98,8 +108,8 @@ def is_built(key: str) -> bool:
 
 def record(key: str) -> dict[str, Any]:
     """What came out when a layer was built."""
-    found: dict[str, Any] = json.loads((images_folder() / key / "record.json").read_text())
-    return found
+    path = images_folder() / key / "record.json"
+    return state_file.kept(path, state_file.OBJECT) or {}
 
 
 WORTH_NAMING = ("containerd", "mosquitto", "openssh-server", "runc", "systemd")
@@ -163,8 +173,12 @@ def temporary_files(root: Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder of ours, and first whatever is mounted under it."""
-    if not folder.exists():
+    """Remove a folder of ours, and first whatever is mounted under it.
+
+    What stands there instead, as a link or a file, is removed itself.
+    """
+    if not folders.is_own_folder(folder):
+        folders.remove_tree(folder)
         return
     for point in sorted(_mounts_under(folder), reverse=True):
         run_on_host(Command(("umount", "--lazy", str(point)), timeout=30)).check()
@@ -241,7 +255,7 @@ def telling_disk_full(folder: Path, variable: str = "XDG_CACHE_HOME") -> Iterato
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in folders.NO_ROOM:
             raise
         raise _disk_full(folder, str(error), variable) from error
     except StepFailed as error:

@@ -46,7 +46,7 @@ MACHINE_BLOCK = 256
 """Addresses of a machine in a cluster: its own and, in the upper half, those of its pods. So what
 is said of a machine or of a tier holds for its pods without being said again."""
 
-_PLAN = TypeAdapter(InfrastructurePlan)
+PLAN = TypeAdapter(InfrastructurePlan)
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,12 @@ def _tcp(experiment: Experiment) -> dict[str, str]:
 
 def to_json(plan: InfrastructurePlan) -> str:
     """The plan as text; equal plans give equal texts."""
-    return _PLAN.dump_json(plan, indent=1).decode() + "\n"
+    return PLAN.dump_json(plan, indent=1).decode() + "\n"
 
 
 def from_json(text: str | bytes) -> InfrastructurePlan:
     """The plan that `to_json` wrote."""
-    return _PLAN.validate_json(text)
+    return PLAN.validate_json(text)
 
 
 def _tier_size(experiment: Experiment, surroundings: Surroundings) -> int:

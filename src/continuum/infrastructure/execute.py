@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from continuum import environment
+from continuum import environment, state_file
 from continuum.infrastructure import configure, proofs, time_source
 
 if TYPE_CHECKING:
@@ -28,10 +28,7 @@ def stored_plan(deployment: Deployment) -> InfrastructurePlan | None:
 
     What a plan made is found by its labels too, so that a damaged one hinders nobody.
     """
-    try:
-        return configure.from_json((deployment.folder / PLAN_FILE).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
+    return state_file.kept(deployment.folder / PLAN_FILE, configure.PLAN)
 
 
 def is_whole(deployment: Deployment) -> bool:

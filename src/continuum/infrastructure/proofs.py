@@ -16,8 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from continuum import state_file
 from continuum.errors import NotPossibleHere, StepFailed
 from continuum.experiment.units import show_bytes
 from continuum.images.recipe import RUNTIME_FOLDER
@@ -94,7 +95,7 @@ class LimitProof:
         return f"{said}, measured {measured}" + (f" ({self.note})" if self.note else "")
 
 
-_PROOFS = TypeAdapter(tuple[LimitProof, ...])
+PROOFS = TypeAdapter(tuple[LimitProof, ...])
 
 
 def show(limit: str, value: float) -> str:
@@ -221,10 +222,7 @@ def _judge_disk(
 
 def load(deployment: Deployment) -> tuple[LimitProof, ...]:
     """The last proofs of the deployment's limits; empty when nothing that can be read is kept."""
-    try:
-        return _PROOFS.validate_json((deployment.folder / FILE).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return ()
+    return state_file.kept(deployment.folder / FILE, PROOFS) or ()
 
 
 def save(deployment: Deployment, proofs: Sequence[LimitProof]) -> None:

@@ -65,16 +65,17 @@ class Card:
     tone: str = ""
 
 
-def write_report(folder: Path) -> Path:
+def write_report(folder: Path, results: Results | None = None) -> Path:
     """Make `report.html`, and the drawings in it as files, of the other files in a results folder.
 
-    Those are `run.json`, `samples.parquet` and `links.parquet`. Returns the page's path.
+    Those are `run.json`, `samples.parquet` and `links.parquet`, or the `results` that were read of
+    them. Returns the page's path.
 
     Raises:
         NotFound: the folder holds no results.
         StepFailed: a file in it cannot be read.
     """
-    results = Results.load(folder)
+    results = Results.load(folder) if results is None else results
     drawings = draw(results)
     path = folder / REPORT_FILE
     folders.write_file(path, render(results, drawings).encode("utf-8", "backslashreplace"))

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from continuum import folders, plugins
+from continuum import folders, plugins, state_file
 from continuum.errors import NotFound, TimedOut
 from continuum.machine import Command
 from continuum.parallel import for_each
@@ -117,7 +117,7 @@ def _keep(
     """Put what the manager has for the user into the deployment's folder."""
     for name, content in manager.keep(experiment, machines).items() if ssh else ():
         path = deployment.folder / name
-        if not path.exists() or path.read_bytes() != content:
+        if state_file.read_bytes(path) != content:
             folders.write_file(path, content, folders.PRIVATE_FILE)
 
 

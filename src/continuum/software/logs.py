@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from continuum import state_file
 from continuum.errors import ContinuumError
 from continuum.machine import Command
 from continuum.parallel import for_each
@@ -146,9 +147,8 @@ class Found:
 
 def control_machine(kubeconfig: Path, machines: Sequence[Machine]) -> str | None:
     """The machine that a deployment's cluster is spoken with on; None when it has no cluster."""
-    try:
-        text = kubeconfig.read_text()
-    except FileNotFoundError:
+    text = state_file.undamaged(state_file.read_text(kubeconfig))
+    if text is None:
         return None
     return next((each.name for each in machines if f"//{each.address}:" in text), None)
 

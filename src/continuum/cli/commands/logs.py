@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from continuum import state_file
 from continuum.cli import output
 from continuum.cli.deployments import provider_kinds, split
 from continuum.cli.privileges import ensure_root
@@ -201,5 +202,6 @@ def _last_log(deployment: Deployment) -> Path:
 
 
 def _last_lines(path: Path, count: int) -> str:
-    lines = path.read_text(errors="replace").splitlines()
+    content = state_file.undamaged(state_file.read_bytes(path)) or b""
+    lines = content.decode(errors="replace").splitlines()
     return "\n".join(lines[-count:] if count else lines)

@@ -24,12 +24,15 @@ def command(folder: Path, as_json: bool) -> int:
     from continuum.deployment import Deployment  # noqa: PLC0415
     from continuum.report import page, terminal  # noqa: PLC0415
 
-    run = results.read_run(folder)
+    whole = results.Results.load(folder)
+    run = whole.run
     with session.events.step("report", str(folder), "plots"):
-        path = page.write_report(folder)
+        path = page.write_report(folder, whole)
+    if whole.mismatch:
+        session.events.note(whole.mismatch, "warning")
     session.close()
     if as_json:
-        output.write((folder / results.RUN_FILE).read_text().rstrip())
+        output.write(results.run_text(run))
     else:
         # From another host, or removed since: the ways in lead nowhere.
         there = any(each.name == run.deployment for each in Deployment.all())

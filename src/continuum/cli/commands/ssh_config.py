@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from continuum import state_file
 from continuum.cli import output
 from continuum.cli.deployments import names_complete, only_one
 from continuum.cli.session import common, current, json_option
@@ -23,13 +24,13 @@ def command(name: str | None, as_json: bool) -> int:
     Exit codes: 0 written; 5 no such deployment, or it has no SSH.
     """
     deployment = Deployment.existing(name) if name is not None else only_one(current())
-    if not deployment.ssh_config.exists():
+    text = state_file.undamaged(state_file.read_text(deployment.ssh_config))
+    if text is None:
         raise NotFound(
             f'deployment "{deployment.name}" has no SSH configuration',
             where=str(deployment.ssh_config),
             hint="its provider has none, or it was not brought up whole: continuum up FILE",
         )
-    text = deployment.ssh_config.read_text()
     if as_json:
         output.write_json(
             {"deployment": deployment.name, "path": deployment.ssh_config, "text": text}

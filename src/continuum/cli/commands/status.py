@@ -79,10 +79,16 @@ def _show(deployment: DeploymentStatus) -> None:
             f"  not in force: {named}{f' and {more} more' if more > 0 else ''}; `continuum up` "
             "puts them in force again"
         )
-    for remark in deployment.remarks:
-        output.write(f"  note: {remark}")
+    _show_remarks(deployment)
     if deployment.cluster:
         output.write(f"  cluster: {deployment.cluster}")
     if deployment.last_step:
         output.write(f"  last step: {deployment.last_step}")
     output.write(f"  remove it: continuum down {deployment.name}")
+
+
+def _show_remarks(deployment: DeploymentStatus) -> None:
+    for line in deployment.damaged:
+        output.write(f"  {output.styled('damaged:', 'bad')} {output.clean(line)}")
+    for remark in deployment.remarks:
+        output.write(f"  note: {remark}")

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from continuum import state_file
 from continuum.deployment import Deployment
 from continuum.errors import NotPossibleHere
 from continuum.infrastructure.plan import InfrastructurePlan
@@ -41,7 +42,7 @@ def ensure(deployment: Deployment, plan: InfrastructurePlan) -> bool:
     address = f"{network.host_address}/{network.block.prefixlen}"
     note = f"{network.bridge} {address}\n"
     path = deployment.folder / _NOTE
-    if path.exists() and path.read_text() != note:
+    if state_file.read_text(path) not in (None, note):
         remove(deployment)
     if _has(network.bridge, address):
         return False
@@ -72,11 +73,8 @@ def remove(deployment: Deployment) -> bool:
 
 
 def _given(deployment: Deployment) -> tuple[str, str] | None:
-    try:
-        name, address = (deployment.folder / _NOTE).read_text().split()
-    except (FileNotFoundError, ValueError):
-        return None
-    return name, address
+    words = (state_file.undamaged(state_file.read_text(deployment.folder / _NOTE)) or "").split()
+    return (words[0], words[1]) if len(words) == 2 else None
 
 
 def _has(name: str, address: str) -> bool:

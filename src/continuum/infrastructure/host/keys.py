@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from continuum import folders
+from continuum import folders, state_file
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ def ensure(path: Path) -> KeyPair:
     """The key kept in `path` and `path`.pub, made when it is not there whole."""
     public = path.with_name(f"{path.name}.pub")
     # The public half is written last: when it is there, both are.
-    if path.exists() and public.exists():
-        return KeyPair(path.read_bytes(), public.read_text().strip())
+    kept, line = state_file.read_bytes(path), state_file.read_text(public)
+    if isinstance(kept, bytes) and isinstance(line, str):
+        return KeyPair(kept, line.strip())
     pair = make()
     folders.make_folder(path.parent, folders.PRIVATE_FOLDER)
     folders.write_file(path, pair.private, folders.PRIVATE_FILE)

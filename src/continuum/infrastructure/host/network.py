@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import shutil
 from contextlib import suppress
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.deployment import Deployment
 from continuum.errors import NotPossibleHere
 from continuum.infrastructure.host import (
@@ -42,8 +43,10 @@ def _kept() -> list[tuple[str, str]]:
     state = folders.state_folder()
     found = []
     for path in (*state.glob(f"*/{BLOCK}"), *folders.carried_folder().glob(f"*/*/{BLOCK}")):
-        with suppress(FileNotFoundError):  # Another `down` may remove it meanwhile.
-            found.append((path.read_text().strip(), path.parent.parent.name))
+        # Another `down` may remove it meanwhile; and what is damaged is no block.
+        text = state_file.undamaged(state_file.read_text(path)) or ""
+        with suppress(ValueError):
+            found.append((str(ipaddress.IPv4Network(text.strip())), path.parent.parent.name))
     return found
 
 

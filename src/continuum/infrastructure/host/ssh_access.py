@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.deployment import Deployment
 from continuum.infrastructure.host import keys, ssh_config, ssh_master
 from continuum.infrastructure.plan import InfrastructurePlan
@@ -21,8 +21,7 @@ def write(deployment: Deployment, plan: InfrastructurePlan) -> None:
         ),
     }
     for path, text in texts.items():
-        file = deployment.folder / path
-        if not file.exists() or file.read_text() != text:
+        if state_file.read_text(deployment.folder / path) != text:
             deployment.write(path, text)
     control = ssh_config.control_folder(plan.identity)
     folders.make_open_folder(control.parent)

@@ -6,11 +6,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from continuum import plugins
+from pydantic import TypeAdapter
+
+from continuum import plugins, state_file
 from continuum.deployment import Deployment
 from continuum.errors import (
     ContinuumError,
@@ -65,7 +67,18 @@ OWN_KERNEL_LIMIT = 60.0
 """Seconds more for each that starts a kernel: without KVM on a busy host that takes long."""
 
 LARGEST_PACKET = 1500
+
+
+@dataclass(frozen=True)
+class _PathDelay:
+    """The delay of the path between two hosts, as it is kept."""
+
+    hosts: tuple[str, str]
+    delay_ms: float
+
+
 _DELAYS = "links/hosts.json"
+_DELAYS_KEPT = TypeAdapter(tuple[_PathDelay, ...])
 _PHASE = "infrastructure"
 
 
@@ -595,11 +608,8 @@ class SeveralHosts(Provider):
 
     def _delays(self, deployment: Deployment) -> dict[frozenset[str], float]:
         """What was last measured."""
-        try:
-            kept = json.loads((deployment.folder / _DELAYS).read_text())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return {frozenset(each["hosts"]): float(each["delay_ms"]) for each in kept}
+        kept = state_file.kept(deployment.folder / _DELAYS, _DELAYS_KEPT)
+        return {frozenset(each.hosts): each.delay_ms for each in kept or ()}
 
     def _measure_paths(self, deployment: Deployment, plan: InfrastructurePlan) -> None:
         def measure(pair: tuple[str, Any]) -> tuple[frozenset[str], float]:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.errors import ContinuumError
 from continuum.infrastructure.links.process import environment
 from continuum.infrastructure.plan import Link
@@ -29,10 +29,9 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 def known() -> float | None:
     """The rate in Mbit/s, None when it has not been measured."""
-    try:
-        return float(json.loads(_file().read_text())["mbit"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    found = state_file.kept(_file(), state_file.OBJECT) or {}
+    rate = found.get("mbit")
+    return float(rate) if isinstance(rate, int | float) else None
 
 
 def measured() -> float | None:

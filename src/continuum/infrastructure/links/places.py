@@ -170,9 +170,9 @@ class InMachine(Place):
         try:
             state = json.loads(self.machine.get(_STATE))
             content = self.machine.get(_CONFIGURATION)
-        except (NotFound, ValueError):
+        except (NotFound, ValueError, RecursionError):
             return None
-        if str(state.get("process")) != number:
+        if not isinstance(state, dict) or str(state.get("process")) != number:
             return None
         if state.get("configuration") != hashlib.sha256(content).hexdigest():
             return None

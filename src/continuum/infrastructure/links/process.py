@@ -18,7 +18,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from continuum import folders, native
+from continuum import folders, native, state_file
 from continuum.deployment import Deployment
 from continuum.errors import CommandFailed, TimedOut
 from continuum_runtime import delay_table
@@ -71,17 +71,14 @@ def _on_this_host(process: int) -> bool:
 def running(deployment: Deployment) -> dict[str, Any] | None:
     """The configuration that a ready process carries out now, None when there is none."""
     processes = find(deployment.identity)
-    try:
-        state = json.loads((deployment.folder / STATE).read_bytes())
-        content = (deployment.folder / CONFIGURATION).read_bytes()
-    except (OSError, ValueError):
-        return None
-    if processes != [state.get("process")]:
+    state = state_file.kept(deployment.folder / STATE, state_file.OBJECT)
+    configuration = deployment.folder / CONFIGURATION
+    content = state_file.undamaged(state_file.read_bytes(configuration))
+    if state is None or content is None or processes != [state.get("process")]:
         return None
     if state.get("configuration") != hashlib.sha256(content).hexdigest():
         return None
-    configuration: dict[str, Any] = json.loads(content)
-    return configuration
+    return state_file.kept(configuration, state_file.OBJECT)
 
 
 def files(configuration: dict[str, Any]) -> tuple[str, str]:
@@ -102,9 +99,8 @@ def start(deployment: Deployment, configuration: dict[str, Any]) -> None:
     deployment.write(CONFIGURATION, text)
     path = deployment.write(TABLE, table)
     state = deployment.folder / STATE
-    state.unlink(missing_ok=True)
-    log = deployment.folder / LOG
-    folders.make_folder(log.parent)
+    folders.remove_tree(state)
+    log = deployment.write(LOG, "")
     compiled = native.program(PROGRAM) if configuration["program"] == COMPILED else None
     arguments: tuple[str, ...] = (MODULE, deployment.identity, str(path))
     if compiled is None:
@@ -150,7 +146,7 @@ def stop(deployment: Deployment) -> bool:
         TimedOut: a process did not end even when killed.
     """
     stopped = stop_all(deployment.identity)
-    (deployment.folder / STATE).unlink(missing_ok=True)
+    folders.remove_tree(deployment.folder / STATE)
     return stopped
 
 
@@ -204,4 +200,5 @@ def environment() -> dict[str, str]:
 
 
 def _tail(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+    content = state_file.undamaged(state_file.read_bytes(log)) or b""
+    return "\n".join(content.decode(errors="replace").splitlines()[-20:])

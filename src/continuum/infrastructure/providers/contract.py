@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         NetworkPlan,
     )
     from continuum.machine import Machine
+    from continuum.state_file import Damaged
 
 
 class PluginSettings(BaseModel):
@@ -278,6 +279,11 @@ class Provider(ABC):
     @abstractmethod
     def states(self, deployment: Deployment) -> list[MachineState]:
         """The machines of this deployment that exist, also those that no plan knows."""
+
+    def damage(self, deployment: Deployment) -> list[Damaged]:
+        """The files of its own in the deployment's folder that cannot be read."""
+        del deployment
+        return []
 
     @abstractmethod
     def apply_links(self, deployment: Deployment, plan: InfrastructurePlan) -> bool:

@@ -15,10 +15,11 @@ Every command on a machine succeeds without output, beside the few that `FakeMac
 
 from __future__ import annotations
 
-import shutil
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, ClassVar
 
+from continuum import folders
 from continuum.images.recipe import Recipe, fingerprint
 from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, NetworkPlan
 from continuum.infrastructure.providers.contract import (
@@ -31,6 +32,7 @@ from continuum.infrastructure.providers.contract import (
 from continuum.infrastructure.providers.fake_machine import (
     LINKS,
     LINKS_FILE,
+    MACHINE_FILE,
     WORLD,
     FakeMachine,
     FakeSettings,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from continuum.events import Events
     from continuum.infrastructure.links.check import LinkMeasurement
     from continuum.machine import Machine
+    from continuum.state_file import Damaged
 
 
 TOLERANCE = 0.05
@@ -103,7 +106,7 @@ class Fake(Provider):
         changed = [name for name in there if name not in wanted]
         for name in changed:
             progress(f"removing {name}")
-            shutil.rmtree(world.folder / name)
+            world.remove(name)
         for number, spec in enumerate(plan.machines, start=1):
             made_of = fingerprint(asdict(spec), plan.image)
             before = there.get(spec.name)
@@ -111,10 +114,10 @@ class Fake(Provider):
                 continue
             progress(f"{spec.name}, {number} of {len(plan.machines)}")
             world.operate("create", spec.name)
-            if before is not None and before.fingerprint != made_of:
-                shutil.rmtree(world.folder / spec.name)
+            if before is None or before.fingerprint != made_of:
+                world.remove(spec.name)
             world.write(
-                f"{spec.name}/machine.json",
+                f"{spec.name}/{MACHINE_FILE}",
                 {"state": "running", "fingerprint": made_of, "specification": asdict(spec)},
             )
             changed.append(spec.name)
@@ -143,8 +146,7 @@ class Fake(Provider):
 
         world = self._world(deployment)
         running = {each.name for each in world.machines() if each.state == "running"}
-        written = LINKS.validate_python(world.read(LINKS_FILE) or [])
-        return [link for link in written if all_run(plan, link, running)]
+        return [link for link in world.links() if all_run(plan, link, running)]
 
     def tcp_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> dict[str, str]:
         """The settings that were asked for."""
@@ -163,7 +165,8 @@ class Fake(Provider):
         world = self._world(deployment)
         world.operate("measure")
         if self._settings.lost_links:
-            world.write(LINKS_FILE, world.read(LINKS_FILE)[self._settings.lost_links :])
+            left = world.links()[self._settings.lost_links :]
+            world.write(LINKS_FILE, LINKS.dump_python(left, mode="json"))
         factor = 1 + self._settings.links_off_by / 100
         holds = abs(factor - 1) <= TOLERANCE
         return [
@@ -186,9 +189,13 @@ class Fake(Provider):
     def destroy(self, deployment: Deployment) -> None:
         """Remove the world."""
         world = self._world(deployment)
-        if world.folder.exists():
+        if os.path.lexists(world.folder):
             world.operate("destroy")
-            shutil.rmtree(world.folder)
+            folders.remove_tree(world.folder)
+
+    def damage(self, deployment: Deployment) -> list[Damaged]:
+        """The files of the world that cannot be read."""
+        return self._world(deployment).damage()
 
     def leftovers(self, state_folder: Path) -> list[str]:
         """Deployments whose world is there."""

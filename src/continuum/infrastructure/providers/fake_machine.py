@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import posixpath
 import threading
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.errors import MachineUnreachable, NotFound, StepFailed, TimedOut
 from continuum.experiment.units import Seconds
 from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, MachineSpec
 from continuum.infrastructure.providers.contract import MachineState, PluginSettings
 from continuum.machine import Command, Machine, Result
+from continuum.state_file import Damaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 WORLD = "machines"
 LINKS_FILE = "links.json"
+MACHINE_FILE = "machine.json"
 HANG_SECONDS = 300.0
 LINKS = TypeAdapter(tuple[Link, ...])
 _LIVE = "continuum_runtime.live"
@@ -97,9 +100,32 @@ def _until(lines: bytes, now_ns: int) -> bytes:
     )
 
 
-def _samples_of(unit: dict[str, Any]) -> str:
+def _samples_of(unit: Unit) -> str:
     """Where the endpoint of a unit writes its samples."""
-    return str(unit["output"] or f"{unit['folder']}/samples.jsonl")
+    return unit.output or f"{unit.folder}/samples.jsonl"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What `machine.json` holds."""
+
+    state: Literal["running", "stopped"]
+    fingerprint: str
+    specification: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A process, as `systemd-run` was told of it; `ends` in Unix time, None while it goes on."""
+
+    folder: str = ""
+    output: str = ""
+    ends: float | None = None
+    words: tuple[str, ...] = ()
+
+
+_MACHINES = TypeAdapter(_Kept)
+_UNITS = TypeAdapter(Unit)
 
 
 class World:
@@ -113,42 +139,74 @@ class World:
         """Take the time that was set, then fail if that was set."""
         operate(self.settings, operation, machine)
 
-    def read(self, name: str) -> Any:  # noqa: ANN401  what JSON can hold
-        """A file of the world, None when it is not there."""
-        try:
-            return json.loads((self.folder / name).read_bytes())
-        except FileNotFoundError:
-            return None
+    def links(self) -> tuple[Link, ...]:
+        """The links that were written down; none where the file is damaged."""
+        return state_file.kept(self.folder / LINKS_FILE, LINKS) or ()
+
+    def units(self, machine: str) -> dict[str, Unit]:
+        """A machine's processes by name; those whose file is damaged are gone."""
+        found = {}
+        for path in sorted((self.folder / machine / "units").glob("*.json")):
+            unit = state_file.kept(path, _UNITS)
+            if unit is not None:
+                found[path.stem] = unit
+        return found
 
     def write(self, name: str, content: object) -> bool:
         """Write a file of the world; True when that changed it."""
-        if self.read(name) == content:
+        text = json.dumps(content, indent=1, default=str) + "\n"
+        path = self.folder / name
+        if state_file.read_text(path) == text:
             return False
-        folders.write_file(self.folder / name, json.dumps(content, indent=1, default=str) + "\n")
+        folders.remove_other_kinds(path)
+        folders.write_file(path, text)
         return True
 
     def remove(self, name: str) -> None:
-        """Remove a file of the world."""
-        (self.folder / name).unlink(missing_ok=True)
+        """Remove a file of the world, or a machine with all its files."""
+        folders.remove_tree(self.folder / name)
 
     def state(self, machine: str) -> str:
         """`running`, `stopped` or `absent`."""
-        found = self.read(f"{machine}/machine.json")
-        return str(found["state"]) if found else "absent"
+        found = self._kept(machine)
+        return found.state if found is not None else "absent"
 
-    def set_state(self, machine: str, state: str) -> None:
+    def set_state(self, machine: str, state: Literal["running", "stopped"]) -> None:
         """Start or stop a machine that is there."""
-        self.write(
-            f"{machine}/machine.json", {**self.read(f"{machine}/machine.json"), "state": state}
-        )
+        found = self._kept(machine)
+        if found is not None:
+            self.write(f"{machine}/{MACHINE_FILE}", asdict(replace(found, state=state)))
 
     def machines(self) -> list[MachineState]:
-        """All that exist, by name."""
+        """All that exist, by name; one whose file is damaged does not run, and is made anew."""
         return [
-            MachineState(path.parent.name, found["state"], found["fingerprint"])
-            for path in sorted(self.folder.glob("*/machine.json"))
-            if (found := self.read(f"{path.parent.name}/machine.json"))
+            MachineState(name, found.state, found.fingerprint)
+            if found is not None
+            else MachineState(name, "stopped", "")
+            for name in self._names()
+            for found in [self._kept(name)]
         ]
+
+    def damage(self) -> list[Damaged]:
+        """The files that cannot be read."""
+        files: list[tuple[str, TypeAdapter[Any]]] = [
+            (LINKS_FILE, LINKS),
+            *((f"{each}/{MACHINE_FILE}", _MACHINES) for each in self._names()),
+        ]
+        found = (state_file.read_json(self.folder / name, schema) for name, schema in files)
+        return [each for each in found if isinstance(each, Damaged)]
+
+    def _names(self) -> list[str]:
+        """Machines that have a file."""
+        try:
+            with os.scandir(self.folder) as entries:
+                there = [each.name for each in entries if each.is_dir(follow_symlinks=False)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(name for name in there if os.path.lexists(self.folder / name / MACHINE_FILE))
+
+    def _kept(self, machine: str) -> _Kept | None:
+        return state_file.kept(self.folder / machine / MACHINE_FILE, _MACHINES)
 
 
 def operate(settings: FakeSettings, operation: str, machine: str = "") -> None:
@@ -222,14 +280,9 @@ class FakeMachine(Machine):
 
     def _is_being_written(self, path: str) -> bool:
         """Whether an endpoint whose load lasts writes its samples to that file."""
-        units = (
-            self._world.read(f"{self.name}/units/{each.name}")
-            for each in (self._folder / "units").glob("*.json")
-        )
         return any(
-            unit["ends"] is not None and unit["ends"] > time.time() and _samples_of(unit) == path
-            for unit in units
-            if unit
+            unit.ends is not None and unit.ends > time.time() and _samples_of(unit) == path
+            for unit in self._world.units(self.name).values()
         )
 
     def _begin(self, operation: str) -> None:
@@ -244,10 +297,10 @@ class FakeMachine(Machine):
         return self._folder.joinpath("files", *parts)
 
     def _read(self, path: str) -> bytes:
-        try:
-            return self._path(path).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise NotFound(f"no file {path}", where=self.name) from error
+        content = state_file.read_bytes(self._path(path))
+        if not isinstance(content, bytes):
+            raise NotFound(f"no file {path}", where=self.name)
+        return content
 
     def _answer(self, program: str, *arguments: str) -> tuple[bytes, int]:
         """Standard output and exit code of a program."""
@@ -278,7 +331,7 @@ class FakeMachine(Machine):
         """The units that it knows, when that is asked for; it keeps no log."""
         if not any(word.startswith("--field=") for word in words):
             return f"{self.name} keeps no log: it is fake\n"
-        return "".join(f"{path.stem}\n" for path in (self._folder / "units").glob("*.json"))
+        return "".join(f"{unit}\n" for unit in self._world.units(self.name))
 
     def _measure_limits(self, task: dict[str, Any]) -> bytes:
         """The answer of `continuum_runtime.limit_probe`: what is asked, off by what was set."""
@@ -311,9 +364,8 @@ class FakeMachine(Machine):
                 }
         units = [
             unit
-            for path in (self._folder / "units").glob("*.json")
-            if (unit := self._world.read(f"{self.name}/units/{path.name}"))
-            and (unit["ends"] is None or unit["ends"] > now / 1e9)
+            for unit in self._world.units(self.name).values()
+            if unit.ends is None or unit.ends > now / 1e9
         ]
         busy = min(1.0, _IDLE + _UNIT * len(units)) * self._spec.cores * self._spec.quota
         # Processor time only grows, also when a unit ends.
@@ -344,20 +396,15 @@ class FakeMachine(Machine):
             folders.write_file(self._path(ready), b"")
         self._world.write(
             f"{self.name}/units/{unit}.json",
-            {
-                "folder": str(PurePosixPath(ready).parent),
-                "output": output,
-                "ends": None,
-                "words": list(words),
-            },
+            asdict(Unit(str(PurePosixPath(ready).parent), output, None, tuple(words))),
         )
 
     def _show_unit(self, unit: str) -> str:
-        found = self._world.read(f"{self.name}/units/{unit}.json")
+        found = self._world.units(self.name).get(unit)
         if found is None:
             active, sub = "inactive", "dead"
         else:
-            over = found["ends"] is not None and time.time() > found["ends"]
+            over = found.ends is not None and time.time() > found.ends
             active, sub = "active", "exited" if over else "running"
         return f"Id={unit}\nActiveState={active}\nSubState={sub}\nResult=success\n"
 
@@ -369,9 +416,8 @@ class FakeMachine(Machine):
             synthetic_sample_lines,
         )
 
-        for path in sorted((self._folder / "units").glob("*.json")):
-            unit = self._world.read(f"{self.name}/units/{path.name}")
-            if unit["folder"] != str(folder):
+        for name, unit in self._world.units(self.name).items():
+            if unit.folder != str(folder):
                 continue
             config = json.loads(self._read(f"{folder}/config.json"))
             told = config.get("load", config)
@@ -386,7 +432,7 @@ class FakeMachine(Machine):
             if told.get("arrivals"):
                 offsets = [int(each) for each in self._read(told["arrivals"]).split()]
                 schedule, ends = (told["warmup"], offsets), (start + max(offsets, default=0)) / 1e9
-            forward, back = self._links_of(json.dumps(config) + " ".join(unit["words"]))
+            forward, back = self._links_of(json.dumps(config) + " ".join(unit.words))
             samples = synthetic_sample_lines(
                 load,
                 Behaviour(forward=forward, back=back),
@@ -397,7 +443,7 @@ class FakeMachine(Machine):
             answers = (json.loads(line).get("answered_ns", 0) for line in samples.splitlines())
             last = min(max(answers, default=0) / 1e9, ends + load.answer_timeout)
             ends = max(ends, last)
-            self._world.write(f"{self.name}/units/{path.name}", {**unit, "ends": ends})
+            self._world.write(f"{self.name}/units/{name}.json", asdict(replace(unit, ends=ends)))
 
     def _links_of(self, text: str) -> tuple[LinkSettings, LinkSettings]:
         """The links to and from the machine whose address an endpoint was told."""
@@ -415,7 +461,7 @@ class FakeMachine(Machine):
 
     def _link(self, source: MachineSpec, destination: MachineSpec) -> LinkSettings:
         """What is in force between two machines."""
-        for link in LINKS.validate_python(self._world.read(LINKS_FILE) or []):
+        for link in self._world.links():
             if link.source in {source.name, source.tier} and link.destination in {
                 destination.name,
                 destination.tier,

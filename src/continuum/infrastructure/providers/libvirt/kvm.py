@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.errors import TimedOut
 from continuum.infrastructure.providers.libvirt.initramfs import ALIVE
 from continuum.infrastructure.providers.libvirt.platforms import Platform
@@ -34,12 +34,9 @@ def known(device: Path = DEVICE, kept: Path | None = None) -> Kvm:
     """What is known without trying."""
     if not device.exists():
         return Kvm(works=False, reason=f"this host has no {device}")
-    try:
-        found = json.loads((kept or _file()).read_text())
-        if found["boot"] == _boot():
-            return Kvm(bool(found["works"]), str(found["reason"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    found = state_file.kept(kept or _file(), state_file.OBJECT) or {}
+    if found.get("boot") == _boot() and {"works", "reason"} <= found.keys():
+        return Kvm(bool(found["works"]), str(found["reason"]))
     return Kvm(works=None, reason="it is tried when machines are made")
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.deployment import Deployment
 from continuum.errors import MachineUnreachable, NotPossibleHere, StepFailed
 from continuum.events import Events
@@ -416,7 +416,7 @@ def _tell_names(deployment: Deployment, plan: InfrastructurePlan, up: set[str]) 
 
     def tell(spec: MachineSpec) -> None:
         told = Domain.of(spec.name, folder, plan.identity).hosts
-        if not told.exists() or told.read_text() != text:
+        if state_file.read_text(told) != text:
             _handle(deployment, spec).put(text.encode(), "/etc/hosts")
             told.write_text(text)
 

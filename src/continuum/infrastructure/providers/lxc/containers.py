@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from continuum import state_file
 from continuum.errors import CommandFailed, StepFailed
 from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.providers.lxc.config import SPEC_MARK, Container
@@ -74,10 +75,8 @@ def _init_of(monitor: int) -> int | None:
 
 def made_of(container_folder: Path) -> str | None:
     """The specification's fingerprint in a container's configuration; None without one."""
-    try:
-        first = (container_folder / "config").read_text().partition("\n")[0]
-    except OSError:
-        return None
+    text = state_file.undamaged(state_file.read_text(container_folder / "config"))
+    first = (text or "").partition("\n")[0]
     return first.removeprefix(SPEC_MARK) if first.startswith(SPEC_MARK) else None
 
 

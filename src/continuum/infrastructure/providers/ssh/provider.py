@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from continuum import folders
+from pydantic import TypeAdapter
+
+from continuum import folders, state_file
 from continuum.deployment import Deployment
 from continuum.errors import ContinuumError, MachineUnreachable, NotPossibleHere, UsageError
 from continuum.events import Events
@@ -56,6 +58,9 @@ class _Used(Entry):
     """A machine that a deployment has been on."""
 
     sudo: bool = field(default=False)
+
+
+_USED = TypeAdapter(tuple[_Used, ...])
 
 
 class Ssh(Provider):
@@ -202,7 +207,7 @@ class Ssh(Provider):
         text = connection.configuration(
             entries, self._settings, known_hosts=known_hosts, control=control
         )
-        same = deployment.ssh_config.exists() and deployment.ssh_config.read_text() == text
+        same = state_file.read_text(deployment.ssh_config) == text
         if not same:
             # Connections of before may lead to other machines of the same name.
             self._close_connections(deployment)
@@ -533,11 +538,8 @@ def _names(plan: InfrastructurePlan) -> str:
 
 
 def _read(deployment: Deployment) -> list[_Used]:
-    try:
-        kept = json.loads((deployment.folder / _MACHINES).read_bytes())
-        return [_Used(each["name"], each["target"], each["sudo"]) for each in kept]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return []
+    kept = state_file.read_json(deployment.folder / _MACHINES, _USED)
+    return list(state_file.undamaged(kept) or ())
 
 
 def _write(deployment: Deployment, used: Sequence[_Used]) -> None:
