@@ -103,28 +103,30 @@ def damage(rng: random.Random, folder: Path, outside: Path) -> str:
         shutil.rmtree(path)
     else:
         path.unlink()
-    match way:
-        case "file":
-            path.write_bytes(rng.choice(CONTENTS))
-        case "folder":
-            path.mkdir()
-        case "full":
-            path.mkdir()
-            (path / "inner").write_text("x")
-        case "link":
-            path.symlink_to(
-                rng.choice((outside, outside / "file", Path("/dev/zero"), Path("/nowhere")))
-            )
-        case "loop":
-            path.symlink_to(path)
-        case "fifo":
-            os.mkfifo(path)
-        case "socket":
-            _socket(path)
-        case "sparse":
-            with path.open("wb") as file:
-                file.truncate(2**40)
+    _put(rng, path, way, outside)
     return f"{named}: {way}"
+
+
+def _put(rng: random.Random, path: Path, way: str, outside: Path) -> None:
+    """Put something else where a file or folder was."""
+    targets = (outside, outside / "file", Path("/dev/zero"), Path("/nowhere"))
+    ways: dict[str, Callable[[], object]] = {
+        "gone": lambda: None,
+        "file": lambda: path.write_bytes(rng.choice(CONTENTS)),
+        "folder": path.mkdir,
+        "full": lambda: (path / "inner").mkdir(parents=True),
+        "link": lambda: path.symlink_to(rng.choice(targets)),
+        "loop": lambda: path.symlink_to(path),
+        "fifo": lambda: os.mkfifo(path),
+        "socket": lambda: _socket(path),
+        "sparse": lambda: _sparse(path),
+    }
+    ways[way]()
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(2**40)
 
 
 def _socket(path: Path) -> None:

@@ -167,7 +167,7 @@ def missing_links(
         return []
     if not provider.may_act():
         return None
-    found = provider.links_in_force(deployment, plan_)
+    found = set(provider.links_in_force(deployment, plan_))
     # What has other settings is found too, and is not what was asked for.
     return [link for link in plan_.network.links if link not in found]
 
@@ -177,11 +177,13 @@ def _named_links(
 ) -> tuple[str, ...]:
     """Those of some links whose machines all run."""
     from continuum.infrastructure.links.rules import (  # noqa: PLC0415  few have any to name
-        all_run,
+        ends,
     )
 
     running = {name for name, state in states.items() if state == "running"}
-    return tuple(str(link) for link in links if all_run(plan_, link, running))
+    missing = list(links)
+    known = ends(plan_.network.links, plan_.machines) if missing else {}
+    return tuple(str(link) for link in missing if known[link].all_run(running))
 
 
 def provider_of(deployment: Deployment, events: Events) -> Provider:

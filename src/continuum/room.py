@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from continuum import folders
+from continuum.errors import StepFailed
 from continuum.experiment.units import show_bytes
 
 
@@ -37,3 +38,26 @@ def free(folder: Path) -> int:
     """Bytes that we can still write where the folder is, or will be."""
     there = next(each for each in (folder, *folder.parents) if each.exists())
     return shutil.disk_usage(there).free
+
+
+def full(error: OSError) -> StepFailed:
+    """A file that could not be written for want of room: where, how much, what stays, what to do."""
+    path = Path(str(error.filename))
+    folder, variable, stays = _place(path)
+    advice = {
+        errno.EFBIG: "ulimit -f unlimited, then the same command again",
+        errno.EROFS: f"set {variable} to a folder that can be written",
+    }.get(error.errno or 0, f"make room there, or set {variable} to a folder on another disk")
+    return StepFailed(f"{no_room(error, folder)}; {stays}", where=str(path), hint=advice)
+
+
+def _place(path: Path) -> tuple[Path, str, str]:
+    """The folder that a file belongs to, the variable that puts it elsewhere, and what is kept."""
+    again = "what was done stays, and the same command goes on from there"
+    for folder, variable, stays in (
+        (folders.state_folder(), "XDG_STATE_HOME", again),
+        (folders.cache_folder(), "XDG_CACHE_HOME", "nothing half is left in it"),
+    ):
+        if folder in path.parents:
+            return folder, variable, stays
+    return path.parent, "the option that names it", "what was there before stays"

@@ -118,12 +118,16 @@ class Up:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that ended: its results folder, and what `run.json` says (`record`). `removed`: also down."""
+    """A run that ended: its results folder, and what `run.json` says (`record`). `removed`: also down.
+
+    `misplaced`: why the folder is not the one that was asked for; "" when it is.
+    """
 
     folder: Path
     record: Run
     deployment: Deployment
     removed: bool
+    misplaced: str = ""
 
 
 # -- plan ----------------------------------------------------------------------------------------
@@ -550,7 +554,7 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
             _finish(recorder, events, teller, ready.machines)
             raise
         record = _finish(recorder, events, teller, ready.machines)
-    return Outcome(results, record, deployment, recorder.removed)
+    return Outcome(recorder.folder, record, deployment, recorder.removed, recorder.misplaced)
 
 
 def _limits_not_shown(limits: Iterable[LimitProof]) -> Iterator[Reason]:
@@ -628,8 +632,13 @@ def _finish(recorder: Recorder, events: Events, teller: Teller, machines: Sequen
         # Of a run that has ended nobody should read that it was killed.
         teller.tell(status="interrupted")
         raise
+    if recorder.misplaced:
+        events.note(recorder.misplaced, "warning")
     teller.tell(
-        status=record.status, reasons=tuple(map(str, record.reasons)), removed=recorder.removed
+        status=record.status,
+        reasons=tuple(map(str, record.reasons)),
+        removed=recorder.removed,
+        results=str(recorder.folder),
     )
     if recorder.removed:
         _down(recorder.deployment, events)

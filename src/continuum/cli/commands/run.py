@@ -107,6 +107,8 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
         _show(session, outcome)
     if outcome.record.status == "interrupted":
         raise KeyboardInterrupt
+    if outcome.misplaced:
+        return 1
     return 0 if outcome.record.status == "done" or outcome.record.accepted else 1
 
 

@@ -33,11 +33,10 @@ from continuum.infrastructure.links.places import places
 from continuum.infrastructure.links.rules import (
     FRAME,
     LARGEST_PACKET,
-    all_run,
-    beginning,
     burst,
     by_frames,
     bytes_per_second,
+    ends,
     everybody,
     outgoing,
     queue_packets,
@@ -122,11 +121,11 @@ class Netem(LinkEmulator):
         }
         nothing = LinkSettings()
         found = []
-        links = plan.network.links
-        for link in links:
-            if not all_run(plan, link, kernel):
+        known = ends(plan.network.links, plan.machines)
+        for link in plan.network.links:
+            if not known[link].all_run(kernel):
                 continue
-            sends = [kernel[each.name] for each in beginning(links, link, plan.machines)]
+            sends = [kernel[each.name] for each in known[link].beginning]
             # Where a machine knows other links and not this one, one of those takes its packets.
             if any(each and link.destination_blocks not in each for each in sends):
                 continue

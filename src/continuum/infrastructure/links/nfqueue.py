@@ -29,11 +29,9 @@ from continuum.infrastructure.links.places import InMachine, OnHost, Place, plac
 from continuum.infrastructure.links.rules import (
     FIRST_QUEUE,
     FRAME,
-    all_run,
-    beginning,
     burst,
     bytes_per_second,
-    ending,
+    ends,
     everybody,
     incoming,
     outgoing,
@@ -140,16 +138,14 @@ class Nfqueue(LinkEmulator):
         receives = {name: each for name, _, each in kernel}
         found = []
         links = plan.network.links
+        known = ends(links, plan.machines)
         for link in links:
-            if not all_run(plan, link, sends):
+            if not known[link].all_run(sends):
                 continue
             settings = _settings(
                 link,
-                [sends[each.name] for each in beginning(links, link, plan.machines)],
-                [
-                    _arriving(links, link, each, receives[each.name])
-                    for each in ending(links, link, plan.machines)
-                ],
+                [sends[each.name] for each in known[link].beginning],
+                [_arriving(links, link, each, receives[each.name]) for each in known[link].ending],
             )
             if settings is not None:
                 found.append(replace(link, settings=settings))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 from continuum.infrastructure.plan import (
     Block,
-    InfrastructurePlan,
     Link,
     LinkSettings,
     MachineSpec,
@@ -43,24 +44,65 @@ def outgoing(links: Sequence[Link], machine: MachineSpec) -> list[tuple[int, Lin
 
     Without those that a more specific one leaves no packets.
     """
-    found: list[tuple[int, Link]] = []
-    for place, link in enumerate(links):
-        hidden = any(
-            _within(link.destination_blocks, other.destination_blocks) for _, other in found
-        )
-        if _in(machine, link.source_blocks) and not hidden:
-            found.append((place, link))
-    return found
+    carried = [each for each in enumerate(links) if _in(machine, each[1].source_blocks)]
+    return _visible(carried, _destinations)
 
 
 def incoming(links: Sequence[Link], machine: MachineSpec) -> list[tuple[int, Link]]:
     """The links that a machine receives over, with their place in the plan, likewise."""
+    carried = [each for each in enumerate(links) if _in(machine, each[1].destination_blocks)]
+    return _visible(carried, _sources)
+
+
+def _sources(link: Link) -> tuple[Block, ...]:
+    return link.source_blocks
+
+
+def _destinations(link: Link) -> tuple[Block, ...]:
+    return link.destination_blocks
+
+
+def _visible(
+    carried: Iterable[tuple[int, Link]], blocks: Callable[[Link], tuple[Block, ...]]
+) -> list[tuple[int, Link]]:
+    """Those of a machine's links that no link before them leaves without packets."""
     found: list[tuple[int, Link]] = []
-    for place, link in enumerate(links):
-        hidden = any(_within(link.source_blocks, other.source_blocks) for _, other in found)
-        if _in(machine, link.destination_blocks) and not hidden:
-            found.append((place, link))
+    taken: set[int] = set()
+    wider: list[tuple[Block, ...]] = []
+    for place, link in carried:
+        mine = blocks(link)
+        # A thousand links to one machine each are looked up, not compared with one another.
+        alone = _range(mine[0])[0] if len(mine) == 1 and mine[0].prefixlen == 32 else None
+        if alone in taken or any(_within(mine, other) for other in wider):
+            continue
+        found.append((place, link))
+        if alone is None:
+            wider.append(mine)
+        else:
+            taken.add(alone)
     return found
+
+
+class _Index:
+    """Finds the places of those links in the plan whose blocks hold an address."""
+
+    def __init__(self, links: Sequence[Link], blocks: Callable[[Link], tuple[Block, ...]]) -> None:
+        self._links = links
+        self._alone: dict[int, list[int]] = {}
+        self._wide: list[tuple[int, int, int]] = []
+        for place, link in enumerate(links):
+            for low, high in map(_range, blocks(link)):
+                if low == high:
+                    self._alone.setdefault(low, []).append(place)
+                else:
+                    self._wide.append((low, high, place))
+
+    def holding(self, machine: MachineSpec) -> list[tuple[int, Link]]:
+        """The links and their places, most specific first."""
+        address = _number(machine.address)
+        places = {*self._alone.get(address, ())}
+        places.update(place for low, high, place in self._wide if low <= address <= high)
+        return [(place, self._links[place]) for place in sorted(places)]
 
 
 def beginning(
@@ -85,24 +127,60 @@ def ending(links: Sequence[Link], link: Link, machines: Iterable[MachineSpec]) -
     ]
 
 
-def all_run(plan: InfrastructurePlan, link: Link, running: Container[str]) -> bool:
-    """Whether every machine of the plan at either end of a link is one of those that run, by name.
+@dataclass(frozen=True)
+class Ends:
+    """The machines that send over a link, and those that receive over it."""
+
+    beginning: tuple[MachineSpec, ...]
+    ending: tuple[MachineSpec, ...]
+
+    def all_run(self, running: Container[str]) -> bool:
+        """Whether every machine at either end is one of those that run, by name."""
+        return all(each.name in running for each in (*self.beginning, *self.ending))
+
+
+def ends(links: Sequence[Link], machines: Iterable[MachineSpec]) -> dict[Link, Ends]:
+    """The ends of all links at once: of a thousand machines one by one takes half a minute.
 
     Machines on other hosts are not asked for: their own host does that.
     """
-    links, machines = plan.network.links, plan.machines
-    ends = (*beginning(links, link, machines), *ending(links, link, machines))
-    return all(each.name in running for each in ends)
+    sources, destinations = _Index(links, _sources), _Index(links, _destinations)
+    sending: list[list[MachineSpec]] = [[] for _ in links]
+    receiving: list[list[MachineSpec]] = [[] for _ in links]
+    for machine in machines:
+        for place, _ in _visible(sources.holding(machine), _destinations):
+            sending[place].append(machine)
+        for place, _ in _visible(destinations.holding(machine), _sources):
+            receiving[place].append(machine)
+    return {
+        link: Ends(tuple(sending[place]), tuple(receiving[place]))
+        for place, link in enumerate(links)
+    }
 
 
 def _in(machine: MachineSpec, blocks: Iterable[Block]) -> bool:
-    address = ipaddress.IPv4Address(machine.address)
-    return any(address in block for block in blocks)
+    address = _number(machine.address)
+    return any(low <= address <= high for low, high in map(_range, blocks))
 
 
 def _within(inner: Iterable[Block], outer: Sequence[Block]) -> bool:
     """Whether each of some blocks lies in one of the others."""
-    return all(any(each.subnet_of(other) for other in outer) for each in inner)
+    ranges = [_range(other) for other in outer]
+    return all(
+        any(low <= first and last <= high for low, high in ranges)
+        for first, last in map(_range, inner)
+    )
+
+
+@lru_cache(maxsize=2**16)
+def _range(block: Block) -> tuple[int, int]:
+    """The first and the last address of a block as numbers."""
+    return int(block.network_address), int(block.broadcast_address)
+
+
+@lru_cache(maxsize=2**16)
+def _number(address: str) -> int:
+    return int(ipaddress.IPv4Address(address))
 
 
 def link_between(

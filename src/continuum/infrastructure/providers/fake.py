@@ -141,12 +141,13 @@ class Fake(Provider):
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
         """The links that were written down, but for those of machines that do not run."""
         from continuum.infrastructure.links.rules import (  # noqa: PLC0415  as real ones have it
-            all_run,
+            ends,
         )
 
         world = self._world(deployment)
         running = {each.name for each in world.machines() if each.state == "running"}
-        return [link for link in world.links() if all_run(plan, link, running)]
+        known = ends(plan.network.links, plan.machines)
+        return [link for link in world.links() if link not in known or known[link].all_run(running)]
 
     def tcp_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> dict[str, str]:
         """The settings that were asked for."""
