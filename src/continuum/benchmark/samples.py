@@ -470,7 +470,8 @@ def _decoded(  # noqa: PLR0913  what a table is judged by
     import pyarrow.parquet as pq  # noqa: PLC0415  slow to import
 
     try:
-        found = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        found = file.read()
     except _ARROW_ERRORS as error:
         raise _unreadable(path, f"it is not a Parquet file: {error}") from error
     marks = found.schema.metadata or {}
@@ -518,4 +519,13 @@ def _column(path: Path, found: pa.Table, field: pa.Field) -> pa.ChunkedArray:
         ) from error
     if not field.nullable and column.null_count:
         raise _unreadable(path, f"column {field.name} lacks {column.null_count} values")
+    if field in LINK_SCHEMA and pa.types.is_floating(field.type) and not _is_finite(column):
+        raise _unreadable(path, f"column {field.name} holds what is no number")
     return column
+
+
+def _is_finite(column: pa.ChunkedArray) -> bool:
+    """Whether a column of numbers holds neither infinity nor what is no number."""
+    import pyarrow.compute as pc  # noqa: PLC0415  slow to import
+
+    return pc.all(pc.is_finite(column)).as_py() is not False
