@@ -17,7 +17,7 @@ from command_line import BENCHMARK, Cli, Write
 from continuum import folders
 from continuum.infrastructure.providers.libvirt import Libvirt
 from continuum.infrastructure.providers.lxc import Lxc
-from damages import damage
+from damages import DEEP, damage
 
 COUNT = int(os.environ.get("CONTINUUM_TEST_DAMAGES", "80"))
 SEED = int(os.environ.get("CONTINUUM_TEST_SEED", "15"))
@@ -98,3 +98,48 @@ def _ends(cli: Cli, codes: set[int], *words: object) -> Iterator[str]:
     ending = cli(*words)
     if ending.code not in codes:
         yield f"{words[0]}: {ending}"
+
+
+def test_a_damaged_file_is_named_by_status(cli: Cli, write: Write, tmp_path: Path) -> None:
+    cli("up", write())
+    folder = tmp_path / STATE / "paper"
+    (folder / "machines/edge-1/machine.json").write_bytes(DEEP)
+    (folder / "plan/infrastructure.json").unlink()
+    (folder / "plan/infrastructure.json").mkdir()
+    (status,) = cli("status", "--json").json
+    assert (
+        f"{folder}/plan/infrastructure.json is damaged: it is a folder, not a file"
+        in (status["damaged"])
+    )
+    ending = cli("up", write())
+    assert ending.code == 1
+    assert "plan/infrastructure.json is damaged: it is a folder" in ending.stderr
+    assert "continuum down paper removes the deployment" in ending.stderr
+    (folder / "plan/infrastructure.json").rmdir()
+    assert cli("up", write()).code == 0
+    assert "damaged" not in cli("status").stdout
+
+
+def test_a_deployment_that_is_a_link_is_removed_as_one(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    cli("up", write("other"))
+    outside = tmp_path / "outside"
+    shutil.copytree(tmp_path / STATE / "other", outside)
+    before = sorted(outside.rglob("*"))
+    (tmp_path / STATE / "paper").symlink_to(outside)
+    for verb in (
+        ("up", write()),
+        ("plan", write()),
+        ("run", write()),
+        ("exec", "paper", "all", "--", "true"),
+    ):
+        ending = cli(*verb)
+        assert (ending.code, "paper is damaged: it is a symbolic link" in ending.stderr) == (
+            1,
+            True,
+        )
+    assert "it is a symbolic link, not a folder" in cli("status").stdout
+    assert cli("down", "--all").code == 0
+    assert sorted(outside.rglob("*")) == before
+    assert list((tmp_path / STATE).iterdir()) == []

@@ -6,6 +6,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from continuum import folders
 
 
@@ -29,3 +31,17 @@ def test_an_open_folder_can_be_entered_whatever_the_umask(tmp_path: Path) -> Non
         os.umask(before)
     modes = [path.stat().st_mode & 0o777 for path in (kept, kept / "one", kept / "one" / "two")]
     assert modes == [0o700, 0o755, 0o755]
+
+
+def test_nobody_else_can_have_taken_the_name_that_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("theirs")
+    victim.chmod(0o600)
+    monkeypatch.setattr(os, "urandom", bytes)  # As if it had been guessed.
+    (tmp_path / f".{bytes(8).hex()}.part").symlink_to(victim)
+    with pytest.raises(FileExistsError):
+        folders.write_file(tmp_path / "file", "ours", 0o644)
+    assert victim.read_text() == "theirs"
+    assert victim.stat().st_mode & 0o777 == 0o600

@@ -318,7 +318,7 @@ def _close(socket: Path) -> None:
 def end_leftovers(deployment: Deployment) -> None:
     """End what a process of ours that was killed left behind: Ansible and its SSH connections."""
     folder = deployment.folder / WORK_FOLDER
-    if not folder.exists():
+    if not folders.is_own_folder(folder):
         return
     _remove(folder)
     _kill_all(folder)

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from continuum import plugins
+from continuum import folders, plugins
 from continuum.deployment import Deployment
 from continuum.errors import NotPossibleHere, TimedOut
 from continuum.experiment.names import NAME
@@ -79,7 +79,7 @@ class OnThisHost(Provider):
         network.remove(deployment)
         store.remove(names.machines_folder(deployment))
         store.remove(deployment.folder / "ssh")
-        deployment.ssh_config.unlink(missing_ok=True)
+        folders.remove_tree(deployment.ssh_config)
 
     @abstractmethod
     def _destroy_machines(self, deployment: Deployment) -> None:

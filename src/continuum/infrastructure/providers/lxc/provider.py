@@ -290,7 +290,7 @@ class Lxc(OnThisHost):
 
         def remove(container: Container) -> None:
             # The configuration goes first: what is left of it then counts as half made.
-            (container.folder / "config").unlink(missing_ok=True)
+            folders.remove_tree(container.folder / "config")
             store.remove(container.folder)
 
         for_each(remove, doomed)
