@@ -174,16 +174,30 @@ class Journal:
         return None
 
     @contextmanager
-    def step(
-        self, events: Events, phase: str, name: str, *, waits_for: str = "", fingerprint: str = ""
+    def step(  # noqa: PLR0913  as `append`, and what it waits for
+        self,
+        events: Events,
+        phase: str,
+        name: str,
+        *,
+        waits_for: str = "",
+        fingerprint: str = "",
+        needed: bool = True,
     ) -> Iterator[Step]:
-        """A step, told to the listeners and written down before and after."""
+        """A step, told to the listeners and written down before and after.
+
+        `needed`: it is not carried out, nor counts as finished, unless that can be written down. A
+        run's results are worth more than a line about them.
+        """
+        tolerated = () if needed else (OSError,)
         try:
-            self.append(phase, name, "started", fingerprint)
+            with suppress(*tolerated):
+                self.append(phase, name, "started", fingerprint)
             with events.step(phase, name, waits_for) as step:
                 yield step
         except BaseException:
             with suppress(OSError):  # What failed is to be told, not that the disk is full too.
                 self.append(phase, name, "failed", fingerprint)
             raise
-        self.append(phase, name, "finished", fingerprint)
+        with suppress(*tolerated):
+            self.append(phase, name, "finished", fingerprint)

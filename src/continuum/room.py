@@ -44,15 +44,16 @@ def full(error: OSError) -> StepFailed:
     """A file that could not be written for want of room: where, how much, what stays, what to do."""
     path = Path(str(error.filename))
     folder, variable, stays = _place(path)
+    other = f"set {variable} to another folder" if variable else "name another folder"
     advice = {
         errno.EFBIG: "ulimit -f unlimited, then the same command again",
-        errno.EROFS: f"set {variable} to a folder that can be written",
-    }.get(error.errno or 0, f"make room there, or set {variable} to a folder on another disk")
+        errno.EROFS: other,
+    }.get(error.errno or 0, f"make room there, or {other}")
     return StepFailed(f"{no_room(error, folder)}; {stays}", where=str(path), hint=advice)
 
 
 def _place(path: Path) -> tuple[Path, str, str]:
-    """The folder that a file belongs to, the variable that puts it elsewhere, and what is kept."""
+    """The folder of a file, the variable that puts it elsewhere ("" for none), and what is kept."""
     again = "what was done stays, and the same command goes on from there"
     for folder, variable, stays in (
         (folders.state_folder(), "XDG_STATE_HOME", again),
@@ -60,4 +61,4 @@ def _place(path: Path) -> tuple[Path, str, str]:
     ):
         if folder in path.parents:
             return folder, variable, stays
-    return path.parent, "the option that names it", "what was there before stays"
+    return path.parent, "", "what was there before stays"

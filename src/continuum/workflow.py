@@ -655,7 +655,9 @@ def _write(recorder: Recorder, events: Events) -> Run:
 
 
 def _write_once(recorder: Recorder, events: Events) -> Run:
-    with recorder.deployment.journal.step(events, "report", "results", waits_for="the report"):
+    with recorder.deployment.journal.step(
+        events, "report", "results", waits_for="the report", needed=False
+    ):
         return recorder.write()
 
 
@@ -668,7 +670,7 @@ def _keep_logs(
     deployment = recorder.deployment
     try:
         with deployment.journal.step(
-            events, "report", "logs", waits_for="what the machines said"
+            events, "report", "logs", waits_for="what the machines said", needed=False
         ) as step:
             control = logs.control_machine(deployment.kubeconfig, machines)
             recorder.logs = logs.take_all(machines, control, since - LOGS_BEFORE)

@@ -16,6 +16,7 @@ import pytest
 
 from command_line import BENCHMARK, Cli, Ending, Write
 from continuum import folders
+from continuum.journal import Journal
 
 BIG = b"x" * 200_000
 
@@ -89,6 +90,21 @@ def test_without_room_anywhere_both_folders_are_named(
     assert ".state/continuum/deployments is full" in ending.stderr
     assert "KiB for run.json needed" in ending.stderr
     assert cli("down", "paper").code == 0
+
+
+def test_results_are_written_though_the_journal_has_no_room(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = Journal.append
+
+    def limited(self: Journal, phase: str, step: str, state: str, fingerprint: str = "") -> None:
+        if phase == "report":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, phase, step, state, fingerprint)
+
+    monkeypatch.setattr(Journal, "append", limited)
+    assert cli("run", write(), "--results", tmp_path / "out").code == 0
+    assert (tmp_path / "out/run.json").exists()
 
 
 @pytest.mark.parametrize("verb", ["up", "run"])

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from continuum import folders
 from continuum.benchmark import samples as tables
 from continuum.benchmark.results import (
     LINKS_FILE,
@@ -192,7 +193,7 @@ def test_any_damage_to_results_is_told_or_reported(tmp_path: Path) -> None:
     rng = random.Random(SEED)
     wrong = []
     for number in range(COUNT):
-        shutil.rmtree(folder, ignore_errors=True)
+        folders.remove_tree(folder)
         shutil.copytree(kept, folder)
         how = _damage_a_table(rng, folder) if number % 2 else _damage_a_file(rng, folder, outside)
         try:
