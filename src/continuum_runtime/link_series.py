@@ -72,18 +72,21 @@ def pack(record: Record, machine: int) -> bytes:
 def read(folder: Path, since_ns: int = 0, until_ns: int = 2**63) -> Iterator[Record]:
     """The records whose windows touch a time, in the order in which they were written.
 
-    A file that is being written may end within a record, which is left out.
+    A file that is being written may end within a record, which is left out; so is what is damaged.
     """
-    parts = sorted(folder.glob("*.part"))
+    named = (part for part in folder.glob("*.part") if part.stem.isdecimal())
+    parts = sorted(part for part in named if part.is_file() and not part.is_symlink())
     for part, after in zip(parts, [*parts[1:], None], strict=False):
         # The next one begins with what is written after it was made.
         if after is not None and int(after.stem) + 2 * WINDOW_NS < since_ns:
             continue
         head, _, content = part.read_bytes().partition(b"\n")
-        names = head.decode().removeprefix(HEAD).split()
+        if not head.startswith(HEAD.encode()):
+            continue
+        names = head.decode(errors="replace").removeprefix(HEAD).split()
         whole = len(content) - len(content) % _RECORD.size
         for start, machine, queue, *rest in _RECORD.iter_unpack(content[:whole]):
-            if since_ns - WINDOW_NS < start < until_ns:
+            if since_ns - WINDOW_NS < start < until_ns and machine < len(names):
                 yield Record(names[machine], queue, start, *rest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from continuum.benchmark.samples import (
     write_link_series,
 )
 from continuum.infrastructure.links.contract import Window
+from continuum_runtime import link_series as counts
 
 SECOND = 1_000_000_000
 
@@ -119,3 +121,10 @@ def test_rows_are_windows_with_their_repetition() -> None:
     counted = {name: value for name, value in window(0).items() if name != "repetition"}
     rows = link_series.rows([Window(link=4, **counted)], 3)
     assert rows == [{**window(0), "repetition": 3}]
+
+
+def test_what_is_damaged_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "1.part").write_bytes(b"\xff\xfe no head\n" + bytes(1000))
+    (tmp_path / "x.part").write_bytes(b"")
+    os.mkfifo(tmp_path / "2.part")
+    assert list(counts.read(tmp_path)) == []
