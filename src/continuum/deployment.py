@@ -125,11 +125,10 @@ class Deployment:
         """The command that opens a shell on a machine."""
         return shlex.join(["ssh", "-F", str(self.ssh_config), machine])
 
-    def write(self, path: str, content: bytes | str, *, private: bool = False) -> Path:
-        """Write a file under the deployment's folder; returns its path."""
-        folders.make_folder(self.folder, folders.PRIVATE_FOLDER)
+    def write(self, path: str, content: bytes | str) -> Path:
+        """Write a file under the deployment's folder, for its owner alone; returns its path."""
         whole = self.folder / path
-        folders.write_file(whole, content, folders.PRIVATE_FILE if private else 0o644)
+        folders.write_private_file(whole, content, self.folder)
         return whole
 
     def cluster_command(self) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from continuum.secret import masked
+
 
 @dataclass(frozen=True)
 class StepStarted:
@@ -68,7 +70,7 @@ class Step:
 
     def progress(self, detail: str, fraction: float | None = None) -> None:
         """Tell how far the step is."""
-        self.events.emit(StepProgress(self.phase, self.name, detail, fraction))
+        self.events.emit(StepProgress(self.phase, self.name, masked(detail), fraction))
 
 
 @dataclass
@@ -84,7 +86,7 @@ class Events:
 
     def note(self, text: str, level: str = "info") -> None:
         """Emit a `Note`."""
-        self.emit(Note(text, level))
+        self.emit(Note(masked(text), level))
 
     @contextmanager
     def step(self, phase: str, name: str, waits_for: str = "") -> Iterator[Step]:

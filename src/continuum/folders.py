@@ -164,6 +164,14 @@ def remove_other_kinds(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_private_file(path: Path, content: bytes | str, root: Path) -> None:
+    """Write a file below `root`: it, the folders between and `root` are for the caller alone."""
+    between = [root, *(each for each in reversed(path.parents) if root in each.parents)]
+    for folder in between:
+        make_folder(folder, PRIVATE_FOLDER)
+    write_file(path, content, PRIVATE_FILE)
+
+
 def remove_tree(path: Path) -> None:
     """Remove a folder with all that is in it, or whatever else stands there; nothing is fine.
 

@@ -6,6 +6,7 @@ the samples come to lie, and reads them there.
 
 from __future__ import annotations
 
+import json
 import math
 from bisect import bisect_left
 from contextlib import suppress
@@ -20,6 +21,7 @@ from continuum import folders, state_file
 from continuum.errors import InvalidExperiment
 from continuum.experiment.arrivals import Kind, offsets_ns
 from continuum.infrastructure.links.check import LinkMeasurement
+from continuum.secret import masked
 
 FILE = "live.json"
 RUNNING = "running"
@@ -147,7 +149,9 @@ class Teller:
 
     def _write(self) -> None:
         with suppress(OSError):  # A full disk is told where it hurts.
-            folders.write_file(self._path, _adapter().dump_json(self.run, indent=1) + b"\n")
+            told = masked.values(_adapter().dump_python(self.run, mode="json"))
+            text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+            folders.write_file(self._path, text.encode("utf-8", "replace"), folders.PRIVATE_FILE)
 
 
 def read(folder: Path) -> LiveRun | None:

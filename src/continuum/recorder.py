@@ -49,6 +49,7 @@ from continuum.benchmark.results import (
     WorkerRecord,
     write_run,
 )
+from continuum.digest_key import digest_key
 from continuum.errors import StepFailed
 from continuum.host_facts import host_facts
 from continuum.infrastructure.configure import to_json
@@ -56,6 +57,7 @@ from continuum.report.clocks import between
 from continuum.report.files import PLOTS_FOLDER
 from continuum.report.page import write_report
 from continuum.room import no_room
+from continuum.secret import Secret, masked, texts
 from continuum.software.serverless import names, openfaas
 from continuum.version import version
 
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from continuum.deployment import Deployment
     from continuum.errors import ContinuumError
     from continuum.experiment.load import Loaded
+    from continuum.experiment.model import Experiment
     from continuum.infrastructure.links.check import LinkMeasurement
     from continuum.infrastructure.plan import InfrastructurePlan
     from continuum.infrastructure.proofs import LimitProof
@@ -216,7 +219,7 @@ class Recorder:
         if stalls := list(host_share.stall_rows(self._shared())):
             samples.write_stalls(self.folder / STALLS_FILE, stalls)
         for name, text in self._all_logs().items():
-            folders.write_file(self.folder / name, text)
+            folders.write_file(self.folder / name, masked(text))
         write_report(self.folder)
 
     def _all_logs(self) -> dict[str, str]:
@@ -318,7 +321,7 @@ class Recorder:
             versions=_versions(self.image_versions),
             host=host_facts(),
             hashes={
-                "experiment": _hash(json.dumps(resolved, sort_keys=True)),
+                "experiment": _hash(json.dumps(resolved, sort_keys=True) + _digests(experiment)),
                 "plan": _hash(to_json(self.plan)),
                 "image": self.plan.image,
                 **self._arrivals_hash(),
@@ -582,6 +585,11 @@ def _versions(image: dict[str, str]) -> dict[str, str]:
         "ansible-core": metadata.version("ansible-core"),
         **image,
     }
+
+
+def _digests(experiment: Experiment) -> str:
+    """A text that differs for another secret, "" without any; nobody can guess by it."""
+    return "".join(Secret(each).digest(digest_key()) for each in texts(experiment))
 
 
 def _hash(text: str) -> str:

@@ -41,6 +41,7 @@ from continuum.infrastructure.configure import Change, Surroundings
 from continuum.infrastructure.links import capacity as link_capacity
 from continuum.live import LiveRun, Teller
 from continuum.reasons import Code
+from continuum.secret import shown
 from continuum.software import configure as software_configure
 from continuum.software import execute as software_execute
 from continuum.software.serverless import distribution
@@ -186,7 +187,7 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
             kept_hosts=infrastructure_configure.kept_hosts(before, surveyed.hosts),
             mtu=surveyed.mtu,
         ),
-        provider.settings.model_dump(mode="json"),
+        shown(provider.settings.model_dump(mode="json")),
     )
     provider.refuse(deployment, infrastructure)
     states = {state.name: state.state for state in provider.states(deployment)} if before else {}

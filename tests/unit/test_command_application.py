@@ -14,6 +14,7 @@ from continuum.benchmark.contract import RUN_FOLDER, Endpoint, Load, Transport, 
 from continuum.errors import UsageError
 from continuum.experiment.model import Benchmark, Experiment, Tier
 from continuum.images.recipe import DebianPackages, PythonPackages
+from continuum.secret import Secret
 
 WORKER = Worker("worker-2", 2, "edge-1", "10.0.1.2", 0.75, 2**29)
 ENDPOINT = Endpoint("endpoint-1", 1, "endpoint-1", "10.0.2.1", 0.5, 2**30, WORKER)
@@ -50,8 +51,8 @@ def test_one_text_is_split_as_a_shell_would_but_nothing_is_run_by_one() -> None:
 
 def test_an_endpoint_learns_its_load() -> None:
     spec = application(environment={"COLOUR": "red"}).endpoint(ENDPOINT, LOAD)
+    assert spec.secrets == {"COLOUR": Secret("red")}
     assert {name: value for name, value in spec.environment.items() if "PYTHON" not in name} == {
-        "COLOUR": "red",
         "CONTINUUM_ROLE": "endpoint",
         "CONTINUUM_NAME": "endpoint-1",
         "CONTINUUM_NUMBER": "1",

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from continuum.benchmark.applications.container import ContainerApplication, ContainerSettings
 from continuum.benchmark.contract import RUN_FOLDER, Endpoint, Load, Worker
 from continuum.experiment.model import Benchmark, Experiment, Software, Tier
+from continuum.secret import Secret
 from foreign_archives import LOW, docker
 
 WORKER = Worker("worker-2", 2, "edge-1", "10.0.1.2", 0.75, 2**29)
@@ -39,8 +40,8 @@ def test_the_worker_is_what_the_image_says_and_told_where_to_listen() -> None:
     assert spec.arguments == ()
     assert (spec.working_directory, spec.ready_file, spec.files) == ("", "", {})
     assert (spec.cpu, spec.memory, spec.port) == (0.75, 2**29, 20001)
+    assert spec.secrets == {"COLOUR": Secret("red")}
     assert spec.environment == {
-        "COLOUR": "red",
         "CONTINUUM_ROLE": "worker",
         "CONTINUUM_NAME": "worker-2",
         "CONTINUUM_NUMBER": "2",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -25,7 +26,8 @@ from continuum.events import Event, Events, Note, StepFinished, StepProgress, St
 from continuum.experiment.model import Experiment, Software, Tier
 from continuum.experiment.model import Grafana as Settings
 from continuum.images.recipe import Recipe
-from continuum.software.configure import configure
+from continuum.secret import Secret
+from continuum.software.configure import SoftwarePlan, configure
 from continuum.software.contract import Service
 from continuum.software.services import grafana
 from continuum.testing.software import ServiceContract, small_plan
@@ -66,7 +68,7 @@ def experiment(*, observability: bool = True, password: str = "admin") -> Experi
     return Experiment(
         name="paper",
         tiers={"cloud": Tier(machines=1), "endpoint": Tier(machines=1)},
-        software=Software(observability=observability, grafana=Settings(password=password)),
+        software=Software(observability=observability, grafana=Settings(password=Secret(password))),
     )
 
 
@@ -250,16 +252,35 @@ def test_data_source_and_dashboards_are_there_from_the_start() -> None:
 
 
 def test_another_password_begins_anew_with_what_is_kept() -> None:
-    paths = set()
-    for password in ("admin", 'a"b\\c$d`e'):
-        (unit,) = units(experiment(password=password))
-        told = configparser.RawConfigParser()
-        told.read_string(unit["files"][grafana.CONFIGURATION])
-        paths.add(told["paths"]["data"])
-    assert len(paths) == 2
-    assert unit["files"]["/etc/continuum/grafana/environment"] == (
-        'GF_SECURITY_ADMIN_PASSWORD="a\\"b\\\\c\\$d\\`e"\n'
-    )
+    wanted = experiment()
+    plan = configure(wanted, small_plan(wanted), {"grafana": ()})
+    (play,) = (play for play in plan.plays if play.role == "grafana")
+    (unit,) = units(wanted)
+    told = configparser.RawConfigParser()
+    told.read_string(unit["files"][grafana.CONFIGURATION])
+    # What is removed with another password is what Grafana keeps.
+    assert play.variables["grafana_data"] == told["paths"]["data"]
+    assert f"EnvironmentFile={play.variables['grafana_password_file']}" in grafana._UNIT_FILE
+
+
+def test_a_password_is_in_no_file_of_the_plan_and_changes_only_its_mark() -> None:
+    def planned(password: str) -> SoftwarePlan:
+        wanted = experiment(password=password)
+        return configure(wanted, small_plan(wanted), {"grafana": ()})
+
+    first, second = planned("CANARY-17"), planned("CANARY-18")
+    assert first.files == second.files
+    assert first.secrets == {"CANARY-17"}
+    assert "CANARY" not in repr(first) + str(first.plays)
+    for text in first.files.values():
+        assert "CANARY" not in text
+        for word in re.findall(r"(?:[A-Za-z0-9+/]{4}){10,}=*", text):
+            assert b"CANARY" not in b64decode(word)
+    assert first.fingerprint == second.fingerprint
+    key, other = b"k" * 32, b"o" * 32
+    assert first.mark(lambda: key) == planned("CANARY-17").mark(lambda: key)
+    assert first.mark(lambda: key) != second.mark(lambda: key)
+    assert first.mark(lambda: key) != first.mark(lambda: other)
 
 
 def test_the_role_hands_on_braces_as_they_are(tmp_path: Path) -> None:

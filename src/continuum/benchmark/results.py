@@ -24,6 +24,7 @@ from continuum import folders, state_file
 from continuum.benchmark.reasons import Reason
 from continuum.benchmark.record import Record
 from continuum.errors import NotFound, StepFailed
+from continuum.secret import masked
 from continuum.state_file import Damaged
 
 if TYPE_CHECKING:
@@ -589,7 +590,7 @@ class Results:
 
 def run_text(run: Run) -> str:
     """The content of `run.json`."""
-    return json.dumps(run.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    return json.dumps(masked.values(run.model_dump(mode="json")), indent=2, ensure_ascii=False)
 
 
 def write_run(folder: Path, run: Run) -> Path:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from continuum.secret import masked, texts
+
 if TYPE_CHECKING:
     from continuum.cli.session import Session
     from continuum.experiment.load import Loaded
@@ -42,6 +44,7 @@ def read(session: Session, file: Path, settings: tuple[str, ...], provider: str 
     from continuum.experiment.load import load  # noqa: PLC0415  only verbs that read one pay for it
 
     loaded = load(file, settings=list(settings), provider=provider, environment=os.environ)
+    masked.add(texts(loaded.experiment))
     for note in loaded.notes:
         session.events.note(note)
     return loaded

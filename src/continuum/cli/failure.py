@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from continuum.cli import output
 from continuum.errors import ContinuumError, InvalidExperiment
+from continuum.secret import masked, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,12 +69,13 @@ def write_defect_log(error: BaseException, arguments: Sequence[str], log_folder:
     text = "\n".join(
         [
             f"continuum {version()}",
-            f"arguments: {shlex.join(arguments)}",
+            f"arguments: {shlex.join(without_secrets(arguments))}",
             f"python: {sys.version}",
             f"host: {platform.platform()}",
             "",
             *traceback.format_exception(error),
         ]
     )
+    text = masked(text)
     folders.write_file(path, text.encode("utf-8", "backslashreplace"), folders.PRIVATE_FILE)
     return path

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from continuum.secret import masked
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -70,7 +72,7 @@ def say(text: str = "") -> None:
 
 
 def _sayable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+    return masked(text).encode("utf-8", "backslashreplace").decode()
 
 
 def plain(value: object) -> Any:  # noqa: ANN401  what JSON can hold
@@ -79,6 +81,7 @@ def plain(value: object) -> Any:  # noqa: ANN401  what JSON can hold
         value = asdict(value)
     elif hasattr(value, "model_dump"):
         value = value.model_dump(mode="json", by_alias=True)
+    value = masked(value) if isinstance(value, str) else value
     match value:
         case dict():
             return {str(key): plain(each) for key, each in value.items()}

@@ -20,6 +20,7 @@ from continuum.events import (
     StepProgress,
     StepStarted,
 )
+from continuum.secret import masked
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -246,7 +247,7 @@ class EventLog:
         with self._lock:
             if self._closed:
                 return
-            self._waiting.append(f"{stamp} {event}\n")
+            self._waiting.append(masked(f"{stamp} {event}\n"))
             try:
                 self._write()
             except OSError:
@@ -256,7 +257,7 @@ class EventLog:
 
     def _write(self) -> None:
         if self._file is None and folders.is_own_folder(self._folder):
-            folders.write_file(self._path, "", folders.PRIVATE_FILE)
+            folders.write_private_file(self._path, "", self._folder)
             self._file = self._path.open("a", encoding="utf-8")
         if self._file is not None:
             self._file.writelines(self._waiting)

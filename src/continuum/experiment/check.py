@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from continuum import plugins
 from continuum.errors import InvalidExperiment, Problem
-from continuum.experiment import arrivals, fields
+from continuum.experiment import arrivals, fields, secret_files
 from continuum.experiment.document import TOO_DEEP, Document, KeyPath, Source, dotted, holds, shown
 from continuum.experiment.model import (
     HOST_PATTERN,
@@ -25,6 +25,7 @@ from continuum.experiment.model import (
     problems_over_fields,
 )
 from continuum.experiment.units import Quantity
+from continuum.secret import Masked, Secret, sealed
 
 if TYPE_CHECKING:
     from continuum.benchmark.contract import Application
@@ -61,7 +62,9 @@ def build(document: Document) -> Experiment:
         InvalidExperiment: with every problem that was found.
     """
     _refuse_depth(document)
+    problems = secret_files.read_into(document)
     checker = _Checker(document)
+    checker.problems += problems
     experiment = checker.run()
     if checker.problems:
         raise InvalidExperiment(tuple(dict.fromkeys(checker.problems)))
@@ -117,12 +120,15 @@ class _Checker:
         self.problems: list[Problem] = []
         self.values: dict[str, Any] = copy.deepcopy(document.values)
         self.settings: list[tuple[KeyPath, Any]] = []
+        self.masked = Masked()
+        self.masked.add(secret_files.texts(document))
 
     def blame(
         self, path: KeyPath, message: str, hint: str = "", *, at: KeyPath | None = None
     ) -> None:
         """A problem at a key, which the message names; `at` another one if that is told."""
         message = f"{shown_path(path)}: {message}" if path else message
+        message = self.masked(message)
         source = self.document.source(path if at is None else at)
         self.problems.append(source.problem(message, hint))
 
@@ -259,9 +265,13 @@ class _Checker:
                     self._unknown_key(path, known if len(location) == 1 else {})
                 else:
                     hint = nearest(str(each["input"]), spot.choices) if spot else ""
-                    self.blame(path, explain(each, spot), hint)
+                    self.blame(path, explain(_without_secret(each, path), spot), hint)
             return
         self.settings.append(((table, name), chosen))
+        for key, each in settings.items():
+            field = settings_type.model_fields.get(key)
+            whole = field is not None and fields.holds_secret(field.annotation)
+            settings[key] = sealed(each, (key,), whole=whole)
         for key, field in settings_type.model_fields.items():
             written = settings.get(key)
             if isinstance(written, str) and fields.core_type(field.annotation) is Path:
@@ -321,10 +331,7 @@ class _Checker:
                 )
 
     def _resolved(self, written: str, path: KeyPath) -> Path:
-        """A path as written in the file is relative to the file; elsewhere, to where we stand."""
-        in_file = self.document.source(path).line > 0
-        folder = Path(self.document.file).parent if in_file else Path()
-        return (folder / Path(written).expanduser()).absolute()
+        return self.document.resolved(written, path)
 
     # -- fields ----------------------------------------------------------------------------------
 
@@ -356,7 +363,7 @@ class _Checker:
             else:
                 spot = fields.spot(path)
                 hint = nearest(str(each["input"]), spot.choices) if spot else ""
-                self.blame(path, explain(each, spot), hint)
+                self.blame(path, explain(_without_secret(each, path), spot), hint)
 
     def _rules_over_the_rest(self, error: ValidationError) -> None:
         """Rules over several fields, on what is left without the fields that are wrong.
@@ -502,6 +509,16 @@ _NEAR = 0.6
 """The ratio from which `difflib` calls words close."""
 
 
+def _without_secret(error: Any, path: KeyPath) -> Any:  # noqa: ANN401  pydantic's ErrorDetails
+    """The same error, which does not show what was written where it is secret."""
+    if not secret_files.is_secret(path):
+        return error
+    context = error.get("ctx", {})
+    if isinstance(error["input"], str) and error["input"] in str(context.get("error", "")):
+        return {**error, "input": Secret(""), "ctx": {"error": "is not as it must be"}}
+    return {**error, "input": Secret("")}
+
+
 def explain(error: Any, spot: fields.Spot | None) -> str:  # noqa: ANN401  pydantic's ErrorDetails
     """One of pydantic's errors in plain words."""
     kind: str = error["type"]
@@ -521,7 +538,9 @@ def explain(error: Any, spot: fields.Spot | None) -> str:  # noqa: ANN401  pydan
         return f"{_described(value)} is not {_FORMS.get(pattern, f'of the form {pattern}')}"
     wanted = next((text for types, text in _TYPES if kind in types), None)
     if wanted is not None:
-        return f"{wanted}, not {_described(value)}"
+        # A text in place of a table may be what belongs in it, as a password.
+        text = wanted == _A_TABLE and isinstance(value, str)
+        return f"{wanted}, not {'a text' if text else _described(value)}"
     message = str(context.get("error", error["msg"]))
     return message.replace("Input should be", "must be")
 
@@ -540,6 +559,8 @@ _LIMITS = {
     "multiple_of": ("a multiple of", "multiple_of"),
 }
 
+_A_TABLE = "must be a table"
+
 _TYPES: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"string_type"}), "must be a text in quotes"),
     (
@@ -548,7 +569,7 @@ _TYPES: tuple[tuple[frozenset[str], str], ...] = (
     ),
     (frozenset({"float_type", "float_parsing", "finite_number"}), "must be a number"),
     (frozenset({"bool_type", "bool_parsing"}), "must be true or false"),
-    (frozenset({"model_type", "model_attributes_type", "dict_type"}), "must be a table"),
+    (frozenset({"model_type", "model_attributes_type", "dict_type"}), _A_TABLE),
     (frozenset({"tuple_type", "list_type"}), "must be a list"),
     (frozenset({"too_long", "too_short"}), "has the wrong number of elements"),
 )
@@ -564,7 +585,7 @@ def _described(value: object) -> str:
     """What was found in place of the right thing."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str):
+    if isinstance(value, (str, Secret)):
         return f'"{shown(value)}"'
     if isinstance(value, (int, float)):
         return f"the number {shown(value)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,9 @@ class Document:
         overridden: keys whose values were given beside the file.
         finish: what the reader does once these are in: it fills in what follows from other values,
             and raises InvalidExperiment with what is still wrong.
+        environment: variables of whoever calls.
+        in_secret_files: paths of secrets that stand in files of their own, which the experiment
+            names.
     """
 
     file: str
@@ -82,6 +85,15 @@ class Document:
         return any(
             given[: len(path)] == path[: len(given)] for path in paths for given in self.overridden
         )
+
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    in_secret_files: set[KeyPath] = field(default_factory=set)
+
+    def resolved(self, written: str, path: KeyPath) -> Path:
+        """A path as written in the file is relative to the file; elsewhere, to where we stand."""
+        in_file = self.source(path).line > 0
+        folder = Path(self.file).parent if in_file else Path()
+        return (folder / Path(written).expanduser()).absolute()
 
     def source(self, path: KeyPath) -> Source:
         """Where a key stands, else the nearest table around it, else the file as a whole."""

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from continuum.experiment.document import KeyPath
 from continuum.experiment.model import Experiment
 from continuum.experiment.units import Quantity
+from continuum.secret import Secret
 
 PLUGIN_TABLES = {
     "infrastructure": ("provider", "providers"),
@@ -61,7 +62,7 @@ class Spot:
     @property
     def holds_text(self) -> bool:
         """Whether a text without unit stands here."""
-        return self.kind is str or bool(self.choices)
+        return self.kind in (str, Secret) or bool(self.choices)
 
 
 def _unwrapped(annotation: Any, metadata: tuple[Any, ...] = ()) -> tuple[Any, tuple[Any, ...]]:  # noqa: ANN401
@@ -79,6 +80,11 @@ def _unwrapped(annotation: Any, metadata: tuple[Any, ...] = ()) -> tuple[Any, tu
 def core_type(annotation: object) -> object:
     """A type without `None`, `Annotated` and the like."""
     return _unwrapped(annotation)[0]
+
+
+def holds_secret(annotation: object) -> bool:
+    """Tell whether a `Secret` stands in a type, itself or somewhere inside."""
+    return annotation is Secret or any(map(holds_secret, get_args(annotation)))
 
 
 def _spot(model: type[BaseModel], field: FieldInfo) -> Spot:

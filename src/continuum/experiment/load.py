@@ -12,13 +12,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from continuum.errors import InvalidExperiment, Problem
-from continuum.experiment import cfg, check, fields, overrides, toml
+from continuum.experiment import (
+    cfg,
+    cfg_secrets,
+    check,
+    fields,
+    overrides,
+    secret_files,
+    toml,
+)
 from continuum.experiment.document import Document, KeyPath, Source, dotted, read_text
 from continuum.experiment.model import Experiment
 from continuum.experiment.names import NAME
+from continuum.secret import Masked, texts
 
 READERS = {".toml": toml.read, ".cfg": cfg.read}
 """By the file's suffix."""
+
+_WITHOUT_SECRETS = {".toml": toml.without_secrets, ".cfg": cfg_secrets.without_secrets}
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,8 @@ class Loaded:
         notes: what the reader has to say, one sentence each.
         not_runnable: why this version cannot run it, one sentence each; empty when it can.
         misfit: what its application asks for and does not have here, with its place.
-        source_text: the file as it was read.
+        source_text: the file as it was read, with `***` for what is secret.
+        in_secret_files: dotted paths of secrets that stand in files which the experiment names.
     """
 
     experiment: Experiment
@@ -41,6 +53,7 @@ class Loaded:
     not_runnable: tuple[str, ...] = ()
     misfit: Problem | None = None
     source_text: str = ""
+    in_secret_files: frozenset[str] = frozenset()
 
     @property
     def block_is_a_wish(self) -> bool:
@@ -102,13 +115,17 @@ def load_text(
     Raises:
         InvalidExperiment: with all problems that were found.
     """
-    document = READERS[path.suffix.lower()](text, str(path))
+    kind = path.suffix.lower()
+    document = READERS[kind](text, str(path))
+    document.environment = environment or {}
     overrides.apply(document, settings=settings, provider=provider, environment=environment)
     document.finish(document)
     if "name" not in document.values:
         document.values["name"] = name_from(path)
         document.sources["name",] = Source("name of the file")
     experiment = check.build(document)
+    masked = Masked()
+    masked.add(texts(experiment))
     return Loaded(
         experiment=experiment,
         path=path,
@@ -116,7 +133,8 @@ def load_text(
         notes=tuple(dict.fromkeys(document.notes)),
         not_runnable=check.not_runnable(document, experiment),
         misfit=document.misfit,
-        source_text=text,
+        source_text=masked(_WITHOUT_SECRETS[kind](text, secret_files.is_secret)),
+        in_secret_files=frozenset(map(dotted, document.in_secret_files)),
     )
 
 

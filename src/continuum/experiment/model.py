@@ -7,6 +7,7 @@ application: their own settings are checked by the plug-ins through `continuum.p
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -33,6 +35,7 @@ from continuum.experiment.units import (
     Queue,
     Seconds,
 )
+from continuum.secret import Secret, shown
 
 NAME_PATTERN = f"^{NAME.pattern}$"
 HOST_PATTERN = (
@@ -66,10 +69,18 @@ TimeTolerance = Annotated[Milliseconds, Field(ge=0.05, le=0.3)]
 class Part(BaseModel):
     """Base of everything in an experiment: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
 
-class Infrastructure(Part):
+class _WithSettings(Part):
+    """A table with that of a plug-in in it. What is secret there shows as `***`."""
+
+    @field_serializer("settings", check_fields=False)
+    def _shown_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
+        return {key: shown({key: each})[key] for key, each in settings.items()}
+
+
+class Infrastructure(_WithSettings):
     """Phase 1: who makes the machines.
 
     `settings` holds the table `[infrastructure.PROVIDER]`, checked by the provider.
@@ -98,7 +109,7 @@ class Infrastructure(Part):
     )
     delete: bool = Field(default=False, description="Remove everything at the end of a run.")
     settings: dict[str, Any] = Field(
-        default_factory=dict, description="The provider's own settings."
+        default_factory=dict, description="The provider's own settings.", repr=False
     )
 
     @field_validator("address_block")
@@ -352,14 +363,27 @@ class Serverless(Part):
     )
 
 
+_TYPEABLE = re.compile(r"[!-~]{1,100}")
+
+
 class Grafana(Part):
     """Settings of Grafana, where metrics are collected."""
 
-    password: str = Field(
-        default="admin",
-        pattern=r"^[!-~]{1,100}$",
-        description="What the user `admin` logs in with.",
+    password: Secret | None = Field(
+        default=None,
+        description="What the user `admin` logs in with; absent: `admin`.",
     )
+    password_file: str | None = Field(
+        default=None,
+        description="A file that holds the password and nothing else, relative to this file.",
+    )
+
+    @field_validator("password")
+    @classmethod
+    def _typeable(cls, value: Secret | None) -> Secret | None:
+        if value is not None and not _TYPEABLE.fullmatch(value.open()):
+            raise ValueError("must be 1 to 100 letters, digits and signs of ASCII, without spaces")
+        return value
 
 
 class Software(Part):
@@ -416,7 +440,7 @@ def _arrivals(value: object) -> object:
 Arrivals = Literal["periodic", "poisson"] | Trace
 
 
-class Benchmark(Part):
+class Benchmark(_WithSettings):
     """Phase 3: what runs under load, and how.
 
     `settings` holds the table `[benchmark.APPLICATION]`, checked by the application.
@@ -479,7 +503,7 @@ class Benchmark(Part):
         default=1, ge=0, lt=2**63, description="From which all random choices follow."
     )
     settings: dict[str, Any] = Field(
-        default_factory=dict, description="The application's own settings."
+        default_factory=dict, description="The application's own settings.", repr=False
     )
 
     @field_validator("accept", mode="before")

@@ -11,11 +11,13 @@ from typing import Any, get_origin
 from continuum.errors import InvalidExperiment, Problem
 from continuum.experiment import fields
 from continuum.experiment.document import Document, KeyPath, Source, dotted, shown
+from continuum.secret import ENVIRONMENT, is_secret_path
 
 PREFIX = "CONTINUUM_SET__"
 """Of variables: `CONTINUUM_SET__BENCHMARK__DURATION=30s` sets `benchmark.duration`."""
 
 _DEPTH = 16
+_NO_KEY = re.compile(r"[^\w.-]")
 
 
 def apply(
@@ -33,7 +35,7 @@ def apply(
     problems: list[Problem] = []
     for name in sorted(environment or {}):
         if name.startswith(PREFIX):
-            path = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
+            path = _path(name)
             source = Source(shown(name, 100), environment=True)
             assert environment is not None
             problems += _put(document, path, environment[name], source)
@@ -43,7 +45,9 @@ def apply(
         if equals:
             problems += _put(document, tuple(key.strip().split(".")), text, source)
         else:
-            problems.append(source.problem(f'"{shown(setting)}" has no "=": write KEY=VALUE'))
+            # Behind the key may stand what is secret.
+            key = shown(_NO_KEY.split(setting, maxsplit=1)[0])
+            problems.append(source.problem(f'"{key}" has no "=": write KEY=VALUE'))
     if provider is not None:
         path = ("infrastructure", "provider")
         problems += _put(document, path, provider, Source("--provider"))
@@ -51,12 +55,22 @@ def apply(
         raise InvalidExperiment(tuple(problems))
 
 
+def _path(name: str) -> tuple[str, ...]:
+    """The key that a variable means: small letters, but for names of variables of a program."""
+    parts = name.removeprefix(PREFIX).split("__")
+    small = [part.lower() for part in parts]
+    in_plugin = small[0] in fields.PLUGIN_TABLES and ENVIRONMENT in small[2:3]
+    own = 3 if in_plugin else len(parts)
+    return (*small[:own], *parts[own:])
+
+
 def value_of(text: str, path: KeyPath) -> Any:  # noqa: ANN401  values of a file have any type
     """A value as TOML reads it, else the text itself; always the text where a text belongs."""
     text = text.strip()
     spot = fields.spot(path)
     quoted = text[:1] in {'"', "'"}
-    if spot is not None and spot.holds_text and not quoted:
+    texts = spot.holds_text if spot is not None else is_secret_path(path)
+    if texts and not quoted:
         return text
     try:
         value = tomllib.loads(f"value = {text}")
@@ -135,5 +149,5 @@ def _is_list(path: KeyPath) -> bool:
 
 def _existing(table: dict[str, Any], name: str) -> str:
     """The key that a variable means: names of variables have no dashes."""
-    same = [key for key in table if key.lower().replace("-", "_") == name]
-    return same[0] if len(same) == 1 else name
+    same = [key for key in table if key.lower().replace("-", "_") == name.lower()]
+    return same[0] if len(same) == 1 and name not in table else name

@@ -16,6 +16,7 @@ from continuum.experiment.document import KeyPath
 from continuum.experiment.model import Arrivals
 from continuum.experiment.presets import PRESETS
 from continuum.experiment.units import DURATION, QUANTITIES, QUEUE_EXAMPLE, Words
+from continuum.secret import Secret
 
 _BLOCK = re.compile(
     r"(?P<begin><!-- generated: (?P<name>[a-z]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL
@@ -82,8 +83,9 @@ def _value(spot: fields.Spot) -> str:
     if spot.kind in _KINDS:
         return _KINDS[spot.kind] + _limits(spot, lambda number: f"{number:.15g}")
     if get_origin(spot.kind) is dict:
-        lists = get_origin(get_args(spot.kind)[1]) is tuple
-        return "table of lists of texts" if lists else "table of texts"
+        inner = get_args(spot.kind)[1]
+        lists = get_origin(inner) is tuple
+        return f"table of {'lists of texts' if lists else _INSIDE.get(inner, 'texts')}"
     return "list of texts" if Ellipsis in get_args(spot.kind) else "list of two texts"
 
 
@@ -92,12 +94,15 @@ def _long(seconds: float) -> str:
     return f"{days:g} days" if days >= 1 else DURATION.write(seconds)
 
 
+_INSIDE: dict[Any, str] = {Secret: "secret texts"}
+
 _KINDS: dict[Any, str] = {
     bool: "`true`, `false`",
     int: "whole number",
     float: "number",
     str: "text",
     Path: "path",
+    Secret: "secret text",
     Arrivals: '`"periodic"`, `"poisson"`, `{ file = "…" }`',
 }
 

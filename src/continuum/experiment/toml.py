@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import tomllib
 from bisect import bisect_right
+from collections.abc import Callable
 from contextlib import suppress
 
 from continuum.errors import InvalidExperiment, Problem
 from continuum.experiment.document import TOO_DEEP, Document, KeyPath, Source
+from continuum.secret import MASK, is_secret_name
 
 DOTS_LIMIT = 100
 """In one line. `tomllib` takes time and memory by the square of a dotted key's length."""
@@ -90,10 +92,31 @@ def locate(text: str) -> dict[KeyPath, int]:
     return locator.lines
 
 
+def without_secrets(text: str, is_secret: Callable[[KeyPath], bool]) -> str:
+    """A text that is valid TOML, with `***` for the values that are secret, also in comments.
+
+    Where values cannot be told from each other nothing of it is shown.
+    """
+    text = text.replace("\r\n", "\n")
+    locator = _Locator(text)
+    try:
+        locator.document()
+    except (_Lost, RecursionError):
+        return "# The text is not shown: it may hold secrets.\n"
+    for start, end in sorted(
+        (span for path, span in locator.values if is_secret(path)), reverse=True
+    ):
+        text = f'{text[:start]}"{MASK}"{text[end:]}'
+    return _COMMENTED.sub(
+        lambda match: f"{match[1]}{MASK}" if is_secret_name(match[2]) else match[0], text
+    )
+
+
 class _Lost(Exception):
     """The text is not what a valid document has at this place."""
 
 
+_COMMENTED = re.compile(r"(#[ \t#]*(?:[\w-]+\.)*([\w-]+)[ \t]*=[ \t]*)[^\s#][^#\n]*")
 _SPACE = re.compile(r"[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _KEY = re.compile(r"""[A-Za-z0-9_-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*'""")
@@ -116,6 +139,7 @@ class _Locator:
 
     def __init__(self, text: str) -> None:
         self.lines: dict[KeyPath, int] = {}
+        self.values: list[tuple[KeyPath, tuple[int, int]]] = []
         self._text = text
         self._at = 0
         self._breaks = [match.end() for match in re.finditer("\n", text)]
@@ -195,7 +219,9 @@ class _Locator:
         elif first == "{":
             self._table(path)
         else:
-            self._skip(_STRING if first in {'"', "'"} else _PLAIN)
+            start = self._at
+            written = self._skip(_STRING if first in {'"', "'"} else _PLAIN)
+            self.values.append((path, (start, start + len(written.rstrip()))))
 
     def _list(self, path: KeyPath) -> None:
         self._take("[")

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, time
 from typing import Any
 
 from pydantic import BaseModel
 
+from continuum import secret
 from continuum.experiment import fields
 from continuum.experiment.document import KeyPath
 from continuum.experiment.model import Experiment
+from continuum.secret import ENVIRONMENT, Secret
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def to_toml(experiment: Experiment) -> str:
+def to_toml(experiment: Experiment, without: Collection[str] = ()) -> str:
     """The text of a file that reads as this experiment.
 
-    Quantities are written exactly. Most of what is at its default is left out.
+    Quantities are written exactly. Most of what is at its default is left out. A secret is not
+    written: `***` stands for it, which no reader takes for the secret.
+
+    Args:
+        experiment: what is written.
+        without: dotted paths that are left out.
     """
+    experiment = _without(experiment, frozenset(without))
     sections = [f"name = {literal(experiment.name)}"]
     sections += _table(("infrastructure",), experiment.infrastructure, always=("provider",))
     for index, host in enumerate(experiment.hosts):
@@ -40,6 +48,24 @@ def to_toml(experiment: Experiment) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def _without(experiment: Experiment, paths: frozenset[str]) -> Experiment:
+    """The experiment without secrets that stand in files which it names."""
+    software, benchmark = experiment.software, experiment.benchmark
+    if software is not None and "software.grafana.password" in paths:
+        grafana = software.grafana.model_copy(update={"password": None})
+        software = software.model_copy(update={"grafana": grafana})
+    if benchmark is not None and ENVIRONMENT in benchmark.settings:
+        start = f"benchmark.{benchmark.application}.{ENVIRONMENT}."
+        variables = {
+            name: value
+            for name, value in benchmark.settings[ENVIRONMENT].items()
+            if f"{start}{name}" not in paths
+        }
+        settings = {**benchmark.settings, ENVIRONMENT: variables or None}
+        benchmark = benchmark.model_copy(update={"settings": settings})
+    return experiment.model_copy(update={"software": software, "benchmark": benchmark})
+
+
 def _table(
     path: KeyPath, part: BaseModel, *, always: Sequence[str] = (), whole: bool = False
 ) -> list[str]:
@@ -55,7 +81,7 @@ def _table(
             continue
         if name == "settings":
             chooser, _ = fields.PLUGIN_TABLES[str(path[0])]
-            inner += _settings((*path, getattr(part, chooser)), value)
+            inner += _settings((*path, getattr(part, chooser)), secret.shown(value))
         elif isinstance(value, BaseModel):
             inner += _table((*path, key), value, whole=True)
         elif value and isinstance(value, tuple) and isinstance(value[0], BaseModel):
@@ -101,8 +127,8 @@ def literal(value: object) -> str:
     """A value as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str):
-        return _text(value)
+    if isinstance(value, str | Secret):
+        return _text(str(value))
     if isinstance(value, (date, time)):
         return value.isoformat()
     if isinstance(value, Mapping):

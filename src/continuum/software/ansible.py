@@ -8,7 +8,9 @@ Ansible or SSH is used.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -17,16 +19,19 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from continuum import environment, folders
 from continuum.errors import MachineUnreachable, NotPossibleHere, StepFailed, TimedOut
 from continuum.machine import Command, run_on_host
 from continuum.parallel import for_each
+from continuum.secret import masked, opened
 from continuum.software.configure import PLAN_FOLDER, WORK_FOLDER
 
 if TYPE_CHECKING:
     from continuum.deployment import Deployment
+    from continuum.secret import Secret
 
 TIMEOUT = 900.0
 """Seconds for one playbook."""
@@ -138,16 +143,19 @@ class _Listener:
         )
 
 
-def run_playbook(
+def run_playbook(  # noqa: PLR0913  what is secret is of two kinds
     deployment: Deployment,
     progress: Callable[[str], None],
     *,
     timeout: float = TIMEOUT,
     secrets: frozenset[str] = frozenset(),
+    variables: Mapping[str, Secret] = MappingProxyType({}),
     log_of: Callable[[str], str] = lambda _: "",
 ) -> PlaybookResult:
     """Run the playbook that lies in the deployment's folder of plans.
 
+    `secrets` are masked in what it says. `variables` are secret ones for its roles: they lie in a
+    file of its work folder while it runs.
     `progress` is told the role, the task and the machine, from another thread. `log_of` is asked
     for more about a machine where a task failed. An exception in the calling thread (as
     KeyboardInterrupt) ends the playbook before it is raised further.
@@ -160,10 +168,10 @@ def run_playbook(
     """
     began = time.monotonic()
     log_path = deployment.write(LOG, "")
-    mask = Command((), secrets=secrets).masked
+    known = Command((), secrets=secrets)
     with _work_folder(deployment) as work, log_path.open("w", buffering=1) as log:
-        listener = _Listener(log, mask, progress)
-        ended_well = _run(deployment, work, listener, timeout)
+        listener = _Listener(log, lambda text: masked(known.masked(text)), progress)
+        ended_well = _run(deployment, work, listener, timeout, variables)
     if ended_well is None:
         raise TimedOut(
             f"the software was not configured within {timeout:g} s, during: {listener.task}",
@@ -201,7 +209,13 @@ def _error(
     )
 
 
-def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float) -> bool | None:
+def _run(
+    deployment: Deployment,
+    work: Path,
+    listener: _Listener,
+    timeout: float,
+    variables: Mapping[str, Secret],
+) -> bool | None:
     """Run in another thread, so that signals stay with the caller. None: it took too long."""
     from ansible_runner import interface  # noqa: PLC0415  slow to import
 
@@ -211,7 +225,7 @@ def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float
         private_data_dir=str(work),
         project_dir=str(project),
         binary=str(_program()),
-        cmdline="playbook.yml",
+        cmdline=_arguments(work, variables),
         settings={"pexpect_timeout": _POLL, "suppress_output_file": True},
         envvars={"ANSIBLE_CONFIG": str(project / "ansible.cfg"), "ANSIBLE_HOME": str(work)},
         quiet=True,
@@ -248,6 +262,19 @@ def _run(deployment: Deployment, work: Path, listener: _Listener, timeout: float
     if defects:
         raise defects[0]
     return bool(runner.status == "successful") if ended else None
+
+
+def _arguments(work: Path, variables: Mapping[str, Secret]) -> str:
+    """Arguments of `ansible-playbook`, split as a shell would; secrets come by a file."""
+    if not variables:
+        return "playbook.yml"
+    path = work / "secrets.json"
+    # As Ansible's own values would be filled in: an `!unsafe` text is left as it is.
+    text = json.dumps(
+        {name: {"__ansible_unsafe": opened(each)} for name, each in variables.items()}
+    )
+    folders.write_file(path, text, folders.PRIVATE_FILE)
+    return shlex.join(["playbook.yml", "--extra-vars", f"@{path}"])
 
 
 def _end(

@@ -7,7 +7,7 @@ every host, and whoever stands in their folder can run `ansible-playbook playboo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from continuum import plugins
 from continuum.errors import NotPossibleHere
 from continuum.experiment.model import Software
 from continuum.images.recipe import fingerprint
+from continuum.secret import Secret, texts
 
 if TYPE_CHECKING:
     from continuum.experiment.model import Experiment
@@ -70,19 +71,33 @@ class SoftwarePlan:
     Attributes:
         plays: roles in the order in which they are applied.
         services: names of the services, each with the machines that carry it.
-        files: content by path below `PLAN_FOLDER`; empty when there are no plays.
-        secrets: texts in the files that are masked in logs and messages.
+        files: content by path below `PLAN_FOLDER`; empty when there are no plays. None of them
+            holds a secret.
+        secret_variables: what the plays' roles read beside the files.
     """
 
     plays: tuple[RolePlay, ...] = ()
     services: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    secret_variables: Mapping[str, Secret] = field(default_factory=dict)
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits; changes with everything that reaches a machine."""
+        """16 hexadecimal digits; changes with everything that reaches a machine but secrets."""
         return fingerprint(dict(self.files))
+
+    def mark(self, key: Callable[[], bytes]) -> str:
+        """A fingerprint that changes with secrets too, and tells nothing of them without the key."""
+        if not self.secret_variables:
+            return self.fingerprint
+        made = key()
+        digests = {name: each.digest(made) for name, each in self.secret_variables.items()}
+        return fingerprint(self.fingerprint, digests)
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Texts that are masked in logs and messages."""
+        return frozenset(filter(None, texts(self.secret_variables)))
 
     @property
     def machines(self) -> tuple[str, ...]:
@@ -111,7 +126,11 @@ def configure(
         plays += manager_of(experiment).configure(experiment, plan)
     for name in services:
         plays += _service(name).configure_beside(experiment, plan, services)
-    return SoftwarePlan(tuple(plays), services, _files(plan, plays) if plays else {})
+    secrets: dict[str, Secret] = {}
+    for play in plays:
+        assert secrets.keys().isdisjoint(play.secrets)
+        secrets |= play.secrets
+    return SoftwarePlan(tuple(plays), services, _files(plan, plays) if plays else {}, secrets)
 
 
 def install_steps(

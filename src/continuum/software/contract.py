@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from continuum.images.recipe import InstallStep
     from continuum.infrastructure.plan import InfrastructurePlan
     from continuum.machine import Machine
+    from continuum.secret import Secret
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class RolePlay:
         variables: what the role's templates read; the same for all of these machines.
         per_machine: variables of single machines.
         roles: the folder that holds the role.
+        secrets: variables that stand in no file but that of the machine; each of them has a name of
+            its own in the whole deployment, and tasks that read them say `no_log`.
     """
 
     role: str
@@ -37,6 +40,7 @@ class RolePlay:
     roles: Path
     variables: Mapping[str, Any] = field(default_factory=dict)
     per_machine: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,8 @@ class ProcessSpec:
         name: unique on its machine, as `worker-1`.
         machine: name of the machine.
         arguments: program and arguments; empty for those that its image names.
-        environment: variables added.
+        environment: variables added; they may show in lists of processes.
+        secrets: variables that are handed over by a file that only root may read, and show nowhere.
         files: content by absolute path, put there before the start.
         cpu: cores that it may use, None without a limit of its own.
         memory: bytes that it may use, None without a limit of its own.
@@ -199,6 +204,7 @@ class ProcessSpec:
     machine: str
     arguments: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
     files: Mapping[str, bytes] = field(default_factory=dict)
     cpu: float | None = None
     memory: int | None = None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from continuum import folders, plugins, state_file
+from continuum.digest_key import digest_key
 from continuum.errors import NotFound, TimedOut
 from continuum.machine import Command
 from continuum.parallel import for_each
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 PHASE = "software"
 APPLIED = "/var/lib/continuum/software"
-"""On every machine: the fingerprint of the plan that was last applied to it as a whole."""
+"""On every machine: the mark of the plan that was last applied to it as a whole."""
 
 READY_TIMEOUT = 60.0
 """Seconds for services and the resource manager to answer after their roles have been applied."""
@@ -69,12 +70,13 @@ def execute(  # noqa: PLR0913  what to do, with what, and whom to tell
     if ssh:
         awaited.append(_Manager(manager, experiment, by_name))
     configured = [by_name[name] for name in plan.machines]
+    mark = plan.mark(digest_key).encode()
     with deployment.journal.step(
         events, PHASE, "configure machines", fingerprint=plan.fingerprint
     ) as step:
         ansible.write_files(deployment, plan.files)
         step.changed = False
-        applied = all(for_each(lambda machine: _applied(machine, plan), configured))
+        applied = all(for_each(lambda machine: _applied(machine, mark), configured))
         if applied and not _missing(awaited, PATIENCE, step.progress):
             _keep(deployment, manager, experiment, by_name, ssh=ssh)
             return False
@@ -87,10 +89,11 @@ def execute(  # noqa: PLR0913  what to do, with what, and whom to tell
                 step.progress,
                 timeout=ansible.TIMEOUT * slower,
                 secrets=plan.secrets,
+                variables=plan.secret_variables,
                 log_of=lambda name: "\n".join(each.log(name) for each in awaited),
             )
             step.changed = result.changed
-        for_each(lambda machine: machine.put(plan.fingerprint.encode(), APPLIED), configured)
+        for_each(lambda machine: machine.put(mark, APPLIED), configured)
         changed = step.changed
     names = ", ".join(dict.fromkeys(each.name for each in awaited if each.name))
     if names:
@@ -192,9 +195,9 @@ def _services(plan: SoftwarePlan, machines: Mapping[str, Machine]) -> list[_Awai
     ]
 
 
-def _applied(machine: Machine, plan: SoftwarePlan) -> bool:
+def _applied(machine: Machine, mark: bytes) -> bool:
     try:
-        return machine.get(APPLIED) == plan.fingerprint.encode()
+        return machine.get(APPLIED) == mark
     except NotFound:
         return False
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from continuum.benchmark.sample_lines import parse_lines
 from continuum.images.recipe import Tree
+from continuum.secret import opened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,7 +76,8 @@ class LocalHost:
         arguments = [self._here(argument) for argument in spec.arguments]
         if arguments[0] == "python3":
             arguments[0] = sys.executable
-        environment = {name: self._here(value) for name, value in spec.environment.items()}
+        told = {**spec.environment, **opened(spec.secrets)}
+        environment = {name: self._here(value) for name, value in told.items()}
         output = self.path(spec.output) if spec.output else self.root / f"{spec.name}.out"
         output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("wb") as out, (self.root / f"{spec.name}.err").open("wb") as error:

@@ -34,6 +34,7 @@ from continuum.images.recipe import (
 )
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure.providers.contract import PluginSettings
+from continuum.secret import Secret, without_logins
 from continuum.software.contract import ProcessSpec
 from continuum_runtime.open_loop import ARRIVALS_FILE
 
@@ -53,6 +54,7 @@ START_TIMEOUT = 600.0
 _DEBIAN_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _COLUMN = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _OUR_PREFIX = "CONTINUUM_"
+_OF_PYTHON = {"PYTHONPATH": f"{RUNTIME_FOLDER}:{PYTHON_FOLDER}", "PYTHONUNBUFFERED": "1"}
 _PROGRAMS = (b"\x7fELF", b"#!")
 _NOT_COPIED = frozenset({"__pycache__", ".git"})
 
@@ -93,8 +95,13 @@ class CommandSettings(PluginSettings):
         default=None,
         description="A file or a folder that is copied to the machines; programs start in it.",
     )
-    environment: dict[str, str] = Field(
+    environment: dict[str, Secret] = Field(
         default_factory=dict, description="Variables for both programs."
+    )
+    environment_from: Path | None = Field(
+        default=None,
+        description="A file with further variables, in lines `NAME=value`; of `NAME` alone the value "
+        "is the caller's.",
     )
     debian_packages: tuple[str, ...] = Field(
         default=(), description="Debian packages that the programs need."
@@ -115,10 +122,12 @@ class CommandSettings(PluginSettings):
 
     @field_validator("environment")
     @classmethod
-    def _free_names(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in value:
+    def _free_names(cls, value: dict[str, Secret]) -> dict[str, Secret]:
+        for name, text in value.items():
             if not name or "=" in name or "\0" in name or name.startswith(_OUR_PREFIX):
                 raise ValueError(f'"{name[:40]}" cannot be set; {_OUR_PREFIX}… are ours')
+            if "\0" in text.open():
+                raise ValueError(f'the value of "{name[:40]}" holds a NUL character')
         return value
 
     @field_validator("debian_packages")
@@ -135,6 +144,11 @@ class CommandSettings(PluginSettings):
         for requirement in value:
             if not requirement or requirement.startswith("-"):
                 raise ValueError(f'"{requirement[:40]}" is not a requirement, as in "flask>=3"')
+            if without_logins(requirement) != requirement:
+                raise ValueError(
+                    f'"{without_logins(requirement)[:80]}" holds a login, which others would see; '
+                    "give it to pip, as by PIP_INDEX_URL or ~/.netrc"
+                )
         return value
 
     @field_validator("columns")
@@ -169,7 +183,18 @@ class CommandApplication(Locating):
                 return Misfit(reason)
             return None
         problem = self._worker_problem(experiment.worker_tier, benchmark)
+        problem = problem or self._variables_problem(experiment)
         return None if problem is None else Misfit(problem)
+
+    def _variables_problem(self, experiment: Experiment) -> str | None:
+        software = experiment.software
+        plain = experiment.workers_in_containers and not experiment.in_a_cluster
+        if not plain or software is None or software.runtime != "containerd":
+            return None
+        for name, value in self._settings.environment.items():
+            if len(value.open().splitlines()) > 1:
+                return f'containerd is given no variable of several lines, as "{name[:40]}"'
+        return None
 
     def _not_here(self, key: str, problem: str) -> Misfit:
         """A file that is not on this host may be on another."""
@@ -371,6 +396,7 @@ class CommandApplication(Locating):
         files: Mapping[str, bytes] = MappingProxyType({}),
     ) -> ProcessSpec:
         path = f"{folder}/config.json"
+        secrets = self._settings.environment
         whole = {
             **config,
             "folder": folder,
@@ -383,13 +409,12 @@ class CommandApplication(Locating):
             machine=process.machine,
             arguments=("python3", "-m", "continuum_runtime.launch", path),
             environment={
-                "PYTHONPATH": f"{RUNTIME_FOLDER}:{PYTHON_FOLDER}",
-                "PYTHONUNBUFFERED": "1",
-                **self._settings.environment,
+                **{name: value for name, value in _OF_PYTHON.items() if name not in secrets},
                 "CONTINUUM_FOLDER": folder,
                 "CONTINUUM_READY_FILE": f"{folder}/ready",
                 **environment,
             },
+            secrets=secrets,
             files={**self._files, **files, path: json.dumps(whole, indent=2).encode() + b"\n"},
             cpu=process.cpu,
             memory=process.memory,

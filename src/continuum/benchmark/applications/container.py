@@ -127,12 +127,12 @@ class ContainerApplication(CommandApplication):
             machine=worker.machine,
             arguments=self._settings.worker,
             environment={
-                **self._settings.environment,
                 **self._told_worker(worker, endpoints),
                 **(
                     {"CONTINUUM_WORKER_PORT": str(openfaas.FUNCTION_PORT)} if worker.gateway else {}
                 ),
             },
+            secrets=self._settings.environment,
             cpu=worker.cpu,
             memory=worker.memory,
             working_directory="",

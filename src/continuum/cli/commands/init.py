@@ -11,6 +11,7 @@ from continuum import folders
 from continuum.cli import output
 from continuum.cli.session import Session, common, current, json_option
 from continuum.errors import UsageError
+from continuum.secret import MASK
 
 EXAMPLE = """\
 # An experiment for Continuum: two endpoints send photos over 4G to an edge machine, which
@@ -129,5 +130,9 @@ def _converted(session: Session, source: Path, provider: str | None) -> str:
     for note in (*loaded.notes, *(f"not runnable here: {why}" for why in loaded.obstacles)):
         session.events.note(note)
     head = f"# Converted from {source.name}.\n"
+    text = to_toml(loaded.experiment, loaded.in_secret_files)
+    if MASK in text:
+        head += f"# Secrets are not copied: write them where {MASK} stands, or name files.\n"
+        session.events.note(f"secrets are not copied: write them where {MASK} stands")
     remarks = "".join(f"# {note}\n" for note in loaded.notes)
-    return f"{head}{remarks}\n{to_toml(loaded.experiment)}"
+    return f"{head}{remarks}\n{text}"

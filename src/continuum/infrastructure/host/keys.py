@@ -46,5 +46,5 @@ def ensure(path: Path) -> KeyPair:
     pair = make()
     folders.make_folder(path.parent, folders.PRIVATE_FOLDER)
     folders.write_file(path, pair.private, folders.PRIVATE_FILE)
-    folders.write_file(public, pair.public + "\n")
+    folders.write_file(public, pair.public + "\n", folders.PRIVATE_FILE)
     return pair

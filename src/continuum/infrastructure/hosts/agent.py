@@ -320,7 +320,7 @@ class Agent:
         deployment, plan = self._deployment(asked), self._plan(asked)
         with deployment.journal.locked():
             for path, text in asked["keys"].items():
-                deployment.write(f"ssh/{path}", text, private=True)
+                deployment.write(f"ssh/{path}", text)
             return self._provider(asked).create(deployment, plan, self._progress)
 
     def apply_links(self, asked: dict[str, Any]) -> bool:

@@ -100,7 +100,8 @@ def start(deployment: Deployment, configuration: dict[str, Any]) -> None:
     path = deployment.write(TABLE, table)
     state = deployment.folder / STATE
     folders.remove_tree(state)
-    log = deployment.write(LOG, "")
+    log = deployment.folder / LOG
+    folders.write_private_file(log, b"", deployment.folder)
     compiled = native.program(PROGRAM) if configuration["program"] == COMPILED else None
     arguments: tuple[str, ...] = (MODULE, deployment.identity, str(path))
     if compiled is None:

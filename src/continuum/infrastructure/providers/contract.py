@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from continuum import secret
 from continuum.images import store
 from continuum.infrastructure import tcp
 from continuum.infrastructure.configure import remarks
@@ -42,7 +43,13 @@ if TYPE_CHECKING:
 class PluginSettings(BaseModel):
     """Base of a plug-in's own settings: frozen, and unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _opened(cls, values: object) -> object:
+        """Plug-ins say what a value is, a text or a `Secret`; experiments keep all of them secret."""
+        return secret.opened(values)
 
     @classmethod
     def fill_in(cls, settings: dict[str, Any], values: dict[str, Any]) -> None:

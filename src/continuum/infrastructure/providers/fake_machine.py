@@ -159,7 +159,7 @@ class World:
         if state_file.read_text(path) == text:
             return False
         folders.remove_other_kinds(path)
-        folders.write_file(path, text)
+        folders.write_private_file(path, text, self.folder)
         return True
 
     def remove(self, name: str) -> None:
@@ -267,8 +267,9 @@ class FakeMachine(Machine):
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         """Keep a file; the file `start` of an endpoint starts its load."""
+        del mode  # On this host nobody else has a business with it.
         self._begin("put")
-        folders.write_file(self._path(path), content, mode)
+        self._write(path, content)
         if path.endswith("/start"):
             self._start_load(PurePosixPath(path).parent, int(content))
 
@@ -296,6 +297,9 @@ class FakeMachine(Machine):
         parts = (part for part in PurePosixPath(path).parts if part not in {"/", ".."})
         return self._folder.joinpath("files", *parts)
 
+    def _write(self, path: str, content: bytes) -> None:
+        folders.write_private_file(self._path(path), content, self._world.folder)
+
     def _read(self, path: str) -> bytes:
         content = state_file.read_bytes(self._path(path))
         if not isinstance(content, bytes):
@@ -312,8 +316,6 @@ class FakeMachine(Machine):
                 code = 1
             case "cat", (path,):
                 return self._read(path), 0
-            case "poweroff", ():
-                self._world.set_state(self.name, "stopped")
             case "stat", ("--format=%n", *paths):
                 output = "".join(f"{path}\n" for path in paths if self._path(path).exists())
             case "journalctl", words:
@@ -323,9 +325,27 @@ class FakeMachine(Machine):
             case "systemctl", ("show", *words):
                 units = [word for word in words if not word.startswith("--")]
                 output = "\n".join(self._show_unit(unit) for unit in units)
+            case name, words:
+                self._change(name, words)
+        return output.encode(), code
+
+    def _change(self, program: str, arguments: Sequence[str]) -> None:
+        """Carry out a program that answers nothing."""
+        match program, arguments:
             case "systemctl", ("stop", unit):
                 self._world.remove(f"{self.name}/units/{unit}.json")
-        return output.encode(), code
+            case "rm", (_, *paths):
+                self._remove(paths)
+            case "poweroff", ():
+                self._world.set_state(self.name, "stopped")
+
+    def _remove(self, paths: Sequence[str]) -> None:
+        """Remove files, and folders with what is in them."""
+        for path in map(self._path, paths):
+            if path.is_dir():
+                folders.remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def _journal(self, words: Sequence[str]) -> str:
         """The units that it knows, when that is asked for; it keeps no log."""
@@ -393,7 +413,7 @@ class FakeMachine(Machine):
         removed = next((word for word in words if "/rm" in word), "").split()
         ready = removed[-1].strip('"') if removed else ""
         if ready:
-            folders.write_file(self._path(ready), b"")
+            self._write(ready, b"")
         self._world.write(
             f"{self.name}/units/{unit}.json",
             asdict(Unit(str(PurePosixPath(ready).parent), output, None, tuple(words))),
@@ -439,7 +459,7 @@ class FakeMachine(Machine):
                 start_ns=start,
                 schedule=schedule,
             )
-            folders.write_file(self._path(_samples_of(unit)), samples)
+            self._write(_samples_of(unit), samples)
             answers = (json.loads(line).get("answered_ns", 0) for line in samples.splitlines())
             last = min(max(answers, default=0) / 1e9, ends + load.answer_timeout)
             ends = max(ends, last)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from continuum.errors import ContinuumError, StepFailed
 from continuum.experiment.model import Serverless
+from continuum.secret import opened
 from continuum.software.contract import ExecutionModel, ProcessSpec, Start
 from continuum.software.execution_models import pod
 from continuum.software.execution_models.looks import Patience, SharedLook
@@ -247,7 +248,7 @@ def deployed(process: ProcessSpec, share: tuple[float, float], replicas: int = 1
         "service": process.name,
         "image": process.image,
         "namespace": names.FUNCTIONS,
-        "envVars": dict(process.environment),
+        "envVars": {**process.environment, **opened(process.secrets)},
         "constraints": [f"kubernetes.io/hostname={process.machine}"],
         "labels": {
             _ON: process.machine,

@@ -23,6 +23,7 @@ from continuum.images.container_runtime import (
 from continuum.images.recipe import CONTAINERD, DebianPackages
 from continuum.machine import Command
 from continuum.software.contract import ProcessSpec
+from continuum.software.execution_models import secret_variables
 from continuum.software.execution_models.mounts import mounted_folders
 from continuum.software.execution_models.process import (
     QUOTA_PERIOD_MILLISECONDS,
@@ -51,6 +52,10 @@ class _Runtime(Protocol):
     def prepare(self, machine: Machine, image: str) -> None: ...
 
     def run(self, name: str, process: ProcessSpec) -> tuple[str, ...]: ...
+
+    def secret_variables(self, process: ProcessSpec) -> bytes: ...
+
+    def properties(self, process: ProcessSpec) -> dict[str, str]: ...
 
     def remove(self, name: str) -> tuple[str, ...]: ...
 
@@ -96,7 +101,11 @@ class PlainContainer(Process):
         folders = tuple(map(literally, mounted_folders(process)))
         return Program(
             arguments=tuple(_literally(word, name) for word in self._runtime.run(name, process)),
-            properties={"Wants": self._runtime.unit, "After": self._runtime.unit},
+            properties={
+                "Wants": self._runtime.unit,
+                "After": self._runtime.unit,
+                **self._runtime.properties(process),
+            },
             before=((("/bin/mkdir", "-p", *folders),) if folders else ()),
             afterwards=(
                 "/usr/bin/python3",
@@ -107,6 +116,10 @@ class PlainContainer(Process):
                 *self._runtime.remove(name),
             ),
         )
+
+    def secret_variables(self, process: ProcessSpec) -> bytes:
+        """The content of the file from which the runtime's client takes them."""
+        return self._runtime.secret_variables(process)
 
 
 # Where all is well there is nothing to remove any more, and the worker's log is no place to say so.
@@ -125,6 +138,13 @@ class _Containerd:
 
     def prepare(self, machine: Machine, image: str) -> None:
         """Nothing: a missing image is in the client's own words."""
+
+    def secret_variables(self, process: ProcessSpec) -> bytes:
+        return secret_variables.for_ctr(process)
+
+    def properties(self, process: ProcessSpec) -> dict[str, str]:
+        del process
+        return {}
 
     def run(self, name: str, process: ProcessSpec) -> tuple[str, ...]:
         arguments = [_CTR, f"--namespace={NAMESPACE}", "run", "--rm", "--net-host"]
@@ -149,6 +169,7 @@ class _Containerd:
         return (
             *arguments,
             *(f"--mount={mount}" for mount in mounts),
+            *((f"--env-file={secret_variables.path_of(process)}",) if process.secrets else ()),
             *(f"--env={name}={value}" for name, value in process.environment.items()),
             process.image,
             name,
@@ -188,6 +209,13 @@ class _Docker:
                 )
             machine.run(Command(("rm", "-f", _ARCHIVE))).check()
 
+    def secret_variables(self, process: ProcessSpec) -> bytes:
+        return secret_variables.for_systemd(process)
+
+    def properties(self, process: ProcessSpec) -> dict[str, str]:
+        file = secret_variables.path_of(process)
+        return {"EnvironmentFile": file} if process.secrets else {}
+
     def run(self, name: str, process: ProcessSpec) -> tuple[str, ...]:
         arguments = [DOCKER, "run", "--rm", "--init", "--pull=never", "--network=host"]
         arguments += [f"--name={name}", "--log-driver=none"]
@@ -208,6 +236,8 @@ class _Docker:
                 for path in mounted_folders(process)
             ),
             *(f"--env={name}={value}" for name, value in process.environment.items()),
+            # The client takes these from its own environment.
+            *(f"--env={name}" for name in process.secrets),
             *((f"--entrypoint={first}",) if first else ()),
             process.image,
             *others,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from continuum.errors import ContinuumError
 from continuum.machine import Command
+from continuum.secret import opened, texts
 from continuum.software.contract import ExecutionModel, ProcessSpec
 from continuum.software.execution_models.looks import Patience, SharedLook
 from continuum.software.execution_models.mounts import mounted_folders
@@ -89,7 +90,7 @@ class Pod(ExecutionModel):
         if earlier:
             machine.run(Command(("rm", "-f", *earlier))).check()
         made = deployment(process, self._share(machine), start=uuid.uuid4().hex)
-        self._kubectl.apply([made])
+        self._kubectl.apply([made], secrets=frozenset(texts(process.secrets)))
 
     def state(self, machine: Machine, process: ProcessSpec) -> str:
         """`starting`, `ready` (its ready file is there), `ended`, `failed`, or `absent`."""
@@ -196,7 +197,8 @@ def deployment(
         "imagePullPolicy": "IfNotPresent",
         **({"command": command(process)} if process.arguments else {}),
         "env": [
-            {"name": name, "value": literally(value)} for name, value in process.environment.items()
+            {"name": name, "value": literally(value)}
+            for name, value in {**process.environment, **opened(process.secrets)}.items()
         ],
         "workingDir": process.working_directory,
         "resources": resources(process, share),

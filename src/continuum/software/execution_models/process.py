@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 from continuum.errors import StepFailed
 from continuum.machine import Command
 from continuum.software.contract import ExecutionModel, ProcessSpec
+from continuum.software.execution_models import secret_variables
 from continuum.software.execution_models.ready_files import with_ready_files
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class Process(ExecutionModel):
         """
         for path, content in process.files.items():
             machine.put(content, path)
+        if process.secrets:
+            content = self.secret_variables(process)
+            machine.put(content, secret_variables.path_of(process), mode=secret_variables.MODE)
         if process.output:
             machine.put(b"", process.output)
         command = Command(systemd_run(process, self.program(process)))
@@ -84,6 +88,10 @@ class Process(ExecutionModel):
     def program(self, process: ProcessSpec) -> Program:
         """What the process's unit runs."""
         return the_process_itself(process)
+
+    def secret_variables(self, process: ProcessSpec) -> bytes:
+        """The content of the file from which its unit takes them."""
+        return secret_variables.for_systemd(process)
 
     def state(self, machine: Machine, process: ProcessSpec) -> str:
         """`starting`, `ready` (its ready file is there), `ended`, `failed`, or `absent`."""
@@ -117,6 +125,8 @@ class Process(ExecutionModel):
         # Both fail when there is no such unit, which is what is wanted.
         machine.run(Command(("systemctl", "stop", unit), timeout=_STOP_SECONDS + 30))
         machine.run(Command(("systemctl", "reset-failed", unit)))
+        if process.secrets:
+            machine.run(Command(("rm", "-f", secret_variables.path_of(process))))
 
     def stop_all(
         self,
@@ -127,6 +137,7 @@ class Process(ExecutionModel):
         units = f"{_PREFIX}*.service"
         machine.run(Command(("systemctl", "stop", units), timeout=_STOP_SECONDS + 30))
         machine.run(Command(("systemctl", "reset-failed", units)))
+        machine.run(Command(("rm", "-rf", secret_variables.FOLDER)))
 
     def log(self, machine: Machine, process: ProcessSpec, lines: int = 0) -> str:
         """What it wrote to the system's log; the last `lines`, 0 for all."""
@@ -158,6 +169,8 @@ def the_process_itself(process: ProcessSpec) -> Program:
     if process.memory is not None:
         properties["MemoryMax"] = str(process.memory)
         properties["MemorySwapMax"] = "0"
+    if process.secrets:
+        properties["EnvironmentFile"] = secret_variables.path_of(process)
     return Program(tuple(map(literally, process.arguments)), process.environment, properties)
 
 

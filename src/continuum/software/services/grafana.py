@@ -32,6 +32,7 @@ from continuum.images.recipe import RUNTIME_FOLDER, DebianPackages, InstallStep,
 from continuum.images.runtime import runtime_tree
 from continuum.images.store import free
 from continuum.machine import Command
+from continuum.secret import Secret
 from continuum.software.configure import PLAN_FOLDER, ROLES
 from continuum.software.contract import RolePlay, Service
 from continuum.software.services.scraping import INTERVAL, PROMETHEUS_PORT
@@ -52,6 +53,8 @@ _PASSWORD = f"{FOLDER}/environment"
 _PROVISIONING = f"{FOLDER}/provisioning"
 _DASHBOARDS = f"{FOLDER}/dashboards"
 _DATA = "/var/lib/grafana"
+_KEPT = f"{_DATA}/data"
+_DEFAULT_PASSWORD = Secret("admin")
 
 LOOK_LIMIT = 3.0
 """Seconds that a server has to answer: nobody waits long for what can be done without."""
@@ -109,7 +112,7 @@ class Grafana(Service):
         assert software is not None
         unit = {
             "unit": UNIT,
-            "files": files(spec, software.manager, software.grafana.password),
+            "files": files(spec, software.manager),
             "folders": [],
         }
         return (
@@ -120,8 +123,12 @@ class Grafana(Service):
                 # Grafana's own braces are no business of Ansible's.
                 variables={
                     "grafana_runtime": RUNTIME_FOLDER,
+                    "grafana_unit": UNIT,
+                    "grafana_data": _KEPT,
+                    "grafana_password_file": _PASSWORD,
                     "grafana_units": b64encode(json.dumps([unit]).encode()).decode(),
                 },
+                secrets={"grafana_password": software.grafana.password or _DEFAULT_PASSWORD},
             ),
         )
 
@@ -279,20 +286,18 @@ def unpack(archive: Path, target: Path) -> None:
 # -- its configuration ---------------------------------------------------------------------------
 
 
-def files(spec: MachineSpec, manager: str, password: str) -> dict[str, str]:
-    """What it reads on the observing machine, by path; a pure function.
+def files(spec: MachineSpec, manager: str) -> dict[str, str]:
+    """What it reads on the observing machine beside its password, by path; a pure function.
 
     Args:
         spec: the observing machine.
         manager: name of the resource manager, for what there is to show.
-        password: of the user `admin`.
     """
     # Slow to import, and only of use where there is Grafana.
     from continuum.software.services import observability_dashboards  # noqa: PLC0415
 
     return {
-        CONFIGURATION: _ini(spec, password),
-        _PASSWORD: f'GF_SECURITY_ADMIN_PASSWORD="{_quoted(password)}"\n',
+        CONFIGURATION: _ini(spec),
         f"{_PROVISIONING}/datasources/continuum.yaml": _yaml(_sources(spec)),
         f"{_PROVISIONING}/dashboards/continuum.yaml": _yaml(_PROVIDERS),
         **{
@@ -302,13 +307,11 @@ def files(spec: MachineSpec, manager: str, password: str) -> dict[str, str]:
     }
 
 
-def _ini(spec: MachineSpec, password: str) -> str:
-    # A password is only taken where nothing has been kept yet: another one begins anew.
-    kept = f"{_DATA}/{fingerprint(password)[:8]}"
+def _ini(spec: MachineSpec) -> str:
     off = "false"
     sections: Mapping[str, Mapping[str, str]] = {
         "paths": {
-            "data": kept,
+            "data": _KEPT,
             "logs": f"{_DATA}/log",
             "plugins": f"{_DATA}/plugins",
             "provisioning": _PROVISIONING,
@@ -371,8 +374,3 @@ _PROVIDERS = {
 def _yaml(document: dict[str, Any]) -> str:
     """JSON, which is YAML too."""
     return json.dumps(document, indent=2) + "\n"
-
-
-def _quoted(text: str) -> str:
-    """As systemd reads it between double quotes."""
-    return "".join(f"\\{each}" if each in '\\"`$' else each for each in text)

@@ -18,11 +18,20 @@ class Kubectl:
     def __init__(self, control: Machine) -> None:
         self.machine = control
 
-    def run(self, *arguments: str, text: bytes | None = None, limit: float = LIMIT) -> Result:
-        """One call; `text` is its standard input. The result may tell of a failure."""
+    def run(
+        self,
+        *arguments: str,
+        text: bytes | None = None,
+        limit: float = LIMIT,
+        secrets: frozenset[str] = frozenset(),
+    ) -> Result:
+        """One call; `text` is its standard input. The result may tell of a failure.
+
+        What is secret in `text` is masked in the result's last output.
+        """
         timeout = f"--request-timeout={max(1, round(limit / 2))}s"
         command = ("/usr/local/bin/kubectl", f"--kubeconfig={ADMIN}", timeout, *arguments)
-        return self.machine.run(Command(command, input=text, timeout=limit))
+        return self.machine.run(Command(command, input=text, timeout=limit, secrets=secrets))
 
     def get(
         self, kind: str, *, namespace: str = "default", selector: str = "", limit: float = 20.0
@@ -47,13 +56,19 @@ class Kubectl:
             ) from error
         return found
 
-    def apply(self, objects: list[dict[str, Any]], *, limit: float = LIMIT) -> None:
+    def apply(
+        self,
+        objects: list[dict[str, Any]],
+        *,
+        limit: float = LIMIT,
+        secrets: frozenset[str] = frozenset(),
+    ) -> None:
         """Make objects, or make them as these.
 
         Raises:
             StepFailed: the control plane refuses one.
         """
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}).encode()
-        self.run("apply", "--filename=-", text=text, limit=limit).check(
+        self.run("apply", "--filename=-", text=text, limit=limit, secrets=secrets).check(
             "the control plane refuses an object"
         )
