@@ -221,6 +221,10 @@ class Masked:
         # The longest first: one may be a part of another.
         self._known = tuple(sorted({*self._known, *more}, key=len, reverse=True))
 
+    def forget(self) -> None:
+        """Know no secret any more: another command begins."""
+        self._known = ()
+
     def __call__(self, text: str) -> str:
         """The text as others may see it."""
         for each in self._known:

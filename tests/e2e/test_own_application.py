@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from canaries import holding, watched
 from run_reasons import defects
 
 pytestmark = pytest.mark.e2e
@@ -18,8 +19,10 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def test_own_programs_with_two_workers_on_a_machine_and_two_repetitions(
-    continuum: Any, results: Any, tmp_path: Path
+    continuum: Any, results: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    canary = "CANARY-own-1"
+    monkeypatch.setenv("CONTINUUM_SET__BENCHMARK__COMMAND__ENVIRONMENT__API_TOKEN", canary)
     settings = {
         "benchmark.workers_per_machine": "2",
         "benchmark.repetitions": "2",
@@ -29,12 +32,16 @@ def test_own_programs_with_two_workers_on_a_machine_and_two_repetitions(
         "tiers.endpoint.machines": "3",
         "tiers.endpoint.memory": "256 MiB",
     }
-    continuum(
-        "run",
-        EXAMPLES / "own-application" / "experiment.toml",
-        *("--results", "out", "--accept-links"),
-        *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")),
-    )
+    with watched(canary.encode()) as seen:
+        continuum(
+            "run",
+            EXAMPLES / "own-application" / "experiment.toml",
+            *("--results", "out", "--accept-links"),
+            *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")),
+        )
+    assert seen == set()
+    folders = (tmp_path / "out", continuum.state)
+    assert [str(file) for each in folders for file in holding(each, canary.encode())] == []
     run = results()
     assert defects(run) == []
     samples = pq.read_table(tmp_path / "out" / "samples.parquet").to_pydict()

@@ -32,6 +32,17 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LxcMachine:
     return LxcMachine(spec, Container.of("edge-1", tmp_path, "0badcafe"))
 
 
+def test_no_value_of_the_environment_is_an_argument(machine: LxcMachine, tmp_path: Path) -> None:
+    tell = '#!/bin/sh\ntr "\\0" "\\n" < /proc/$$/cmdline\necho "[$WORD]"\n'
+    (tmp_path / "lxc-attach").write_text(tell)
+    told = machine.run(Command(("true",), environment={"WORD": "CANARY"})).check().text
+    arguments, _, value = told.rpartition("\n")
+    assert value == "[CANARY]"
+    assert "CANARY" not in arguments
+    assert "--keep-var=WORD" in arguments.splitlines()
+    assert "--keep-var=PATH" in arguments.splitlines()
+
+
 def test_what_only_reads_is_run_again_when_the_way_in_crashes(machine: LxcMachine) -> None:
     assert machine.run(Command(("true",), only_reads=True)).check().text == "fine"
 

@@ -11,6 +11,7 @@ from continuum.errors import StepFailed
 from continuum.experiment.model import Software
 from continuum.images.recipe import Recipe
 from continuum.machine import Command, Result
+from continuum.secret import Secret
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.container import Container
 from continuum.software.execution_models.plain_container import PlainContainer
@@ -38,6 +39,7 @@ class Answering(DeadMachine):
         super().__init__()
         self.failing = failing
         self.ran: list[tuple[str, ...]] = []
+        self.puts: dict[str, tuple[bytes, int]] = {}
 
     def run(self, command: Command) -> Result:
         self.ran.append(command.arguments)
@@ -45,7 +47,7 @@ class Answering(DeadMachine):
         return Result(command, int(fails), b"", b"not there", 0.0, self.name)
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
-        del content, path, mode
+        self.puts[path] = (content, mode)
 
 
 def model(runtime: Literal["containerd", "docker"]) -> PlainContainer:
@@ -139,6 +141,19 @@ def test_without_arguments_and_limits_the_image_decides(runtime: Any) -> None:
         word.startswith(("--cpu", "--memory", "--cwd", "--workdir", "--entrypoint", "--mount"))
         for word in program
     )
+
+
+@pytest.mark.parametrize("runtime", ["containerd", "docker"])
+def test_secret_variables_come_by_a_file(runtime: Any) -> None:
+    process = dataclasses.replace(WORKER, secrets={"TOKEN": Secret('a=b "$c')})
+    machine = Answering()
+    model(runtime).start(machine, process)
+    assert "--env-file=/run/continuum/secrets/worker-1" in machine.ran[-1]
+    assert not any("a=b" in word for words in machine.ran for word in words)
+    assert machine.puts["/run/continuum/secrets/worker-1"] == (b'TOKEN=a=b "$c\n', 0o600)
+    two = dataclasses.replace(WORKER, secrets={"TOKEN": Secret("one\ntwo")})
+    with pytest.raises(StepFailed, match='the value of "TOKEN" has several lines'):
+        model(runtime).start(machine, two)
 
 
 def test_docker_takes_over_an_image_once() -> None:

@@ -15,6 +15,7 @@ from continuum.errors import MachineUnreachable, StepFailed
 from continuum.experiment.model import Benchmark, Experiment, Software, Tier
 from continuum.machine import Command, Result
 from continuum.parallel import for_each
+from continuum.secret import Secret
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models import pod as subject
 from continuum.software.execution_models.container import Container
@@ -68,6 +69,13 @@ def test_the_objects_are_those_in_the_golden_folder() -> None:
     assert set(files) == {path.name for path in GOLDEN.iterdir()}
     for name, made in files.items():
         assert json.dumps(made, indent=1) + "\n" == (GOLDEN / name).read_text(), name
+
+
+def test_secret_variables_are_in_the_pod_and_in_no_message() -> None:
+    process = dataclasses.replace(WORKER, secrets={"TOKEN": Secret("a$(HOME)b")})
+    (container,) = deployment(process)["spec"]["template"]["spec"]["containers"]
+    assert container["env"][-1] == {"name": "TOKEN", "value": "a$$(HOME)b"}
+    assert "HOME)b" not in repr(process)
 
 
 def test_output_goes_to_its_file_by_the_images_python() -> None:

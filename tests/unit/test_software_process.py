@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from continuum.errors import StepFailed
 from continuum.machine import Command, Result
+from continuum.secret import Secret
 from continuum.software.contract import ProcessSpec
 from continuum.software.execution_models.process import Process, systemd_run, unit_name
 from continuum.testing.software import DeadMachine
@@ -32,6 +35,7 @@ class Scripted(DeadMachine):
         self.answers = answers
         self.ran: list[tuple[str, ...]] = []
         self.puts: dict[str, bytes] = {}
+        self.modes: dict[str, int] = {}
 
     def run(self, command: Command) -> Result:
         self.ran.append(command.arguments)
@@ -40,13 +44,33 @@ class Scripted(DeadMachine):
         return Result(command, code, text.encode(), b"", 0.0, self.name)
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
-        del mode
         self.puts[path] = content
+        self.modes[path] = mode
 
 
 def shown(state: str, sub: str, result: str = "success", name: str = "worker-1") -> str:
     unit = f"continuum-{name}.service"
     return f"Result={result}\nId={unit}\nActiveState={state}\nSubState={sub}\n"
+
+
+def test_secret_variables_come_by_a_file_that_goes_with_the_process() -> None:
+    process = replace(WORKER, secrets={"TOKEN": Secret('a "b" \\ $c `d`\n#e é')})
+    machine, path = Scripted(), "/run/continuum/secrets/worker-1"
+    Process().start(machine, process)
+    assert machine.puts[path] == 'TOKEN="a \\"b\\" \\\\ \\$c \\`d\\`\n#e é"\n'.encode()
+    assert machine.modes[path] == 0o600
+    assert f"--property=EnvironmentFile={path}" in machine.ran[-1]
+    assert "TOKEN" not in str(machine.ran) + repr(systemd_run(process))
+    Process().stop(machine, process)
+    assert machine.ran[-1] == ("rm", "-f", path)
+    Process().stop_all(machine, (process,))
+    assert machine.ran[-1] == ("rm", "-rf", "/run/continuum/secrets")
+
+
+@pytest.mark.parametrize(("name", "value"), [("²", "a"), ("a.b", "a"), ("A", "\x1b[1m")])
+def test_what_systemd_would_leave_out_without_a_word_is_refused(name: str, value: str) -> None:
+    with pytest.raises(StepFailed):
+        Process().start(Scripted(), replace(WORKER, secrets={name: Secret(value)}))
 
 
 def test_the_command_that_starts_a_process() -> None:

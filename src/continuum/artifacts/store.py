@@ -29,6 +29,7 @@ from continuum.errors import NotPossibleHere, StepFailed, UsageError
 from continuum.images.sources import HOW_TO_BRING
 from continuum.images.store import DiskFull, locked, telling_disk_full
 from continuum.parallel import for_each
+from continuum.secret import without_logins
 
 if TYPE_CHECKING:
     from continuum.artifacts.web import Progress, Web
@@ -262,7 +263,7 @@ class ArtifactStore:
             architecture=wanted.architecture,
             sha256=digest(file),
             size=file.stat().st_size,
-            source=source,
+            source=without_logins(source),
             seconds=round(seconds, 1),
             folder=self.folder,
         )

@@ -45,6 +45,7 @@ def read(session: Session, file: Path, settings: tuple[str, ...], provider: str 
 
     loaded = load(file, settings=list(settings), provider=provider, environment=os.environ)
     masked.add(texts(loaded.experiment))
+    session.variables = loaded.variables
     for note in loaded.notes:
         session.events.note(note)
     return loaded

@@ -17,9 +17,10 @@ from typing import NoReturn
 import click
 
 from continuum import environment
-from continuum.cli import failure, output
+from continuum.cli import failure, handover, output
 from continuum.cli.session import Session, common
 from continuum.errors import ContinuumError, Interrupted, UsageError
+from continuum.secret import masked
 
 PROGRAM = "continuum"
 COMPLETION = "_CONTINUUM_COMPLETE"
@@ -163,7 +164,7 @@ def main() -> NoReturn:
     os.environ["PATH"] = _with_system_programs(os.environ.get("PATH", os.defpath))
     if COMPLETION in os.environ:
         continuum.main(prog_name=PROGRAM, complete_var=COMPLETION)
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(run(handover.arguments()))
 
 
 def _open_streams() -> None:
@@ -200,6 +201,7 @@ def _with_system_programs(path: str) -> str:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code. Never raises, never shows a traceback."""
     session = Session(list(arguments))
+    masked.forget()
     with _signals_interrupt():
         try:
             return _run(session)

@@ -7,10 +7,10 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from continuum.cli import bootstrap
+from continuum.cli import bootstrap, handover
 from continuum.errors import NotPossibleHere
 
 if TYPE_CHECKING:
@@ -30,25 +30,18 @@ _HANDED_ON = (
 _HANDED_ON_PREFIXES = ("XDG_", "CONTINUUM_", "PIP_", "LC_")
 
 
-def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
+def handed_on(environment: Mapping[str, str], more: Collection[str] = ()) -> dict[str, str]:
     """The variables that the same command needs behind sudo, which drops them all.
 
-    The caller's folders stay the caller's; byte code of our sources is not written as root.
+    The caller's folders stay the caller's; byte code of our sources is not written as root. `more`
+    are names of variables that the experiment asks for.
     """
     kept = {
         name: value
         for name, value in environment.items()
-        if name in _HANDED_ON or name.startswith(_HANDED_ON_PREFIXES)
+        if name in _HANDED_ON or name in more or name.startswith(_HANDED_ON_PREFIXES)
     }
     return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def command_behind_sudo(
-    sudo: str, arguments: Sequence[str], environment: Mapping[str, str]
-) -> list[str]:
-    """This command line, to be run by root."""
-    variables = [f"{name}={value}" for name, value in handed_on(environment).items()]
-    return [sudo, "--", "env", *variables, sys.executable, "-m", "continuum", *arguments]
 
 
 def ensure_root(session: Session, provider: type[Provider]) -> None:
@@ -93,8 +86,8 @@ def become_root(session: Session, reason: str, other_way: str = "") -> None:
             )
     session.close()
     sys.stdout.flush()
-    command = command_behind_sudo(sudo, session.arguments, os.environ)
-    os.execv(command[0], command)  # noqa: S606  no shell is wanted
+    variables = handed_on(os.environ, session.variables)
+    handover.through_sudo(sudo, session.arguments, variables)
 
 
 def ensure_programs(session: Session, programs: Mapping[str, str]) -> None:

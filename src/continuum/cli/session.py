@@ -37,6 +37,7 @@ class Session:
         arguments: of the command line, without the program's name.
         verbosity: `output.QUIET`, `NORMAL` or `VERBOSE`.
         yes: Debian packages are installed without a question.
+        variables: names of the caller's variables that the experiment asks for.
         deployment: the deployment that is being changed, "" when none is.
         results: of the run that this call carries out; None when it carries out none.
     """
@@ -44,6 +45,7 @@ class Session:
     arguments: Sequence[str]
     verbosity: int = output.NORMAL
     yes: bool = False
+    variables: frozenset[str] = frozenset()
     deployment: str = ""
     results: ResultsPlace | None = None
     closers: list[Callable[[], None]] = field(default_factory=list)

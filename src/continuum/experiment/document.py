@@ -67,6 +67,7 @@ class Document:
         finish: what the reader does once these are in: it fills in what follows from other values,
             and raises InvalidExperiment with what is still wrong.
         environment: variables of whoever calls.
+        variables: names of those whose values the experiment takes.
         in_secret_files: paths of secrets that stand in files of their own, which the experiment
             names.
     """
@@ -87,6 +88,7 @@ class Document:
         )
 
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    variables: set[str] = field(default_factory=set)
     in_secret_files: set[KeyPath] = field(default_factory=set)
 
     def resolved(self, written: str, path: KeyPath) -> Path:

@@ -44,6 +44,7 @@ class Loaded:
         misfit: what its application asks for and does not have here, with its place.
         source_text: the file as it was read, with `***` for what is secret.
         in_secret_files: dotted paths of secrets that stand in files which the experiment names.
+        variables: names of variables whose values are the caller's.
     """
 
     experiment: Experiment
@@ -54,6 +55,7 @@ class Loaded:
     misfit: Problem | None = None
     source_text: str = ""
     in_secret_files: frozenset[str] = frozenset()
+    variables: frozenset[str] = frozenset()
 
     @property
     def block_is_a_wish(self) -> bool:
@@ -135,6 +137,7 @@ def load_text(
         misfit=document.misfit,
         source_text=masked(_WITHOUT_SECRETS[kind](text, secret_files.is_secret)),
         in_secret_files=frozenset(map(dotted, document.in_secret_files)),
+        variables=frozenset(document.variables),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +108,13 @@ def _read_environment(document: Document) -> None:
     for number, line in enumerate(_text(document, path, file).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        name, value = _variable(line, Source(str(file), number), document.environment)
+        name, value = _variable(line, Source(str(file), number), document)
         # What stands in the experiment, or was given beside it, is nearer to the person.
         if isinstance(table, dict) and name not in table:
             _put(document, (*path[:-1], ENVIRONMENT), name, value, Source(str(file), number))
 
 
-def _variable(line: str, source: Source, environment: Mapping[str, str]) -> tuple[str, str]:
+def _variable(line: str, source: Source, document: Document) -> tuple[str, str]:
     """Name and value of a line: `NAME=value`, or `NAME` alone for the caller's own."""
     name, equals, value = line.partition("=")
     name = name.strip()
@@ -122,13 +122,14 @@ def _variable(line: str, source: Source, environment: Mapping[str, str]) -> tupl
         raise _Refused(source.problem("is neither NAME=value nor the NAME of a variable"))
     if equals:
         return name, value
-    if name not in environment:
+    if name not in document.environment:
         raise _Refused(
             source.problem(
                 f"there is no variable {shown(name)} in the environment", f"export {shown(name)}=…"
             )
         )
-    return name, environment[name]
+    document.variables.add(name)
+    return name, document.environment[name]
 
 
 def _put(document: Document, table: KeyPath, name: str, value: str, source: Source) -> None:

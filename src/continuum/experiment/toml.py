@@ -107,16 +107,19 @@ def without_secrets(text: str, is_secret: Callable[[KeyPath], bool]) -> str:
         (span for path, span in locator.values if is_secret(path)), reverse=True
     ):
         text = f'{text[:start]}"{MASK}"{text[end:]}'
-    return _COMMENTED.sub(
-        lambda match: f"{match[1]}{MASK}" if is_secret_name(match[2]) else match[0], text
-    )
+    return _COMMENT.sub(lambda comment: _GIVEN.sub(_without_value, comment[0]), text)
+
+
+def _without_value(given: re.Match[str]) -> str:
+    return f"{given['head']}{MASK}" if is_secret_name(given["name"]) else given[0]
 
 
 class _Lost(Exception):
     """The text is not what a valid document has at this place."""
 
 
-_COMMENTED = re.compile(r"(#[ \t#]*(?:[\w-]+\.)*([\w-]+)[ \t]*=[ \t]*)[^\s#][^#\n]*")
+_COMMENT = re.compile(r"#[^\n]*")
+_GIVEN = re.compile(r"""(?P<head>(?P<name>[\w-]+)["']?\s*[=:]\s*)("[^"\n]*"|'[^'\n]*'|[^\s,}]+)""")
 _SPACE = re.compile(r"[ \t]*")
 _BLANK = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _KEY = re.compile(r"""[A-Za-z0-9_-]+|"(?:\\.|[^"\\\n])*"|'[^'\n]*'""")

@@ -17,6 +17,7 @@ from continuum.images import isolated, store
 from continuum.images.recipe import DATA_FOLDER, PYTHON_FOLDER, RUNTIME_FOLDER, Recipe
 from continuum.images.sources import HOW_TO_BRING, HostSources, is_unreachable
 from continuum.machine import Command, run_on_host, stream_on_host
+from continuum.secret import without_logins
 
 LAYOUT = 2
 """Raise when what this module writes changes for the same inputs."""
@@ -195,9 +196,10 @@ def _mmdebstrap(
     progress: Callable[[str, float | None], None],
 ) -> None:
     source_list = root.parent / "sources.list"
-    source_list.write_text(host.lines())
     settings = root.parent / "apt.conf"
-    settings.write_text(_apt_settings())
+    # They may hold a proxy's or a mirror's password.
+    folders.write_file(source_list, host.lines(), folders.PRIVATE_FILE)
+    folders.write_file(settings, _apt_settings(), folders.PRIVATE_FILE)
     command = (
         "mmdebstrap",
         "--mode=root",
@@ -255,8 +257,11 @@ def _apt_settings() -> str:
 
 def _settle(root: Path) -> None:
     """Nothing of this host, and no logs; our own folders."""
-    # It may hold a proxy's password.
+    # They may hold a proxy's or a mirror's password.
     (root / "etc/apt/apt.conf.d/99mmdebstrap").unlink(missing_ok=True)
+    sources = root / "etc/apt/sources.list"
+    if sources.is_file():
+        put(sources, without_logins(sources.read_text(errors="replace")))
     # A resolver that does not answer costs programs tens of seconds; no resolver costs none.
     for name in ("etc/hostname", "etc/resolv.conf"):
         put(root / name, "")

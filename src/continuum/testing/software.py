@@ -23,6 +23,7 @@ from continuum.experiment.model import Experiment, Software, Tier
 from continuum.images.recipe import InstallStep, Recipe
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
 from continuum.machine import Command, Machine, Result
+from continuum.secret import Secret
 from continuum.software.contract import (
     ExecutionModel,
     ProcessSpec,
@@ -319,6 +320,7 @@ class ExecutionModelContract(ABC):
         process = dataclasses.replace(
             self.process(_TELL, *odd),
             environment={"ODD": 'x  $HOME %h "q" \\n'},
+            secrets={"HIDDEN": Secret('y  $HOME %h "q" \\n `id` $(HOME) #é')},
             files={f"{folder}/input": b"\x00content"},
             output=f"{folder}/output file",
             working_directory=folder,
@@ -327,7 +329,8 @@ class ExecutionModelContract(ABC):
         self.subject().start(self.machine(), process)
         assert self.await_state(process, "ended", "failed") == "ended"
         told = self.machine().get(process.output).decode()
-        assert told == repr([*odd, 'x  $HOME %h "q" \\n', folder, b"\x00content"])
+        words = ('x  $HOME %h "q" \\n', process.secrets["HIDDEN"].open())
+        assert told == repr([*odd, *words, folder, b"\x00content"])
 
     def test_its_processor_time_is_limited(self) -> None:
         """A quarter of a core is a quarter of a core."""
@@ -358,7 +361,8 @@ time.sleep(600)
 _TELL = """\
 import os, sys
 content = open("input", "rb").read()
-print(repr([*sys.argv[1:], os.environ["ODD"], os.getcwd(), content]), end="")
+words = (os.environ["ODD"], os.environ["HIDDEN"])
+print(repr([*sys.argv[1:], *words, os.getcwd(), content]), end="")
 """
 
 # Share of a core that a process gets in so many seconds.

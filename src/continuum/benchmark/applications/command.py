@@ -187,13 +187,11 @@ class CommandApplication(Locating):
         return None if problem is None else Misfit(problem)
 
     def _variables_problem(self, experiment: Experiment) -> str | None:
-        software = experiment.software
-        plain = experiment.workers_in_containers and not experiment.in_a_cluster
-        if not plain or software is None or software.runtime != "containerd":
+        if not experiment.workers_in_containers or experiment.in_a_cluster:
             return None
         for name, value in self._settings.environment.items():
             if len(value.open().splitlines()) > 1:
-                return f'containerd is given no variable of several lines, as "{name[:40]}"'
+                return f'a container without a cluster gets no variable of several lines, as "{name[:40]}"'
         return None
 
     def _not_here(self, key: str, problem: str) -> Misfit:

@@ -81,8 +81,8 @@ def main() -> None:
     """See above."""
     why_not = "" if os.geteuid() == 0 else refusal()
     if os.geteuid() != 0 and not why_not:
-        connection = "SSH_CONNECTION=" + os.environ.get("SSH_CONNECTION", "")
-        command = [*SUDO, "env", connection, sys.executable, "-c", AGAIN, sys.argv[1]]
+        connection = os.environ.get("SSH_CONNECTION", "")
+        command = [*SUDO, sys.executable, "-c", AGAIN, sys.argv[1], connection]
         os.execvp(command[0], command)
     say(
         {
@@ -90,20 +90,21 @@ def main() -> None:
             "python": "{}.{}".format(*sys.version_info[:2]),
             "architecture": platform.machine(),
             "libc": platform.libc_ver()[0],
-            "ssh": os.environ.get("SSH_CONNECTION", ""),
+            "ssh": sys.argv[2] if len(sys.argv) > 2 else os.environ.get("SSH_CONNECTION", ""),
         }
     )
     wanted = heard()
-    variables = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+    variables = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.expanduser("~/.cache")
     if wanted["folder"]:
         base = os.path.join(wanted["folder"], "cache")
-        variables.append("XDG_CACHE_HOME=" + base)
-        variables.append("XDG_STATE_HOME=" + os.path.join(wanted["folder"], "state"))
-    variables.append("PYTHONPATH=" + kept(base, wanted["key"]))
-    os.execvp("env", ["env", *variables, sys.executable, "-m", wanted["module"]])
+        variables["XDG_CACHE_HOME"] = base
+        variables["XDG_STATE_HOME"] = os.path.join(wanted["folder"], "state")
+    variables["PYTHONPATH"] = kept(base, wanted["key"])
+    command = [sys.executable, "-m", wanted["module"]]
+    os.execve(command[0], command, {**os.environ, **variables})
 
 
 main()

@@ -53,10 +53,6 @@ class _Runtime(Protocol):
 
     def run(self, name: str, process: ProcessSpec) -> tuple[str, ...]: ...
 
-    def secret_variables(self, process: ProcessSpec) -> bytes: ...
-
-    def properties(self, process: ProcessSpec) -> dict[str, str]: ...
-
     def remove(self, name: str) -> tuple[str, ...]: ...
 
 
@@ -101,11 +97,7 @@ class PlainContainer(Process):
         folders = tuple(map(literally, mounted_folders(process)))
         return Program(
             arguments=tuple(_literally(word, name) for word in self._runtime.run(name, process)),
-            properties={
-                "Wants": self._runtime.unit,
-                "After": self._runtime.unit,
-                **self._runtime.properties(process),
-            },
+            properties={"Wants": self._runtime.unit, "After": self._runtime.unit},
             before=((("/bin/mkdir", "-p", *folders),) if folders else ()),
             afterwards=(
                 "/usr/bin/python3",
@@ -119,7 +111,7 @@ class PlainContainer(Process):
 
     def secret_variables(self, process: ProcessSpec) -> bytes:
         """The content of the file from which the runtime's client takes them."""
-        return self._runtime.secret_variables(process)
+        return secret_variables.for_a_client(process)
 
 
 # Where all is well there is nothing to remove any more, and the worker's log is no place to say so.
@@ -138,13 +130,6 @@ class _Containerd:
 
     def prepare(self, machine: Machine, image: str) -> None:
         """Nothing: a missing image is in the client's own words."""
-
-    def secret_variables(self, process: ProcessSpec) -> bytes:
-        return secret_variables.for_ctr(process)
-
-    def properties(self, process: ProcessSpec) -> dict[str, str]:
-        del process
-        return {}
 
     def run(self, name: str, process: ProcessSpec) -> tuple[str, ...]:
         arguments = [_CTR, f"--namespace={NAMESPACE}", "run", "--rm", "--net-host"]
@@ -169,8 +154,7 @@ class _Containerd:
         return (
             *arguments,
             *(f"--mount={mount}" for mount in mounts),
-            *((f"--env-file={secret_variables.path_of(process)}",) if process.secrets else ()),
-            *(f"--env={name}={value}" for name, value in process.environment.items()),
+            *_variables(process),
             process.image,
             name,
             *program,
@@ -209,13 +193,6 @@ class _Docker:
                 )
             machine.run(Command(("rm", "-f", _ARCHIVE))).check()
 
-    def secret_variables(self, process: ProcessSpec) -> bytes:
-        return secret_variables.for_systemd(process)
-
-    def properties(self, process: ProcessSpec) -> dict[str, str]:
-        file = secret_variables.path_of(process)
-        return {"EnvironmentFile": file} if process.secrets else {}
-
     def run(self, name: str, process: ProcessSpec) -> tuple[str, ...]:
         arguments = [DOCKER, "run", "--rm", "--init", "--pull=never", "--network=host"]
         arguments += [f"--name={name}", "--log-driver=none"]
@@ -235,9 +212,7 @@ class _Docker:
                 f"--mount=type=bind,source={path},target={path}"
                 for path in mounted_folders(process)
             ),
-            *(f"--env={name}={value}" for name, value in process.environment.items()),
-            # The client takes these from its own environment.
-            *(f"--env={name}" for name in process.secrets),
+            *_variables(process),
             *((f"--entrypoint={first}",) if first else ()),
             process.image,
             *others,
@@ -252,6 +227,15 @@ _ARCHIVE = "/var/lib/docker/continuum-image.tar"
 _CTR = "/usr/bin/ctr"
 _INIT_INSIDE = "/continuum-init"
 _PERIOD = QUOTA_PERIOD_MILLISECONDS * 1000
+
+
+def _variables(process: ProcessSpec) -> tuple[str, ...]:
+    """What tells either client which variables the container has."""
+    file = secret_variables.path_of(process)
+    return (
+        *((f"--env-file={file}",) if process.secrets else ()),
+        *(f"--env={name}={value}" for name, value in process.environment.items()),
+    )
 
 
 def _literally(word: str, but: str) -> str:

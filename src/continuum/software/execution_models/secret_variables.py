@@ -37,8 +37,8 @@ def for_systemd(process: ProcessSpec) -> bytes:
     return _lines({name: f'"{_quoted(value)}"' for name, value in process.secrets.items()})
 
 
-def for_ctr(process: ProcessSpec) -> bytes:
-    """The content of an `--env-file`, which has no way to write a line's end.
+def for_a_client(process: ProcessSpec) -> bytes:
+    """The content of an `--env-file` of `ctr` and `docker`, which cannot write a line's end.
 
     Raises:
         StepFailed: a value has several lines.

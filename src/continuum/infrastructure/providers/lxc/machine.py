@@ -80,12 +80,13 @@ class LxcMachine(Machine):
             f"--lxcpath={self.container.folder.parent}",
             f"--name={self.container.name}",
             "--clear-env",
-            *(f"--set-var={key}={value}" for key, value in variables.items()),
+            # By name: everybody on the host may read arguments.
+            *(f"--keep-var={name}" for name in variables),
             "--",
             *command.arguments,
         )
         # Not from our own working directory, which the machine does not have.
-        return replace(command, arguments=arguments, environment={}, directory=Path("/"))
+        return replace(command, arguments=arguments, environment=variables, directory=Path("/"))
 
     def _runs(self) -> bool:
         path, name = self.container.folder.parent, self.container.name
