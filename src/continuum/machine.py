@@ -35,7 +35,8 @@ class Command:
     Attributes:
         arguments: program and arguments.
         input: bytes for standard input.
-        environment: variables added to the environment of the target.
+        environment: variables added to the environment of the target. They may show in lists of
+            processes there: what is secret goes by `input`, or by `Machine.put`.
         timeout: seconds until the command is killed.
         secrets: texts that are masked wherever the command is shown.
         directory: working directory, only for commands on the host.

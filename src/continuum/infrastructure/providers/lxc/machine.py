@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,7 +77,8 @@ class LxcMachine(Machine):
     def _attached(self, command: Command) -> Command:
         variables = {**_ENVIRONMENT, **command.environment}
         arguments = (
-            "lxc-attach",
+            # Found by our own PATH: among the variables is that of the machine.
+            shutil.which("lxc-attach") or "lxc-attach",
             f"--lxcpath={self.container.folder.parent}",
             f"--name={self.container.name}",
             "--clear-env",
