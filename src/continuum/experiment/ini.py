@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from continuum.experiment.document import shown
+from continuum.secret import is_secret_name
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,8 @@ class _Scanner:
             self.finish_option()
             self._option = (found[1].rstrip().lower(), number, [found[2].strip()])
         else:
+            first = content.split()[0]
+            content = first if is_secret_name(first) else content
             self._problem(number, f'"{shown(content)}" is neither a section nor OPTION = VALUE')
 
     def _problem(self, number: int, message: str) -> None:
