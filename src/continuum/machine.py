@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from continuum import environment
 from continuum.errors import CommandFailed, Interrupted, NotFound, StepFailed, TimedOut
+from continuum.secret import without
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,9 +58,7 @@ class Command:
 
     def masked(self, text: str) -> str:
         """`text` with every secret replaced."""
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        return text
+        return without(text, self.secrets)
 
 
 @dataclass(frozen=True)

@@ -240,18 +240,24 @@ class Masked:
         return self(value) if isinstance(value, str) else value
 
 
+def without(text: str, secrets: Iterable[str]) -> str:
+    """A text with `***` for each of these, whatever they are, also as JSON and Python write them."""
+    forms = {form for each in secrets if each for form in _forms(each)}
+    # The longest first: one may be a part of another.
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, MASK)
+    return text
+
+
 def _forms(text: str) -> set[str]:
-    """A secret as it is, and as JSON and Python write it."""
+    """A secret as it is, as JSON and Python write it, and as JSON writes what is JSON already."""
     import json  # noqa: PLC0415  few commands know a secret
 
-    found = {
-        text,
-        json.dumps(text)[1:-1],
-        json.dumps(text, ensure_ascii=False)[1:-1],
-        repr(text)[1:-1],
-    }
-    found |= {line for line in text.splitlines() if is_distinct(line)}
-    return found
+    found = {text, repr(text)[1:-1]}
+    for kept in (True, False):
+        once = json.dumps(text, ensure_ascii=kept)[1:-1]
+        found |= {once, json.dumps(once, ensure_ascii=kept)[1:-1]}
+    return found | {line for line in text.splitlines() if is_distinct(line)}
 
 
 masked = Masked()

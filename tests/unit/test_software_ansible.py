@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from canaries import holding, watched
 from continuum.deployment import Deployment
 from continuum.errors import MachineUnreachable, NotPossibleHere, StepFailed, TimedOut
+from continuum.secret import Secret
 from continuum.software import ansible
 from continuum.software.ansible import HostResult, run_playbook, write_files
 from continuum.software.configure import (
@@ -87,6 +89,40 @@ def test_a_failed_task_says_which_where_and_why(tmp_path: Path) -> None:
     assert error.where.split(": ")[1] == "Break"
     assert str(deployment.folder / ansible.LOG) in error.hint
     assert "hush" not in log_of(deployment)
+
+
+PHRASE = 'CANARY-{{ 1 + 1 }}-"$x`-{% raw %}'
+
+
+def tell(*words: str) -> dict[str, Any]:
+    """A module's arguments: write the variables of the password's role, and end as told."""
+    file, *end = words
+    program = (
+        "import os, sys; open(sys.argv[1], 'w').write(sys.stdin.read()); sys.exit(*sys.argv[2:])"
+    )
+    argv = [sys.executable, "-c", program, file, *end]
+    return {"argv": argv, "stdin": "{{ password }}", "stdin_add_newline": False}
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_failing_task_with_a_secret_tells_nothing_of_it(tmp_path: Path, silent: bool) -> None:
+    said = "broke" if silent else "broke {{ password }}"
+    tasks = [
+        {"name": "Give", "ansible.builtin.command": tell(f"{tmp_path}/got"), "no_log": True},
+        {
+            "name": "Break",
+            "ansible.builtin.command": tell(f"{tmp_path}/got", said),
+            "no_log": silent,
+        },
+    ]
+    deployment = prepare(tmp_path, tasks, one={})
+    variables = {"password": Secret(PHRASE)}
+    with watched(b"CANARY") as seen, pytest.raises(StepFailed) as caught:
+        run_playbook(deployment, lambda _: None, secrets=frozenset({PHRASE}), variables=variables)
+    assert (tmp_path / "got").read_text() == PHRASE
+    assert "CANARY" not in str(caught.value) + caught.value.output + log_of(deployment)
+    assert holding(deployment.folder, b"CANARY") == []
+    assert not silent or seen == set()
 
 
 def test_a_task_that_may_fail_does_not_fail_the_playbook(tmp_path: Path) -> None:

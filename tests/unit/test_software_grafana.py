@@ -306,3 +306,35 @@ def test_the_role_hands_on_braces_as_they_are(tmp_path: Path) -> None:
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert json.loads((tmp_path / "got").read_text()) == units(wanted)
+
+
+def test_the_password_is_for_root_alone_and_another_one_forgets_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs, kept, file = tmp_path / "programs", tmp_path / "data", tmp_path / "etc/environment"
+    programs.mkdir()
+    (programs / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (programs / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+
+    def give(password: str) -> str:
+        kept.mkdir(exist_ok=True)
+        words = (str(file), "PASSWORD", "grafana.service", str(kept))
+        return subprocess.run(
+            (sys.executable, "-m", "continuum_runtime.secret_variable", *words),
+            input=password,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert give('a"b\\c$d`e') == "changed\n"
+    assert file.read_text() == 'PASSWORD="a\\"b\\\\c\\$d\\`e"\n'
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert not kept.exists()
+    file.chmod(0o644)
+    assert give('a"b\\c$d`e') == ""
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert kept.exists()
+    assert give("other") == "changed\n"
+    assert (tmp_path / "asked").read_text() == "stop grafana.service\n" * 2

@@ -89,7 +89,7 @@ class _Scanner:
             self.finish_option()
             self._option = (found[1].rstrip().lower(), number, [found[2].strip()])
         else:
-            first = content.split()[0]
+            first = content.split(maxsplit=1)[0]
             content = first if is_secret_name(first) else content
             self._problem(number, f'"{shown(content)}" is neither a section nor OPTION = VALUE')
 
