@@ -81,15 +81,15 @@ class Document:
     overridden: set[KeyPath] = field(default_factory=set)
     finish: Callable[[Document], None] = lambda _: None
 
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    variables: set[str] = field(default_factory=set)
+    in_secret_files: set[KeyPath] = field(default_factory=set)
+
     def has_override(self, paths: Iterable[KeyPath]) -> bool:
         """Whether one of these keys, a table around it or a key in it was given beside the file."""
         return any(
             given[: len(path)] == path[: len(given)] for path in paths for given in self.overridden
         )
-
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    variables: set[str] = field(default_factory=set)
-    in_secret_files: set[KeyPath] = field(default_factory=set)
 
     def resolved(self, written: str, path: KeyPath) -> Path:
         """A path as written in the file is relative to the file; elsewhere, to where we stand."""
