@@ -21,6 +21,7 @@ from typing import Any
 from continuum import folders, native, state_file
 from continuum.deployment import Deployment
 from continuum.errors import CommandFailed, TimedOut
+from continuum.infrastructure.host import processes
 from continuum_runtime import delay_table
 
 MODULE = "continuum_runtime.delay_emulator"
@@ -38,7 +39,7 @@ STOP_TIMEOUT = 10.0
 
 
 def find(identity: str, module: str = MODULE) -> list[int]:
-    """Processes that emulate this deployment's links, told by their command lines alone.
+    """Processes that emulate this deployment's links, told by their command lines and owners.
 
     With another module of `continuum_runtime`: those that carry it out for this deployment.
     """
@@ -54,27 +55,16 @@ def _is_ours(process: int, identity: str, module: str) -> bool:
     named, whose = module.encode(), identity.encode()
     # A compiled program bears its module's name instead of its file's.
     ours = words[:2] == [named, whose] or words[1:4] == [b"-m", named, whose]
-    return ours and _on_this_host(process)
-
-
-def _on_this_host(process: int) -> bool:
-    """Not in a container, where another host's may run that carries the same deployment."""
-    try:
-        theirs = Path(f"/proc/{process}/ns/pid").readlink()
-        return theirs == Path("/proc/self/ns/pid").readlink()
-    except PermissionError:
-        return True  # Who may not look may not stop it either.
-    except OSError:
-        return False
+    return ours and processes.may_be_ours(process)
 
 
 def running(deployment: Deployment) -> dict[str, Any] | None:
     """The configuration that a ready process carries out now, None when there is none."""
-    processes = find(deployment.identity)
+    found = find(deployment.identity)
     state = state_file.kept(deployment.folder / STATE, state_file.OBJECT)
     configuration = deployment.folder / CONFIGURATION
     content = state_file.undamaged(state_file.read_bytes(configuration))
-    if state is None or content is None or processes != [state.get("process")]:
+    if state is None or content is None or found != [state.get("process")]:
         return None
     if state.get("configuration") != hashlib.sha256(content).hexdigest():
         return None
@@ -157,10 +147,10 @@ def stop_all(identity: str, module: str = MODULE) -> bool:
     Raises:
         TimedOut: a process did not end even when killed.
     """
-    processes = find(identity, module)
-    for process in processes:
+    found = find(identity, module)
+    for process in found:
         _stop(process, identity, module)
-    return bool(processes)
+    return bool(found)
 
 
 def _stop(process: int, identity: str, module: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from continuum import folders
 from continuum.errors import NotPossibleHere, StepFailed
+from continuum.infrastructure.host import processes
 from continuum.infrastructure.host.ssh_config import CONTROL_FOLDER
 from continuum.infrastructure.providers.libvirt import hidden, kvm
 from continuum.infrastructure.providers.libvirt.domain import NAMESPACE, Label
@@ -173,6 +174,8 @@ def stop_if_unused() -> None:
 
 def _opened() -> Connection:
     kind = library()
+    if any(_number_file(name).exists() and not _alive(name) for name in _DAEMONS):
+        _start()  # One that we started was killed: the other answers, and starts no machine.
     try:
         return kind.open(ADDRESS)
     except kind.libvirtError as error:
@@ -250,7 +253,8 @@ def _alive(name: str) -> bool:
         title = Path(f"/proc/{number}/cmdline").read_bytes()
     except (OSError, ValueError):
         return False
-    return os.path.basename(title.split(b"\0")[0]) == name.encode()  # noqa: PTH119  bytes
+    called = os.path.basename(title.split(b"\0")[0])  # noqa: PTH119  bytes
+    return called == name.encode() and processes.may_be_ours(number)
 
 
 def _number_file(name: str) -> Path:
