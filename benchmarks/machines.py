@@ -9,7 +9,9 @@ same containers one after the other and wait for SSH. Then a second `up` of 4 ma
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,8 +23,9 @@ sys.path[:0] = [str(REPOSITORY / "src"), str(REPOSITORY)]
 
 from benchmarks.shared.deployments import addresses, machines_folder, names, run  # noqa: E402
 
+from continuum.images import store  # noqa: E402  path set above
 from continuum.infrastructure.host.ssh_wait import wait_for_banners  # noqa: E402  path set above
-from continuum.infrastructure.providers.lxc import containers  # noqa: E402
+from continuum.infrastructure.providers.lxc import containers, isolation  # noqa: E402
 
 LIMIT = 600
 FLOOR_RATIO = 1.3
@@ -62,13 +65,19 @@ def plain_loop(state: Path) -> float:
     """Start the same containers with nothing of ours around it."""
     lxc_path = machines_folder(state, "many")
     machines, reached = names(state, "many"), addresses(state, "many")
+    plan = json.loads((lxc_path.parent / "plan" / "infrastructure.json").read_text())
+    layers = store.find(plan["image"]).layers
+    program = shutil.which("lxc-start")
+    assert program is not None
     began = time.monotonic()
     for name in machines:
-        subprocess.run(
-            ["lxc-start", "--daemon", f"--lxcpath={lxc_path}", f"--name={name}"],
-            check=True,
-            timeout=60,
-        )
+        folder = lxc_path / name
+        command: tuple[str, ...] = (program, "--daemon", f"--lxcpath={lxc_path}", f"--name={name}")
+        mapped = re.search(r"lxc.idmap = u 0 (\d+)", (folder / "config").read_text())
+        if mapped:
+            first = int(mapped[1])
+            command = isolation.mapped(first, folder, folder / "hook", layers, command)
+        subprocess.run(command, check=True, timeout=60)
     silent = wait_for_banners(reached, LIMIT)
     assert not silent, silent
     return time.monotonic() - began

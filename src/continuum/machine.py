@@ -100,6 +100,10 @@ Ask = Callable[[bytes], bytes]
 """Gives a program a line, with its end, and returns the program's next line, without it."""
 
 
+_WRITE = 'install -D --mode="$1" /dev/null "$2" && cat >"$2"'
+"""Its input is not opened by a name: the pipe is the host's, and no file of a machine's own root."""
+
+
 class Machine(ABC):
     """One emulated computer.
 
@@ -141,7 +145,7 @@ class Machine(ABC):
         folder, name = posixpath.split(path)
         # Two workers that start at once on one machine may bring the same file.
         temporary = f"{folder}/.{name}.{os.getpid()}-{threading.get_native_id()}"
-        arguments = ("install", "-D", f"--mode={mode:o}", "/dev/stdin", temporary)
+        arguments = ("sh", "-c", _WRITE, "write", f"{mode:o}", temporary)
         written = self.run(Command(arguments, input=content))
         if written.exit_code != 0:
             raise StepFailed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,84 +21,23 @@ import pytest
 from continuum.deployment import Deployment
 from continuum.errors import MachineUnreachable, NotFound, NotPossibleHere, StepFailed, TimedOut
 from continuum.events import Event, Events
-from continuum.experiment.model import Experiment, Infrastructure, Tier
+from continuum.experiment.model import Tier
 from continuum.images import build, store
 from continuum.images.recipe import RUNTIME_FOLDER, Recipe
 from continuum.images.runtime import runtime_tree
 from continuum.infrastructure import proofs
-from continuum.infrastructure.configure import Surroundings, configure
 from continuum.infrastructure.host import cgroups, disks, ssh_config
 from continuum.infrastructure.plan import InfrastructurePlan
 from continuum.infrastructure.providers.contract import PluginSettings
-from continuum.infrastructure.providers.lxc import Lxc, config, containers
+from continuum.infrastructure.providers.lxc import Lxc, config, containers, mapped_root
 from continuum.infrastructure.providers.lxc.machine import LxcMachine
 from continuum.machine import Command, Machine
+from lxc_lab import SMALL, Lab
 from side_by_side import nothing_left
 
 pytestmark = pytest.mark.e2e
 
 SRC = Path(__file__).resolve().parents[2] / "src"
-SMALL = Tier.model_validate({"memory": "256 MiB"})
-
-
-@dataclass
-class Lab:
-    """One deployment, driven through the provider alone."""
-
-    deployment: Deployment
-    provider: Lxc
-    image: str
-
-    def plan(
-        self, tiers: dict[str, Tier] | None = None, *, internet: bool = False
-    ) -> InfrastructurePlan:
-        """A plan for an experiment of those tiers, in a free block or in its own."""
-        block = self.deployment.folder / "machines" / "block"
-        return configure(
-            Experiment(
-                name=self.deployment.name,
-                tiers=tiers or {"edge": SMALL.model_copy(update={"machines": 2})},
-                infrastructure=Infrastructure(internet=internet),
-            ),
-            Surroundings(
-                deployment=self.deployment.name,
-                identity=self.deployment.identity,
-                image=self.image,
-                host_cores=os.cpu_count() or 1,
-                blocks_in_use=() if block.exists() else self.provider.blocks_in_use(),
-                kept_block=block.read_text().partition("/")[0] if block.exists() else None,
-            ),
-            {},
-        )
-
-    def up(self, plan: InfrastructurePlan) -> list[str]:
-        """Network and machines; names of the machines that changed."""
-        self.provider.create_network(self.deployment, plan)
-        return sorted(self.provider.create(self.deployment, plan, lambda _: None))
-
-    def machines(self, plan: InfrastructurePlan) -> list[Machine]:
-        return self.provider.machines(self.deployment, plan)
-
-    def states(self) -> dict[str, str]:
-        return {each.name: each.state for each in self.provider.states(self.deployment)}
-
-    def init(self, machine: str) -> int:
-        """Number of a machine's first process on this host."""
-        folder = self.deployment.folder / "machines"
-        name = f"ctm-{self.deployment.identity}-{machine}"
-        found = next(each for each in containers.running(folder) if each.name == name)
-        assert found.init is not None
-        return found.init
-
-    def ssh(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["ssh", "-F", str(self.deployment.ssh_config), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
 
 
 @pytest.fixture
@@ -114,6 +55,8 @@ def lab(tmp_path: Path) -> Iterator[Callable[[str], Lab]]:
         yield make
         for each in made:
             each.provider.destroy(each.deployment)
+            locks = Path("/run/lxc/lock", str(each.deployment.folder).lstrip("/"))
+            assert not locks.exists()
             assert each.deployment.name not in each.provider.leftovers(each.deployment.root)
             # Once more: of what is gone there is nothing to remove.
             each.provider.destroy(each.deployment)
@@ -415,19 +358,28 @@ def test_a_foreign_container_of_the_same_name_is_never_touched(
     ours = here.deployment.folder / "machines"
     foreign, group = tmp_path / "foreign", f"foreign-{plan.identity}"
     (foreign / name / "upper").mkdir(parents=True)
+    rootfs = "overlay:" + ":".join(
+        map(str, (*store.find(here.image).layers, foreign / name / "upper"))
+    )
     kept = [
-        line.replace(str(ours), str(foreign)).replace(config.group(plan.identity), group)
+        line.replace(str(ours), str(foreign))
+        .replace(config.group(plan.identity), group)
+        .replace(f"dir:{mapped_root.ROOT}", rootfs)
         for line in (ours / name / "config").read_text().splitlines()
-        if not line.startswith(("#", "lxc.net", "lxc.sysctl", "lxc.hook"))
+        if not line.startswith(
+            ("#", "lxc.net", "lxc.sysctl", "lxc.hook", "lxc.seccomp", "lxc.idmap")
+        )
     ]
     (foreign / name / "config").write_text("\n".join([*kept, "lxc.net.0.type = empty", ""]))
     subprocess.run(["lxc-start", "-d", "-P", foreign, "-n", name], check=True, timeout=60)
     try:
         here.provider.destroy(here.deployment)
-        assert [each.name for each in containers.running(foreign)] == [name]
+        assert f"[lxc monitor] {foreign} {name}" in "".join(processes_naming(name))
         assert (foreign / name / "config").exists()
+        # It bears such a name, and no group of ours: it is none of ours.
+        assert containers.running(foreign) == []
     finally:
-        containers.end(containers.running(foreign))
+        subprocess.run(["lxc-stop", "-k", "-P", foreign, "-n", name], check=True, timeout=60)
         for folder in cgroups.folders_of(cgroups.detect(), group):
             cgroups.remove(folder)
         shutil.rmtree(Path("/run/lxc/lock") / str(foreign).lstrip("/"), ignore_errors=True)
@@ -477,6 +429,54 @@ def test_what_has_stopped_is_started_again_with_its_files(lab: Callable[..., Lab
     assert here.up(plan) == ["edge-1", "edge-2"]
     assert first.get("/srv/file") == b"kept"
     assert here.ssh("edge-2", "ping", "-c1", "-W2", "edge-1").returncode == 0
+
+
+def test_a_machine_whose_monitor_was_killed_is_started_again_with_its_files(
+    lab: Callable[..., Lab],
+) -> None:
+    here = lab()
+    plan = here.plan()
+    here.up(plan)
+    first, second = here.machines(plan)
+    first.put(b"kept\n", "/root/kept")
+    folder = here.deployment.folder / "machines"
+    monitor = next(
+        each for each in containers.running(folder) if each.name.endswith(f"-{first.name}")
+    )
+    assert monitor.init is not None
+    os.kill(monitor.monitor, signal.SIGKILL)
+    wait_until(lambda: here.states()[first.name] == "stopped")
+    # What ran in it runs on, by itself, and holds its group and its interface.
+    assert Path(f"/proc/{monitor.init}").exists()
+    assert here.up(plan) == [first.name]
+    assert here.states() == {first.name: "running", second.name: "running"}
+    # It has ended; who has to take note of that is not LXC any more.
+    with suppress(FileNotFoundError):
+        assert "\nState:\tZ" in Path(f"/proc/{monitor.init}/status").read_text()
+    assert first.get("/root/kept") == b"kept\n"
+    assert here.ssh(first.name, "true").returncode == 0
+    assert here.up(plan) == []
+
+
+def test_a_network_that_is_not_whole_is_told_and_mended(lab: Callable[..., Lab]) -> None:
+    here = lab()
+    plan = here.plan({"edge": SMALL})
+    here.up(plan)
+    provider, deployment = here.provider, here.deployment
+    assert provider.network_missing(deployment, plan) == []
+    rules = subprocess.run(["iptables-save"], check=True, capture_output=True, text=True).stdout
+    ours = [line for line in rules.splitlines() if f"continuum {plan.identity} " in line]
+    for line in ours[:3]:
+        subprocess.run(["iptables", *shlex.split(line.replace("-A ", "-D ", 1))], check=True)
+    (told,) = provider.network_missing(deployment, plan)
+    assert told == f"3 of {len(ours)} rules that close the network are not in force"
+    subprocess.run(["ip", "link", "set", plan.network.bridge, "down"], check=True)
+    assert provider.network_missing(deployment, plan)[0] == f"bridge {plan.network.bridge} is down"
+    subprocess.run(["ip", "link", "delete", plan.network.bridge], check=True)
+    told, _ = provider.network_missing(deployment, plan)
+    assert told == f"bridge {plan.network.bridge} is not there"
+    here.up(plan)
+    assert provider.network_missing(deployment, plan) == []
 
 
 def test_running_machines_find_their_way_to_a_bridge_made_again(lab: Callable[..., Lab]) -> None:

@@ -17,7 +17,7 @@ from continuum.infrastructure.host.console import last_lines
 from continuum.infrastructure.host.keys import KeyPair
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec
 from continuum.infrastructure.providers.lxc import config, containers, hook
-from continuum.infrastructure.providers.lxc.config import Container, Host
+from continuum.infrastructure.providers.lxc.config import Container, Ground, Host
 from made_up_plans import CLOUD, EDGE, PLAN
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "lxc"
@@ -30,7 +30,6 @@ VERSION_1 = Host(
         swap_limit=True,
     ),
     disk="8:0",
-    system_calls=Path("/usr/share/lxc/config/common.seccomp"),
 )
 VERSION_2 = Host(
     ControlGroups(dict.fromkeys(ALL, 2), folders=dict.fromkeys(ALL, GROUPS), swap_limit=True),
@@ -46,24 +45,42 @@ def _architecture(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
-def configured(spec: MachineSpec, host: Host, plan: InfrastructurePlan = PLAN) -> str:
+def configured(
+    spec: MachineSpec,
+    host: Host,
+    plan: InfrastructurePlan = PLAN,
+    first_id: int | None = 2_052_456_448,
+) -> str:
     container = Container.of(spec.name, Path("/state/offload/machines"), plan.identity)
     made_of = config.spec_fingerprint(plan, spec, (1, 2))
-    return config.header(made_of) + config.lxc_config(plan, spec, container, LAYERS, host)
+    ground = Ground(LAYERS, first_id)
+    return config.header(made_of) + config.lxc_config(plan, spec, container, ground, host)
 
 
 @pytest.mark.parametrize(
-    ("file", "spec", "host", "internet"),
+    ("file", "spec", "host", "first_id"),
     [
-        ("groups-1.conf", EDGE, VERSION_1, False),
-        ("groups-2.conf", EDGE, VERSION_2, False),
-        ("nested.conf", CLOUD, VERSION_1, False),
-        ("internet.conf", EDGE, VERSION_2, True),
+        ("groups-1.conf", EDGE, VERSION_1, 2_052_456_448),
+        ("groups-2.conf", EDGE, VERSION_2, 2_052_456_448),
+        ("nested.conf", CLOUD, VERSION_1, 2_052_456_448),
+        ("internet.conf", EDGE, VERSION_2, 2_052_456_448),
+        ("privileged.conf", EDGE, VERSION_2, None),
+        ("privileged-nested.conf", CLOUD, VERSION_1, None),
     ],
 )
-def test_configuration(file: str, spec: MachineSpec, host: Host, internet: bool) -> None:
-    plan = replace(PLAN, network=replace(PLAN.network, internet=internet))
-    assert configured(spec, host, plan) == (GOLDEN / file).read_text()
+def test_configuration(file: str, spec: MachineSpec, host: Host, first_id: int | None) -> None:
+    plan = replace(PLAN, network=replace(PLAN.network, internet=file == "internet.conf"))
+    assert configured(spec, host, plan, first_id) == (GOLDEN / file).read_text()
+
+
+def test_system_calls_on_the_kernel_that_all_share_are_forbidden() -> None:
+    for spec in (EDGE, CLOUD):
+        for mapped in (True, False):
+            rules = config.system_calls(spec, mapped=mapped).splitlines()
+            assert rules[:2] == ["2", "denylist"]
+            assert {"kexec_load errno 1", "init_module errno 1", "swapoff errno 1"} <= set(rules)
+            # Containers in a machine without a user namespace limit devices by such programs.
+            assert ("bpf errno 1" in rules) is (mapped or not spec.nested)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +254,6 @@ def test_a_container_that_cannot_start_says_why(tmp_path: Path) -> None:
     container.folder.mkdir()
     (container.folder / "config").write_text("lxc.no.such.key = 1\n")
     with pytest.raises(StepFailed, match="edge-1") as caught:
-        containers.start(container)
+        containers.start(container, Ground(LAYERS))
     assert caught.value.where == "container ctm-0badcafe-edge-1"
     assert caught.value.output

@@ -359,6 +359,7 @@ def _machines(
                         else ()
                     ),
                     nested=machine in nodes,
+                    privileged=machine in nodes and experiment.in_a_cluster,
                     pods=_pods(block) if machine in nodes else None,
                     host=host,
                 )

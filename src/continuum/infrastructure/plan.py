@@ -26,7 +26,9 @@ class MachineSpec:
         memory: bytes.
         disk_read, disk_write: bytes per second, None without a limit.
         pinned_cores: cores of the host, one for each core of the machine; empty when not pinned.
-        nested: whether it carries containers of its own, and so needs all capabilities.
+        nested: whether it carries containers of its own.
+        privileged: whether it is a cluster's node, which works on the kernel as the host's root
+            does, and so cannot be in a user namespace.
         pods: block of its pods' addresses, in the machine's own part of its tier's block; None
             when it is no node of a cluster.
         login: who SSH logs in as; another than root becomes root by sudo, without a password.
@@ -44,6 +46,7 @@ class MachineSpec:
     disk_write: int | None = None
     pinned_cores: tuple[int, ...] = ()
     nested: bool = False
+    privileged: bool = False
     pods: Block | None = None
     login: str = "root"
     host: str = ""

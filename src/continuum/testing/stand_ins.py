@@ -77,7 +77,7 @@ class StandIns:
             blocks_in_use=self.provider.blocks_in_use(),
         )
         plan = configure(experiment, surroundings, {})
-        nested = tuple(replace(each, nested=True) for each in plan.machines)
+        nested = tuple(replace(each, nested=True, privileged=True) for each in plan.machines)
         self.plan = replace(plan, machines=nested)
         self.provider.create_network(self.deployment, self.plan)
         self.start()

@@ -109,7 +109,7 @@ def spec_fingerprint(plan: InfrastructurePlan, spec: MachineSpec, image_inode: i
     network = plan.network
     made_of = asdict(spec)
     # Only what runs in the machine knows of pods; and a host may come to be called otherwise.
-    del made_of["pods"]
+    del made_of["pods"], made_of["privileged"]
     made_of["host"] = ""
     return fingerprint(
         LAYOUT,

@@ -18,7 +18,7 @@ from continuum.infrastructure.links.contract import LinkEmulator
 from continuum.infrastructure.plan import MachineSpec
 from continuum.infrastructure.providers import common_checks
 from continuum.infrastructure.providers.contract import Check
-from continuum.infrastructure.providers.lxc import config, hook
+from continuum.infrastructure.providers.lxc import config, hook, isolation
 from continuum.infrastructure.providers.lxc.config import Host
 from continuum.machine import Command, run_on_host
 
@@ -47,6 +47,7 @@ def all_checks() -> list[Check]:
         common_checks.interfaces,
         common_checks.closed_ports,
         _container,
+        _user_namespaces,
         _inotify,
         _emulators,
         _kernel_modules,
@@ -112,6 +113,22 @@ def _container() -> Check:
         detail="one started on overlay, with limits" if ok else said,
         mend="the lines above are LXC's own; a state folder on ext4, xfs or btrfs, and root "
         "outside of other containers, are what it needs",
+    )
+
+
+def _user_namespaces() -> Check:
+    """A machine's files with ids of its own, as all but nodes of clusters have them."""
+    with _trial_folder() as folder:
+        layer = folder / "layer"
+        layer.mkdir()
+        why = isolation.obstacle_tried(folder, (layer,))
+    return Check(
+        "user namespaces",
+        ok=why is None,
+        detail=why or "root in a machine is nobody on this host",
+        mend="Linux 5.19 or later, and a state folder on ext4, xfs or btrfs; without them root in "
+        "a machine is root on this host",
+        needed=False,
     )
 
 

@@ -10,9 +10,9 @@ from continuum.images.recipe import fingerprint
 from continuum.infrastructure.host.cgroups import ControlGroups
 from continuum.infrastructure.host.names import Place, interface_name
 from continuum.infrastructure.plan import InfrastructurePlan, MachineSpec, NetworkPlan
-from continuum.infrastructure.providers.lxc import hook
+from continuum.infrastructure.providers.lxc import hook, id_range, mapped_root
 
-LAYOUT = 2
+LAYOUT = 3
 """Raise when containers made before must be replaced."""
 
 SPEC_MARK = "# continuum-spec: "
@@ -24,7 +24,23 @@ milliseconds for the next, not a tenth of a second."""
 PROCESS_LIMIT = 8192
 """Processes and threads in one machine: a runaway machine must not take the host with it."""
 
-DROPPED = "mac_admin mac_override sys_module sys_rawio sys_time"
+DROPPED = "mac_admin mac_override sys_module sys_rawio sys_time syslog"
+DROPPED_OF_NODES = "mac_admin mac_override sys_module sys_rawio sys_time"
+"""Capabilities that a machine has not, within its user namespace or on the host. Kubernetes' nodes
+read the kernel's log for programs that ran out of memory."""
+
+_NOT_PERMITTED = 1
+FORBIDDEN_CALLS = (
+    "kexec_load",
+    "kexec_file_load",
+    "init_module",
+    "finit_module",
+    "delete_module",
+    "open_by_handle_at",
+    "swapon",
+    "swapoff",
+)
+FORBIDDEN_CALLS_BUT_FOR_NODES = ("syslog", "bpf", "perf_event_open")
 
 _DEVICES = (
     "c *:* m",
@@ -48,6 +64,8 @@ _WHOLE_FILE_SYSTEMS = (
 )
 """Kernels let a user namespace mount these two only where they can be seen whole somewhere already:
 containers without privileges inside a machine could not start otherwise."""
+_BORROWED_DEVICES = ("net/tun", "fuse")
+"""What a machine may use and, in a user namespace, cannot make."""
 
 NESTED_FOLDERS = ("containerd", "docker", "kubelet", "lxc")
 """Folders of /var/lib that must be on the host's own disk: overlay on overlay is refused."""
@@ -61,13 +79,25 @@ class Host:
         groups: what can be limited.
         disk: number of the disk that holds the machines, as `254:0`; None when it has none.
         ipv6: whether the kernel speaks it.
-        system_calls: file with the system calls that machines may not make; None without one.
     """
 
     groups: ControlGroups
     disk: str | None = None
     ipv6: bool = True
-    system_calls: Path | None = None
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a machine stands on.
+
+    Attributes:
+        layers: root folders of its image, the topmost first.
+        first_id: the host's id of the machine's root, in a user namespace; None where it is the
+            host's own root.
+    """
+
+    layers: tuple[Path, ...]
+    first_id: int | None = None
 
 
 class Container(Place):
@@ -77,6 +107,16 @@ class Container(Place):
     def upper(self) -> Path:
         """What the machine has written, over its image."""
         return self.folder / "upper"
+
+    @property
+    def system_calls(self) -> Path:
+        """The system calls that nobody in the machine may make, for LXC."""
+        return self.folder / "system_calls"
+
+    @property
+    def work(self) -> Path:
+        """Where overlay prepares what comes into `upper`, in a user namespace."""
+        return self.folder / "work"
 
     @property
     def hook(self) -> Path:
@@ -129,16 +169,19 @@ def lxc_config(
     plan: InfrastructurePlan,
     spec: MachineSpec,
     container: Container,
-    layers: tuple[Path, ...],
+    ground: Ground,
     host: Host,
 ) -> str:
-    """The container's configuration for LXC 5. `layers` are the image's, the topmost first."""
-    stack = ":".join(str(path) for path in (*layers, container.upper))
+    """The container's configuration for LXC 5 and later."""
+    stack = ":".join(str(path) for path in (*ground.layers, container.upper))
+    mapped = ground.first_id is not None
+    hook_path = Path(mapped_root.HOOK) if mapped else container.hook
     lines = [
         f"# continuum-deployment: {plan.deployment}",
         f"lxc.uts.name = {spec.name}",
         f"lxc.arch = {platform.machine()}",
-        f"lxc.rootfs.path = overlay:{stack}",
+        f"lxc.rootfs.path = {f'dir:{mapped_root.ROOT}' if mapped else f'overlay:{stack}'}",
+        *(f"lxc.idmap = {kind} 0 {ground.first_id} {id_range.SIZE}" for kind in "ug" if mapped),
         "lxc.apparmor.profile = unconfined",
         "lxc.signal.halt = SIGRTMIN+3",
         "lxc.tty.max = 0",
@@ -149,40 +192,74 @@ def lxc_config(
         f"lxc.cgroup.dir.container.inner = {hook.INNER_GROUP}",
         f"lxc.cgroup.dir.monitor = {group(plan.identity)}/{spec.name}/monitor",
         f"lxc.cgroup.dir.monitor.pivot = {group(plan.identity)}/.pivot",
-        *_privileges(spec, container, host),
+        *_privileges(spec, container, host, mapped=mapped),
         *limits(spec, host),
-        *hook.config_lines(container.hook, spec, host.groups, host.disk),
+        *hook.config_lines(hook_path, spec, host.groups, host.disk),
         *_network(plan.network, spec, host, plan.identity),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _privileges(spec: MachineSpec, container: Container, host: Host) -> list[str]:
+def _privileges(spec: MachineSpec, container: Container, host: Host, *, mapped: bool) -> list[str]:
     version = host.groups.versions.get("devices", 1)
     devices = "lxc.cgroup.devices" if version == 1 else "lxc.cgroup2.devices"
-    if spec.nested:
-        mounts = [
-            f"lxc.mount.entry = {container.folder}/disk/{name} var/lib/{name} none bind,create=dir"
-            for name in NESTED_FOLDERS
-        ]
+    calls = f"lxc.seccomp.profile = {container.system_calls}"
+    if spec.nested and not mapped:
         return [
-            "lxc.cap.drop =",
+            f"lxc.cap.drop = {DROPPED_OF_NODES}",
             "lxc.pty.max = 1024",
             "lxc.mount.auto = proc:rw sys:rw cgroup:rw:force",
             f"{devices}.allow = a",
-            *mounts,
+            *_nested_folders(str(container.folder)),
             *_WHOLE_FILE_SYSTEMS,
             "lxc.mount.entry = /dev/kmsg dev/kmsg none bind,optional,create=file",
+            calls,
         ]
-    calls = [f"lxc.seccomp.profile = {host.system_calls}"] if host.system_calls else []
-    return [
-        f"lxc.cap.drop = {DROPPED}",
-        "lxc.pty.max = 128",
-        "lxc.mount.auto = proc:mixed sys:mixed cgroup:rw:force",
+    lines = [
         f"{devices}.deny = a",
         *(f"{devices}.allow = {device}" for device in _DEVICES),
-        *calls,
+        calls,
     ]
+    if mapped:
+        lines += [
+            f"lxc.mount.entry = /dev/{name} dev/{name} none bind,optional,create=file"
+            for name in _BORROWED_DEVICES
+        ]
+    if not spec.nested:
+        return [
+            f"lxc.cap.drop = {DROPPED}",
+            "lxc.pty.max = 128",
+            "lxc.mount.auto = proc:mixed sys:mixed cgroup:rw:force",
+            *lines,
+        ]
+    return [
+        f"lxc.cap.drop = {DROPPED}",
+        "lxc.pty.max = 1024",
+        "lxc.mount.auto = proc:rw sys:rw cgroup:rw:force",
+        *lines,
+        *_nested_folders(mapped_root.OWN),
+        *_WHOLE_FILE_SYSTEMS,
+    ]
+
+
+def _nested_folders(place: str) -> list[str]:
+    return [
+        f"lxc.mount.entry = {place}/disk/{name} var/lib/{name} none bind,create=dir"
+        for name in NESTED_FOLDERS
+    ]
+
+
+def system_calls(spec: MachineSpec, *, mapped: bool) -> str:
+    """The system calls that no program in a machine may make, as a file for LXC.
+
+    They act on the kernel that all share, or read what it says of others. Those that a machine's
+    lack of capabilities refuses already are there for a kernel that errs.
+    """
+    # Containers' devices are limited by such programs, where it is not done by a namespace.
+    like_a_node = spec.nested and not mapped
+    forbidden = [*FORBIDDEN_CALLS, *(() if like_a_node else FORBIDDEN_CALLS_BUT_FOR_NODES)]
+    rules = "".join(f"{name} errno {_NOT_PERMITTED}\n" for name in forbidden)
+    return f"2\ndenylist\nreject_force_umount\n[all]\n{rules}"
 
 
 def limits(spec: MachineSpec, host: Host) -> list[str]:

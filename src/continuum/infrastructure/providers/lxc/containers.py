@@ -1,7 +1,8 @@
 """Containers of LXC on this host: which run, starting them, ending them.
 
 What runs is read from the titles of LXC's monitor processes, `[lxc monitor] PATH NAME`: they are
-the label that outlives every file of ours.
+the label that outlives every file of ours. Anybody can give a process a title, and nobody but root
+a place in a deployment's control group: it must have both.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
 import time
 from collections.abc import Iterable
@@ -17,12 +19,22 @@ from pathlib import Path
 
 from continuum import state_file
 from continuum.errors import CommandFailed, StepFailed
+from continuum.infrastructure.host import cgroups, processes
 from continuum.infrastructure.host.console import last_lines
-from continuum.infrastructure.providers.lxc.config import SPEC_MARK, Container
+from continuum.infrastructure.providers.lxc import isolation
+from continuum.infrastructure.providers.lxc.config import (
+    SPEC_MARK,
+    Container,
+    Ground,
+    group,
+    machine_group,
+)
 from continuum.machine import Command, run_on_host
 
 _TITLE = re.compile(rb"\[lxc monitor\] (.+) (\S+?)\0*")
+_OURS = re.compile(r"ctm-([0-9a-f]{8})-(.+)")
 _PROCESSES = Path("/proc")
+_INTERFACES = Path("/sys/class/net")
 _END_LIMIT = 15.0
 
 
@@ -50,10 +62,21 @@ def running(lxc_path: Path | None = None) -> list[Running]:
         if match is None:
             continue
         path, name = Path(os.fsdecode(match[1])), os.fsdecode(match[2])
-        if lxc_path is None or path == lxc_path:
-            monitor = int(entry.name)
+        monitor = int(entry.name)
+        if lxc_path in (None, path) and _is_monitor(monitor, name):
             found.append(Running(path, name, monitor, _init_of(monitor)))
     return found
+
+
+def _is_monitor(process: int, name: str) -> bool:
+    """Whether a process with such a title is what it says: root's, and where LXC put it."""
+    ours = _OURS.fullmatch(name)
+    if ours is None:
+        return processes.may_be_ours(process)
+    place, machine = f"/{group(ours[1])}/", f"/{machine_group(ours[1], ours[2])}"
+    return processes.may_be_ours(process) and any(
+        place in each and machine not in each for each in processes.groups(process)
+    )
 
 
 def _init_of(monitor: int) -> int | None:
@@ -80,7 +103,15 @@ def made_of(container_folder: Path) -> str | None:
     return first.removeprefix(SPEC_MARK) if first.startswith(SPEC_MARK) else None
 
 
-def start(container: Container) -> None:
+def is_mapped(container_folder: Path) -> bool | None:
+    """Whether a container is configured to be in a user namespace; None without a configuration."""
+    try:
+        return "\nlxc.idmap = " in (container_folder / "config").read_text()
+    except OSError:
+        return None
+
+
+def start(container: Container, ground: Ground) -> None:
     """Start a container that is configured. Returns when its first process runs.
 
     Raises:
@@ -89,14 +120,18 @@ def start(container: Container) -> None:
     log = container.folder / "lxc.log"
     log.unlink(missing_ok=True)
     container.console.unlink(missing_ok=True)
-    arguments = (
-        "lxc-start",
+    arguments: tuple[str, ...] = (
+        shutil.which("lxc-start") or "lxc-start",
         "--daemon",
         f"--lxcpath={container.folder.parent}",
         f"--name={container.name}",
         f"--logfile={log}",
         "--logpriority=ERROR",
     )
+    if ground.first_id is not None:
+        arguments = isolation.mapped(
+            ground.first_id, container.folder, container.hook, ground.layers, arguments
+        )
     try:
         run_on_host(Command(arguments, timeout=60)).check()
     except CommandFailed as error:
@@ -106,6 +141,32 @@ def start(container: Container) -> None:
             output=last_lines(log) or error.output or error.message,
             hint="continuum doctor",
         ) from error
+
+
+def end_what_is_left(containers: Iterable[Container], interfaces: Iterable[str]) -> None:
+    """End what runs of containers whose monitors were killed: they could not be started again.
+
+    Args:
+        containers: that have no monitor.
+        interfaces: the host's ends of their networks, which go a little later than the processes.
+
+    Raises:
+        StepFailed: something of them does not end within some seconds.
+    """
+    groups = cgroups.detect()
+    for each in containers:
+        for left in cgroups.folders_of(groups, f"{group(each.identity)}/{each.machine}"):
+            cgroups.remove(left)
+    deadline = time.monotonic() + _END_LIMIT
+    for name in interfaces:
+        while (_INTERFACES / name).exists():
+            if time.monotonic() > deadline:
+                raise StepFailed(
+                    "the network of a machine that has ended stays",
+                    where=f"interface {name}",
+                    hint=f"ip link delete {name}",
+                )
+            time.sleep(0.02)
 
 
 def end(found: Iterable[Running]) -> None:

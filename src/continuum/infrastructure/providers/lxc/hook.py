@@ -28,6 +28,7 @@ _SCRIPT = """\
 #!/bin/sh
 # LXC gives the name of the container, of the section, and of the hook.
 set -eu
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 show() {{
     if [ -e "$2" ]; then printf '%s\\n' "$1" >"$2"; fi
 }}
@@ -67,6 +68,9 @@ def script(spec: MachineSpec, groups: ControlGroups, disk: str | None, group: st
             for word, rate in (("read", spec.disk_read), ("write", spec.disk_write))
             if rate is not None
         ]
+        # Its root could make another group beside it, and leave the rates, were it that root's.
+        ways = " ".join(shlex.quote(str(inner / name)) for name in (".", "cgroup.procs", "tasks"))
+        start.append(f'    for each in {ways}; do [ ! -e "$each" ] || chown 0:0 "$each"; done')
         mount = _cover(groups.folders["io"])
     return _SCRIPT.format(start="\n".join(start or ["    :"]), mount="\n".join(mount or ["    :"]))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +11,7 @@ from continuum import folders, native
 from continuum.deployment import Deployment
 from continuum.errors import NotPossibleHere
 from continuum.events import Events
+from continuum.experiment.model import Experiment
 from continuum.images import build, store
 from continuum.images.recipe import Recipe
 from continuum.infrastructure import tcp
@@ -40,8 +41,8 @@ from continuum.infrastructure.providers.contract import (
     MachineState,
     PluginSettings,
 )
-from continuum.infrastructure.providers.lxc import config, containers, hook
-from continuum.infrastructure.providers.lxc.config import Container, Host
+from continuum.infrastructure.providers.lxc import config, containers, hook, isolation
+from continuum.infrastructure.providers.lxc.config import Container, Ground, Host
 from continuum.infrastructure.providers.lxc.machine import LxcMachine
 from continuum.infrastructure.providers.on_this_host import OnThisHost
 from continuum.machine import Command, Machine, run_on_host
@@ -55,7 +56,6 @@ START_THREADS = min(16, max(1, (os.cpu_count() or 1) // 2))
 100 machines took 10.0 s one after the other, 11.1 s two at a time, 12.3 s four at a time.
 """
 
-_SYSTEM_CALLS = Path("/usr/share/lxc/config/common.seccomp")
 _LXC_LOCKS = Path("/run/lxc/lock")
 
 
@@ -163,31 +163,75 @@ class Lxc(OnThisHost):
         up = {name for name in fit if there[name].state == "running"}
         up -= self._cut_off(deployment, plan, up)
         to_start = [spec for spec in plan.machines if spec.name not in up]
+        containers.end_what_is_left(
+            [Container.of(spec.name, folder, plan.identity) for spec in to_start],
+            [names.interface_name(plan.network, spec, plan.identity) for spec in to_start],
+        )
         if not plan.host:
             ssh_access.write(deployment, plan)
         self._tell_names(plan, folder, up)
         host = _host(folder)
+        kinds = isolation.of_machines(plan, self._obstacle(to_start, plan, folder, image.layers))
         resolver = routing.resolver() if plan.network.internet else ""
 
         def start(spec: MachineSpec) -> None:
             container = Container.of(spec.name, folder, plan.identity)
             _prepare(deployment, plan, spec, container, resolver)
+            mapped = kinds[spec.name] == isolation.USER_NAMESPACE
+            ground = Ground(image.layers, isolation.first_id(spec) if mapped else None)
             text = config.header(wanted[spec.name]) + config.lxc_config(
-                plan, spec, container, image.layers, host
+                plan, spec, container, ground, host
             )
+            calls = config.system_calls(spec, mapped=mapped).encode()
+            containers.put_file(container.folder, container.system_calls.name, calls, 0o600)
             script = hook.script(
                 spec, host.groups, host.disk, config.machine_group(plan.identity, spec.name)
             )
             containers.put_file(container.folder, container.hook.name, script.encode(), 0o600)
             # Last: a container counts as made when it has a configuration.
             containers.put_file(container.folder, "config", text.encode(), 0o600)
-            containers.start(container)
+            containers.start(container, ground)
 
         on_this_host.start_all(to_start, start, progress, threads=START_THREADS)
         on_this_host.close_ports(plan)
         if not plan.host:
             _await_ssh(plan, folder, progress)
         return list(dict.fromkeys([*surplus, *(spec.name for spec in to_start)]))
+
+    def _obstacle(
+        self,
+        to_start: Sequence[MachineSpec],
+        plan: InfrastructurePlan,
+        folder: Path,
+        layers: tuple[Path, ...],
+    ) -> str | None:
+        """What this host has against user namespaces, tried where a machine that starts needs one."""
+        known = isolation.obstacle()
+        if known or all(spec.privileged for spec in to_start):
+            return known
+        found = isolation.obstacle_tried(folder, layers)
+        if found is not None:
+            for sentence in isolation.remarks(plan, found):
+                self.events.note(sentence)
+        return found
+
+    def isolation(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, str]:
+        """As the containers are configured now."""
+        folder = names.machines_folder(deployment)
+        kinds = {True: isolation.USER_NAMESPACE, False: isolation.PRIVILEGED}
+        found = {}
+        for spec in plan.machines:
+            mapped = containers.is_mapped(Container.of(spec.name, folder, plan.identity).folder)
+            if mapped is not None:
+                found[spec.name] = kinds[mapped]
+        return found
+
+    def remarks(self, experiment: Experiment, plan: InfrastructurePlan) -> list[str]:
+        """With what root in the machines may do to this host."""
+        return [
+            *super().remarks(experiment, plan),
+            *isolation.remarks(plan, isolation.obstacle()),
+        ]
 
     def machines(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Machine]:
         """Handles of the plan's machines."""
@@ -259,7 +303,7 @@ class Lxc(OnThisHost):
         self._remove_machines(deployment, [state.name for state in self.states(deployment)])
         for group in cgroups.folders_of(cgroups.detect(), config.group(deployment.identity)):
             cgroups.remove(group)
-        store.remove(_LXC_LOCKS / str(names.machines_folder(deployment)).lstrip("/"))
+        _remove_locks(names.machines_folder(deployment))
 
     def _with_machines(self, state_folder: Path) -> Iterable[str]:
         for each in containers.running():
@@ -318,12 +362,26 @@ class Lxc(OnThisHost):
         for_each(tell, [spec for spec in plan.machines if spec.name in up])
 
 
+def _remove_locks(lxc_path: Path) -> None:
+    """Remove LXC's locks of a path, and the folders above them that hold no others."""
+    folder = _LXC_LOCKS / str(lxc_path).lstrip("/")
+    store.remove(folder)
+    for parent in folder.parents:
+        if parent == _LXC_LOCKS:
+            return
+        try:
+            parent.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return  # Another deployment's are in it.
+
+
 def _host(folder: Path) -> Host:
     return Host(
         groups=cgroups.detect(),
         disk=disks.disk_of(folder),
         ipv6=Path("/proc/sys/net/ipv6").exists(),
-        system_calls=_SYSTEM_CALLS if _SYSTEM_CALLS.exists() else None,
     )
 
 
@@ -366,7 +424,7 @@ def _prepare(
     resolver: str,
 ) -> None:
     """Put a machine's own files over its image. The machine does not run."""
-    for folder in (container.folder, container.upper):
+    for folder in (container.folder, container.upper, container.work):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         folder.chmod(0o755)
     own = on_this_host.own_files(deployment, plan, spec, resolver)
@@ -374,7 +432,7 @@ def _prepare(
         containers.put_file(container.upper, path, content, mode)
     if spec.nested:
         for name in config.NESTED_FOLDERS:
-            (container.folder / "disk" / name).mkdir(parents=True, exist_ok=True)
+            folders.make_open_folder(container.folder / "disk" / name)
 
 
 def _await_ssh(plan: InfrastructurePlan, folder: Path, progress: Callable[[str], None]) -> None:
