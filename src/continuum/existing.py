@@ -53,7 +53,8 @@ class DeploymentStatus:
 
     `links_in_force` counts those that are as asked for; None when only root can see them, or
     nobody as the provider is not there. `links_missing` are those that should be, since `up` got to
-    its end and all their machines run, and are not, as `edge → endpoint`. `cluster`
+    its end and all their machines run, and are not, as `edge → endpoint`; `network_missing` what of
+    the network that carries and closes the machines is gone, in sentences. `cluster`
     is the command that speaks with its cluster, "" when it has none. `leftover`: found by its
     labels alone, its folder is gone.
     """
@@ -70,6 +71,7 @@ class DeploymentStatus:
     links_missing: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     """Files that cannot be read, and why."""
+    network_missing: tuple[str, ...] = ()
 
 
 def status(name: str | None, events: Events) -> list[DeploymentStatus]:
@@ -140,6 +142,9 @@ def _status(deployment: Deployment, events: Events) -> DeploymentStatus:
         damaged=_lines(provider.damage(deployment)),
         # Before the last `up` has come to its end there need not be any.
         links_missing=_named_links(plan_, missing or (), states) if is_whole(deployment) else (),
+        network_missing=(
+            tuple(network_missing(deployment, plan_, provider)) if is_whole(deployment) else ()
+        ),
     )
 
 
@@ -170,6 +175,13 @@ def missing_links(
     found = set(provider.links_in_force(deployment, plan_))
     # What has other settings is found too, and is not what was asked for.
     return [link for link in plan_.network.links if link not in found]
+
+
+def network_missing(
+    deployment: Deployment, plan_: InfrastructurePlan, provider: Provider
+) -> list[str]:
+    """What of the network that carries and closes the machines is gone; only root sees it."""
+    return provider.network_missing(deployment, plan_) if provider.may_act() else []
 
 
 def _named_links(

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -98,6 +99,7 @@ class Recorder:
         emulator: name of what enforces the links, "" when nothing is emulated.
         removed: whether the deployment is removed after the run.
         image_versions: of what the machine image holds, by name.
+        isolation: what separates root in each machine from its host, by the machine's name.
         links, tcp, collected: filled in as they come to be known; `tcp` as `Run.tcp`.
         link_seconds: how long the link check took; None without one.
         shared: what hosts gave to the link check.
@@ -118,6 +120,7 @@ class Recorder:
     emulator: str
     removed: bool
     image_versions: dict[str, str]
+    isolation: Mapping[str, str] = field(default_factory=dict)
     links: list[LinkMeasurement] = field(default_factory=list)
     tcp: dict[str, str] = field(default_factory=dict)
     link_seconds: float | None = None
@@ -351,6 +354,7 @@ class Recorder:
                         else self.deployment.ssh_command(spec.name)
                     ),
                     host=spec.host,
+                    isolation=self.isolation.get(spec.name, ""),
                 )
                 for spec in self.plan.machines
             ),

@@ -238,7 +238,9 @@ def _link_remarks(infrastructure: InfrastructurePlan, provider: Provider) -> lis
 def _links_that_went(
     deployment: Deployment, infrastructure: InfrastructurePlan, provider: Provider
 ) -> Iterator[Change]:
-    """The links of a deployment that is up are part of what it should be."""
+    """Network and links of a deployment that is up are part of what it should be."""
+    for lack in existing.network_missing(deployment, infrastructure, provider):
+        yield Change("update", "network", lack)
     missing = existing.missing_links(deployment, infrastructure, provider)
     if missing:
         asked = len(infrastructure.network.links)
@@ -534,6 +536,7 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
                 **software_configure.versions(loaded.experiment),
             },
         )
+        recorder.isolation = todo.provider.isolation(deployment, todo.infrastructure)
         for remark in todo.provider.caveats(todo.infrastructure):
             recorder.note(remark)
         recorder.limits = proofs.load(deployment)

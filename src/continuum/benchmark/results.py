@@ -219,7 +219,8 @@ class Expectation(Record):
 
 class MachineRecord(Record):
     """One machine. `memory` in bytes, `quota` a share of each core; `ssh` is a whole command; `host`
-    the name of the host that carries it, "" for the one that the run was started on.
+    the name of the host that carries it, "" for the one that the run was started on; `isolation`
+    what separates its root from that host, as `user namespace`, "" where that is not known.
     """
 
     name: str
@@ -230,6 +231,7 @@ class MachineRecord(Record):
     memory: int
     ssh: str = ""
     host: str = ""
+    isolation: str = ""
 
 
 class LimitRecord(Record):

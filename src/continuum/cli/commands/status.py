@@ -26,13 +26,14 @@ MOST_NAMED = 5
 def command(name: str | None, as_json: bool) -> int:
     """Show deployments, with their machines and links, as they are now.
 
-    Exit codes: 0 shown; 1 shown, and links that should be in force are not; 5 no such deployment.
+    Exit codes: 0 shown; 1 shown, and links that should be in force are not, or the network that
+    carries and closes the machines is not whole; 5 no such deployment.
     """
     session = current()
     from continuum import existing  # noqa: PLC0415  slow to import
 
     found = existing.status(name, session.events)
-    ended = 1 if any(deployment.links_missing for deployment in found) else 0
+    ended = 1 if any(each.links_missing or each.network_missing for each in found) else 0
     if as_json:
         output.write_json(found)
         return ended
@@ -72,13 +73,7 @@ def _show(deployment: DeploymentStatus) -> None:
         host = ("host",) if several else ()
         table = output.table(("machine", "state", "address", *host, "log in"), rows)
         output.write("\n".join(f"  {line}" for line in table.splitlines()))
-    if deployment.links_missing:
-        named = ", ".join(deployment.links_missing[:MOST_NAMED])
-        more = len(deployment.links_missing) - MOST_NAMED
-        output.write(
-            f"  not in force: {named}{f' and {more} more' if more > 0 else ''}; `continuum up` "
-            "puts them in force again"
-        )
+    _show_missing(deployment)
     _show_remarks(deployment)
     if deployment.cluster:
         output.write(f"  cluster: {deployment.cluster}")
@@ -92,3 +87,15 @@ def _show_remarks(deployment: DeploymentStatus) -> None:
         output.write(f"  {output.styled('damaged:', 'bad')} {output.clean(line)}")
     for remark in deployment.remarks:
         output.write(f"  note: {remark}")
+
+
+def _show_missing(deployment: DeploymentStatus) -> None:
+    if deployment.links_missing:
+        named = ", ".join(deployment.links_missing[:MOST_NAMED])
+        more = len(deployment.links_missing) - MOST_NAMED
+        output.write(
+            f"  not in force: {named}{f' and {more} more' if more > 0 else ''}; `continuum up` "
+            "puts them in force again"
+        )
+    for lack in deployment.network_missing:
+        output.write(f"  the network is not whole: {lack}; `continuum up` mends it")

@@ -90,6 +90,21 @@ def is_labelled(deployment: Deployment, name: str) -> bool:
     return _alias(name) == label(deployment)
 
 
+def missing(deployment: Deployment, network: NetworkPlan, *, addressed: bool = True) -> str:
+    """Words on what the deployment's bridge lacks; "" when it is as `ensure` leaves it."""
+    address = f"{network.host_address}/{network.block.prefixlen}"
+    there = next((each for each in all_bridges() if each.name == network.bridge), None)
+    if there is None:
+        return "is not there"
+    if not _is_ours(there, deployment):
+        return "is another's"
+    if not there.up:
+        return "is down"
+    if there.addresses != ((address,) if addressed else ()):
+        return "has not its address"
+    return ""
+
+
 def any_of_ours() -> bool:
     """Whether any deployment, of whichever state folder, has a bridge on this host."""
     return any(each.startswith(_MARK) for each in _labels())

@@ -76,8 +76,7 @@ def rules(network: NetworkPlan, peers: Sequence[str] = (), port: int = 0) -> tup
 def ensure(identity: str, network: NetworkPlan, peers: Sequence[str] = (), port: int = 0) -> bool:
     """Put the rules in force, in front of all others; True when anything was changed."""
     wanted = rules(network, peers, port)
-    version = fingerprint([(rule.table, rule.chain, rule.text) for rule in wanted])
-    comments = [f"continuum {identity} {version} {number}" for number in range(len(wanted))]
+    comments = _comments(identity, wanted)
     there = _marked(f"continuum {identity} ")
     if sorted(comment for _, _, comment in there) == sorted(comments):
         return False
@@ -89,6 +88,21 @@ def ensure(identity: str, network: NetworkPlan, peers: Sequence[str] = (), port:
         batch[rule.table].append(f'-I {rule.chain} 1 {rule.text} -m comment --comment "{comment}"')
     _restore(batch)
     return True
+
+
+def missing(
+    identity: str, network: NetworkPlan, peers: Sequence[str] = (), port: int = 0
+) -> tuple[int, int]:
+    """How many of a deployment's rules are not in force, and how many there should be."""
+    wanted = _comments(identity, rules(network, peers, port))
+    there = {comment for _, _, comment in _marked(f"continuum {identity} ")}
+    return len(set(wanted) - there), len(wanted)
+
+
+def _comments(identity: str, wanted: Sequence[Rule]) -> list[str]:
+    """What each of the rules is known by."""
+    version = fingerprint([(rule.table, rule.chain, rule.text) for rule in wanted])
+    return [f"continuum {identity} {version} {number}" for number in range(len(wanted))]
 
 
 def remove(identity: str) -> bool:

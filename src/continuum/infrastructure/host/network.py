@@ -77,6 +77,20 @@ def ensure(deployment: Deployment, plan: InfrastructurePlan) -> bool:
     return changed
 
 
+def missing(deployment: Deployment, plan: InfrastructurePlan) -> list[str]:
+    """Sentences on what of the network is not as `ensure` leaves it; changes nothing, needs root."""
+    found = []
+    if not plan.network.joined:
+        lack = bridge.missing(deployment, plan.network, addressed=not plan.host)
+        if lack:
+            found.append(f"bridge {plan.network.bridge} {lack}")
+    port = overlay.port_of(plan.identity)
+    lost, wanted = firewall.missing(plan.identity, plan.network, plan.peers, port)
+    if lost:
+        found.append(f"{lost} of {wanted} rules that close the network are not in force")
+    return found
+
+
 def remove(deployment: Deployment) -> None:
     """Remove bridge and rules; take forwarding back when nobody needs it any more."""
     joined.remove(deployment)

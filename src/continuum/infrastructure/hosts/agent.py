@@ -105,6 +105,8 @@ class Agent:
             "facts": self.facts,
             "check": self.check,
             "caveats": self.caveats,
+            "network_missing": self.network_missing,
+            "isolation": self.isolation,
             "blocks": self.blocks,
             "refuse": self.refuse,
             "emulators": self.emulators,
@@ -178,6 +180,16 @@ class Agent:
     def caveats(self, asked: dict[str, Any]) -> list[str]:
         """What a person should know of figures from machines here."""
         return self._provider(asked).caveats(self._plan(asked))
+
+    def network_missing(self, asked: dict[str, Any]) -> list[str]:
+        """What of the network that carries the machines here is gone."""
+        plan = self._plan(asked)
+        return self._provider(asked).network_missing(self._deployment(asked), plan)
+
+    def isolation(self, asked: dict[str, Any]) -> dict[str, str]:
+        """What separates root in the machines here from this host."""
+        plan = self._plan(asked)
+        return dict(self._provider(asked).isolation(self._deployment(asked), plan))
 
     def blocks(self, asked: dict[str, Any]) -> list[str]:
         """Blocks of addresses that are used by others."""

@@ -263,6 +263,45 @@ class SeveralHosts(Provider):
         told = for_each(there, [each for each in carrying if not each or each in self.connections])
         return [caveat for caveats in told for caveat in caveats]
 
+    def network_missing(self, deployment: Deployment, plan: InfrastructurePlan) -> list[str]:
+        """Those of every host that answers."""
+
+        def there(item: tuple[str, Connection]) -> list[str]:
+            name, connection = item
+            share = configure.to_json(plan.share(name))
+            asked = {**self._arguments(deployment), "plan": share}
+            try:
+                told = connection.call("network_missing", asked)
+            except MachineUnreachable:
+                return []  # That is told by its machines' states.
+            return [f"host {name}: {each}" for each in told]
+
+        carrying = {spec.host for spec in plan.machines}
+        others = [each for each in self.connections.items() if each[0] in carrying]
+        here = self.inner.network_missing(deployment, plan.share(""))
+        return [*here, *(each for told in for_each(there, others) for each in told)]
+
+    def isolation(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, str]:
+        """Of the machines on all hosts that answer."""
+
+        def there(item: tuple[str, Connection]) -> Mapping[str, str]:
+            name, connection = item
+            share = configure.to_json(plan.share(name))
+            try:
+                told: Mapping[str, str] = connection.call(
+                    "isolation", {**self._arguments(deployment), "plan": share}
+                )
+            except MachineUnreachable:
+                return {}
+            return told
+
+        found = dict(self.inner.isolation(deployment, plan.share("")))
+        carrying = {spec.host for spec in plan.machines}
+        others = [each for each in self.connections.items() if each[0] in carrying]
+        for told in for_each(there, others):
+            found |= told
+        return found
+
     def host_cores(self) -> Mapping[str, int]:
         """Cores of every host that carries machines."""
         return self._cores

@@ -300,6 +300,19 @@ class Provider(ABC):
     def links_in_force(self, deployment: Deployment, plan: InfrastructurePlan) -> list[Link]:
         """Read back the links that are in force now, on machines that run."""
 
+    def network_missing(self, deployment: Deployment, plan: InfrastructurePlan) -> list[str]:
+        """Sentences on what of the network that carries the machines is gone; looks only."""
+        del deployment, plan
+        return []
+
+    def isolation(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, str]:
+        """What separates root in each machine from its host, by the machine's name, in few words.
+
+        As `user namespace`; without an entry where that is not known.
+        """
+        del deployment, plan
+        return {}
+
     def link_windows(
         self, deployment: Deployment, plan: InfrastructurePlan, since_ns: int, until_ns: int
     ) -> list[Window]:

@@ -69,6 +69,10 @@ class OnThisHost(Provider):
         for each in obstacles:
             self.events.note(each, "warning")
 
+    def network_missing(self, deployment: Deployment, plan: InfrastructurePlan) -> list[str]:
+        """Bridge and rules."""
+        return network.missing(deployment, plan)
+
     def destroy(self, deployment: Deployment) -> None:
         """Remove everything that carries the deployment's labels."""
         for name in plugins.names("emulators"):

@@ -297,6 +297,11 @@ class Libvirt(OnThisHost):
         # What is known of some only would make the others' use that of strangers.
         return found if len(found) == len(plan.machines) else {}
 
+    def isolation(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, str]:
+        """Virtual hardware, and nothing of this host's kernel."""
+        del deployment
+        return {spec.name: "virtual machine" for spec in plan.machines}
+
     def emulator_in_use(self, deployment: Deployment, plan: InfrastructurePlan) -> str:
         """Name of what enforces the links, also where the plan leaves it open."""
         if not plan.network.links:
