@@ -6,6 +6,7 @@ the tests on machines use the real one.
 
 from __future__ import annotations
 
+import http.cookiejar
 import http.server
 import json
 import os
@@ -15,10 +16,12 @@ import socket
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -43,14 +46,9 @@ if os.path.exists(os.path.join(folder, "down")):
 if "-L" not in words:
     print(open(os.path.join(folder, "status")).read())
     sys.exit(3)
-here = int(words[words.index("-L") + 1].split(":")[1])
-listening = socket.socket()
-listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-try:
-    listening.bind(("127.0.0.1", here))
-except OSError:
-    print(f"bind [127.0.0.1]:{{here}}: Address already in use", file=sys.stderr)
-    sys.exit(255)
+here = words[words.index("-L") + 1].split(":")[0]
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(here)
 listening.listen()
 
 def copy(source, target):
@@ -166,8 +164,24 @@ def status(address: str) -> int:
         return int(answer.status)
 
 
+def refused_without_the_token(address: str, far: Far) -> None:
+    """Nothing gets through to the machine but by the token, or by the cookie that it is given."""
+    place = address[: -len(urlsplit(address).path)]
+    for path in ("/secret", "/secret?token=x", f"{urlsplit(address).path[:-1]}/secret", "//secret"):
+        with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+            status(f"{place}{path}")
+        refused.value.close()
+    assert not any("secret" in path for path in far.asked)
+    asked = urllib.request.Request(f"{address}/page", headers={"Accept": "text/html"})  # noqa: S310
+    jar = http.cookiejar.CookieJar()
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+    with browser.open(asked, timeout=10) as answer:
+        assert answer.url == f"{place}/page"
+    assert "/page" in far.asked
+
+
 def is_refused(address: str) -> bool:
-    port = int(address.rpartition(":")[2])
+    port = urlsplit(address).port
     with socket.socket() as attempt:
         return attempt.connect_ex(("127.0.0.1", port)) != 0
 
@@ -180,9 +194,14 @@ def test_it_holds_until_it_is_ended_and_leaves_nothing(
     port = free_port()
     with started(tmp_path / "call", "open", target, "--port", port) as call:
         address = line(call)
-        assert address == f"http://localhost:{port}"
+        assert address.startswith(f"http://localhost:{port}/")
         assert status(f"{address}/somewhere") == 200
         assert "/somewhere" in far.asked
+        refused_without_the_token(address, far)
+        # Everybody on the host may read arguments, and a folder that all may write to.
+        secret = urlsplit(address).path.strip("/")
+        assert all(secret not in word for words in far.arguments() for word in words)
+        assert list(Path("/tmp").glob("continuum-*/near")) == []  # noqa: S108
         call.signal(number)
         ended = call.ends()
     assert ended.code == 0
@@ -217,7 +236,7 @@ def test_another_port_is_taken_and_told_where_one_is_not_free(
         port = other.getsockname()[1]
         with started(tmp_path / "call", "open", "prometheus", "--port", str(port)) as call:
             address = line(call)
-            assert address != f"http://localhost:{port}"
+            assert urlsplit(address).port != port
             assert status(address) == 200
             call.signal(signal.SIGINT)
             ended = call.ends()
@@ -253,7 +272,7 @@ def test_json_holds_the_same(up: Deployment, far: Far, tmp_path: Path) -> None:
         line(call)
         call.signal(signal.SIGINT)
         ended = call.ends()
-    assert ended.json["url"] == f"http://localhost:{port}"
+    assert ended.json["url"].startswith(f"http://localhost:{port}/")
     assert ended.json["machine"] == "edge-1"
     assert "password admin" in ended.stderr
     assert far.asked

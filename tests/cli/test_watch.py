@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -172,7 +173,10 @@ def test_the_page_draws_every_figure(
         opened.wait("text=/Repetition 1 of 1: load/")
         assert opened.page.inner_text("#status") == "running"
         assert opened.complaints == []
-        assert {each for each in opened.asked if not each.startswith(address)} == set()
+        place = address[: -len(urlsplit(address).path)]
+        assert {each for each in opened.asked if not each.startswith(f"{place}/")} == set()
+        # What is shown in the browser can be shown to others.
+        assert opened.page.url == f"{place}/"
 
 
 def test_a_browser_that_comes_back_sees_the_next_run(
@@ -205,7 +209,7 @@ def test_a_browser_that_comes_back_sees_the_next_run(
 def test_a_page_whose_server_went_says_so_and_goes_on_with_the_next(tmp_path: Path) -> None:
     with tab() as opened:
         with page_served(tmp_path / "one", "--port", 0) as (watch, address):
-            port = address.rstrip("/").rpartition(":")[2]
+            port = urlsplit(address).port
             opened.page.goto(address)
             opened.wait("body[data-drawn]")
             watch.signal(signal.SIGTERM)
@@ -217,7 +221,7 @@ def test_a_page_whose_server_went_says_so_and_goes_on_with_the_next(tmp_path: Pa
 
 def test_a_port_that_is_taken(cli: Cli, tmp_path: Path) -> None:
     with page_served(tmp_path / "one", "--port", 0) as (_, address):
-        port = address.rstrip("/").rpartition(":")[2]
+        port = urlsplit(address).port
         assert cli("watch", "--web", "--port", port).code == 3
 
 

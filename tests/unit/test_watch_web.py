@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -22,26 +23,38 @@ def serving(look: Look, said: list[str]) -> Iterator[Server]:
     with Server(look, 0, said.append) as made:
         thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield made
-        made.shutdown()
-        thread.join()
+        try:
+            yield made
+        finally:
+            made.shutdown()
+            thread.join()
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(_state: None) -> Iterator[Server]:
     said: list[str] = []
     with serving(lambda: SEEN, said) as made:
         yield made
     assert said == []
 
 
+@pytest.fixture(autouse=True)
+def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
 def get(
-    server: Server, path: str, host: str | None = None
+    server: Server, path: str, host: str | None = None, cookie: str | None = None, **headers: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """What is answered; with the server's token as a cookie unless told."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
     connection.putrequest("GET", path, skip_host=True)
     if host != "":
         connection.putheader("Host", host or f"127.0.0.1:{server.server_port}")
+    token = server.token
+    connection.putheader("Cookie", f"{token.cookie}={token.value}" if cookie is None else cookie)
+    for name, value in headers.items():
+        connection.putheader(name, value)
     connection.endheaders()
     answer = connection.getresponse()
     content = answer.read()
@@ -51,6 +64,53 @@ def get(
 
 def test_it_listens_on_loopback_alone(server: Server) -> None:
     assert server.server_address[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/snapshot.json", "/nowhere", "//", "/%2e/", "/x/snapshot.json", "/?token=x"]
+)
+@pytest.mark.parametrize("cookie", ["", "continuum-1=x", "=", "a=b; c", "\xff"])
+def test_without_the_token_nothing_is_answered(server: Server, path: str, cookie: str) -> None:
+    status, _, content = get(server, path, cookie=cookie)
+    assert status == 403
+    assert b"paper" not in content
+    near = f"{server.token.cookie}={server.token.value[:-1]}"
+    assert get(server, path, cookie=near)[0] == 403
+
+
+def test_a_browser_comes_by_the_address_and_stays_by_a_cookie(server: Server) -> None:
+    path = server.address.removeprefix(f"http://127.0.0.1:{server.server_port}")
+    status, headers, _ = get(server, path, cookie="", Accept="text/html,*/*")
+    assert (status, headers["Location"]) == (303, "/")
+    given = headers["Set-Cookie"]
+    assert "HttpOnly" in given
+    assert "SameSite=Strict" in given
+    assert get(server, "/snapshot.json", cookie=given.partition(";")[0])[0] == 200
+    # A path behind the token leads to no other host.
+    _, headers, _ = get(server, f"{path}/evil.example", cookie="", Accept="text/html")
+    assert headers["Location"] == "/evil.example"
+
+
+def test_a_program_puts_the_address_before_a_path(server: Server) -> None:
+    path = server.address.removeprefix(f"http://127.0.0.1:{server.server_port}")
+    status, _, content = get(server, f"{path}snapshot.json", cookie="")
+    assert (status, json.loads(content)) == (200, SEEN)
+
+
+def test_the_token_is_kept_for_the_next_server_in_a_private_file(
+    server: Server, tmp_path: Path
+) -> None:
+    (file,) = (tmp_path / "continuum").glob("watch-token")
+    assert file.stat().st_mode & 0o777 == 0o600
+    with serving(lambda: SEEN, []) as other:
+        assert other.token.value == server.token.value
+    # What others could have read, or is none, is replaced.
+    file.chmod(0o644)
+    with serving(lambda: SEEN, []) as other:
+        assert other.token.value != server.token.value
+    file.write_text("short\n")
+    with serving(lambda: SEEN, []) as other:
+        assert len(other.token.value) >= 32
 
 
 def test_the_page_and_the_snapshot(server: Server) -> None:
@@ -107,7 +167,7 @@ def test_a_browser_that_goes_away_in_the_middle_of_an_answer_is_not_told_of(
     said: list[str] = []
     with serving(look, said) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-        connection.request("GET", "/snapshot.json")
+        connection.request("GET", f"/{server.token.value}/snapshot.json")
         assert begun.wait(10)
         connection.close()
         gone.set()

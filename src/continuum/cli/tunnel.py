@@ -1,22 +1,27 @@
-"""A way from a port of this host to one that only a machine reaches: `ssh -L`, held open."""
+"""A way from a port of this host to one that only a machine reaches: `ssh -L`, held open.
+
+SSH's own end on this host is a socket in a folder of ours, which has gone by the time that the
+tunnel stands: nobody but this process comes to it. Others come by the `gate`, which asks for a token.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import http.client
+import os
 import select
 import socket
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NoReturn
 
+from continuum.cli.gate import LOOPBACK, Gate
 from continuum.errors import MachineUnreachable, NotPossibleHere, TimedOut
 
 CONNECT_LIMIT = 30.0
@@ -64,31 +69,57 @@ class Far:
     probe: str
 
 
-class _PortTaken(Exception):
-    """Another program had the port on this host before SSH could take it."""
+class _Connection(http.client.HTTPConnection):
+    """Over a socket that is there."""
+
+    def __init__(self, over: socket.socket) -> None:
+        super().__init__("localhost")
+        self.sock = over
 
 
 @dataclass(frozen=True)
 class Tunnel:
-    """A tunnel that stands; `port` is its end on this host."""
+    """A tunnel that stands; `gate` is its end on this host, `near` SSH's."""
 
     far: Far
-    port: int
+    gate: Gate
+    near: Path
     process: subprocess.Popen[bytes] = field(repr=False)
     said: IO[bytes] = field(repr=False)
 
     @property
+    def port(self) -> int:
+        """The port of this host."""
+        return self.gate.port
+
+    @property
     def url(self) -> str:
-        """Where a program on this host finds the service."""
-        return f"http://localhost:{self.port}"
+        """Where a browser, or a program, on this host finds the service; with the token."""
+        return self.gate.url
+
+    def connect(self) -> socket.socket:
+        """A connection to the service.
+
+        Raises:
+            OSError: SSH is gone.
+        """
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            made.connect(str(self.near))
+        except BaseException:
+            made.close()
+            raise
+        return made
 
     def get(self, path: str) -> bytes | None:
         """What the service answers; None when it does not, or not with status 200."""
-        # Proxies of the environment have no part in what goes to this host itself.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(f"{self.url}{path}", timeout=_ANSWER_LIMIT) as answer:
-                content: bytes = answer.read()
+            with self.connect() as over:
+                over.settimeout(_ANSWER_LIMIT)
+                connection = _Connection(over)
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                content = answer.read()
                 return content if answer.status == http.client.OK else None
         except (OSError, http.client.HTTPException):
             return None
@@ -150,15 +181,29 @@ def opened(far: Far, port: int) -> Iterator[Tunnel]:
         MachineUnreachable: SSH has no connection.
         NotPossibleHere: this host has no port left.
     """
+    with (
+        contextlib.closing(_gate(port)) as gate,
+        tempfile.TemporaryFile() as said,
+        contextlib.ExitStack() as over,
+    ):
+        # Not where TMPDIR leads: the name of a socket has at most 107 characters.
+        folder = tempfile.TemporaryDirectory(prefix="continuum-", dir="/tmp")
+        with folder as name:
+            process = over.enter_context(_started(far, Path(name, "near"), said))
+            _wait_for_connection(far, process, said)
+            descriptor = os.open(Path(name, "near"), os.O_PATH | os.O_CLOEXEC)
+            over.callback(os.close, descriptor)
+        tunnel = Tunnel(far, gate, Path(f"/proc/self/fd/{descriptor}"), process, said)
+        with gate.answering(tunnel.connect):
+            yield tunnel
+
+
+def _gate(port: int) -> Gate:
     for attempt in range(_ATTEMPTS):
-        here = port if attempt == 0 and is_free(port) else any_port()
-        with tempfile.TemporaryFile() as said, _started(far, here, said) as process:
-            try:
-                _wait_for_connection(far, process, said)
-            except _PortTaken:
-                continue
-            yield Tunnel(far, here, process, said)
-            return
+        try:
+            return Gate(port if attempt == 0 else any_port())
+        except OSError:
+            continue
     raise NotPossibleHere(
         "no port on this host can be had: others take them as soon as they are free",
         where=f"ports of localhost, from {port}",
@@ -166,9 +211,9 @@ def opened(far: Far, port: int) -> Iterator[Tunnel]:
 
 
 @contextmanager
-def _started(far: Far, port: int, said: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _started(far: Far, near: Path, said: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     options = [word for key, value in _OPTIONS.items() for word in ("-o", f"{key}={value}")]
-    way = f"localhost:{port}:{far.address}:{far.port}"
+    way = f"{near}:{far.address}:{far.port}"
     arguments = ["ssh", "-F", str(far.config), *options, "-T", "-L", way, far.machine, _FAR_PROGRAM]
     process = subprocess.Popen(
         arguments,
@@ -195,7 +240,7 @@ def _started(far: Far, port: int, said: IO[bytes]) -> Iterator[subprocess.Popen[
 
 
 def _wait_for_connection(far: Far, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
-    """Return when the far program runs: then SSH has the port on this host too."""
+    """Return when the far program runs: then SSH has its end on this host too."""
     assert process.stdin is not None
     assert process.stdout is not None
     with contextlib.suppress(BrokenPipeError):
@@ -206,10 +251,7 @@ def _wait_for_connection(far: Far, process: subprocess.Popen[bytes], said: IO[by
         return
     if heard:
         process.wait(_END_LIMIT)
-    text = _told(said)
-    if "Address already in use" in text or "request local forwarding" in text:
-        raise _PortTaken
-    raise _unreachable(far, "cannot be reached by SSH", text)
+    raise _unreachable(far, "cannot be reached by SSH", _told(said))
 
 
 def _told(said: IO[bytes]) -> str:
@@ -226,14 +268,11 @@ def _unreachable(far: Far, how: str, text: str) -> MachineUnreachable:
     )
 
 
-_LOOPBACK = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
-
-
 def is_free(port: int) -> bool:
     """Whether nobody on this host listens there, on either address of `localhost`."""
-    for family, address in _LOOPBACK:
+    for family, address in LOOPBACK:
         with socket.socket(family, socket.SOCK_STREAM) as attempt:
-            # As SSH does it: what is left of former connections is no obstacle.
+            # What is left of former connections is no obstacle.
             attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 attempt.bind((address, port))

@@ -214,12 +214,15 @@ async function look() {
   const limit = setTimeout(() => stop.abort(), LIMIT);
   try {
     const answer = await fetch("snapshot.json", { cache: "no-store", signal: stop.signal });
+    if (answer.status === 403) throw new Error("token");
     if (!answer.ok) throw new Error(`status ${answer.status}`);
     seen = await answer.json();
     show("cut", false);
     document.body.dataset.drawn = "yes";
   } catch (error) {
-    put("cut", "continuum watch does not answer; what is shown is old. Trying again …");
+    put("cut", error.message === "token"
+      ? "continuum watch asks for its token: open the whole address that the terminal shows."
+      : "continuum watch does not answer; what is shown is old. Trying again …");
     show("cut", true);
   } finally { clearTimeout(limit); }
   if (seen) render(seen);

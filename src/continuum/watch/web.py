@@ -14,7 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from typing import TYPE_CHECKING
 
+from continuum import folders
 from continuum.errors import ContinuumError, NotPossibleHere
+from continuum.watch.token import REFUSAL, Token, wants_page
 
 if TYPE_CHECKING:
     import socket
@@ -48,11 +50,12 @@ class Server(ThreadingHTTPServer):
         self.look = look
         self._say = say
         super().__init__((ADDRESS, port), _Handler)
+        self.token = Token.kept(self.server_port, folders.state_folder().parent / "watch-token")
 
     @property
     def address(self) -> str:
-        """Where a browser finds the page."""
-        return f"http://{ADDRESS}:{self.server_port}/"
+        """Where a browser finds the page; with the token."""
+        return f"http://{ADDRESS}:{self.server_port}/{self.token.value}/"
 
     def handle_error(
         self,
@@ -121,7 +124,15 @@ class _Handler(BaseHTTPRequestHandler):
         if name.lower() not in _HOSTS:
             self._answer(HTTPStatus.FORBIDDEN, b"not a name of this host\n", "text/plain")
             return
-        match self.path.partition("?")[0]:
+        token, headers = self.server.token, {k.lower(): v for k, v in self.headers.items()}
+        path = token.without(self.path)
+        if path is not None and wants_page(headers):
+            self._send_on(path)
+            return
+        if path is None and not token.is_in(headers.get("cookie", "")):
+            self._answer(HTTPStatus.FORBIDDEN, REFUSAL, "text/plain")
+            return
+        match (path or self.path).partition("?")[0]:
             case "/":
                 content, policy = page()
                 self._answer(HTTPStatus.OK, content, "text/html; charset=utf-8", policy)
@@ -139,6 +150,16 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = json.dumps(seen, allow_nan=False).encode()
         self._answer(HTTPStatus.OK, content, "application/json")
+
+    def _send_on(self, path: str) -> None:
+        """Give a browser its cookie, and an address without the token."""
+        self.send_response(HTTPStatus.SEE_OTHER)
+        self.send_header("Location", path)
+        self.send_header("Set-Cookie", self.server.token.set_cookie())
+        self.send_header("Content-Length", "0")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.end_headers()
 
     def _answer(self, status: HTTPStatus, content: bytes, kind: str, policy: str = "") -> None:
         self.send_response(status)

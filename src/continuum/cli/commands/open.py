@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import getpass
+import html
 import json
 import os
 import socket
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -143,7 +147,7 @@ def command(  # noqa: PLR0913  one argument for each option
     """Open the web page of a deployment's Grafana, Prometheus, or functions' gateway.
 
     Makes an SSH tunnel from this host to the machine, writes the address to standard output, and
-    holds until Ctrl-C. NAME may be left out when there is one deployment.
+    holds until Ctrl-C. The address has a token in it, without which nobody on this host gets in. NAME may be left out when there is one deployment.
 
     Exit codes: 0 ended by Ctrl-C; 1 it does not answer; 2 usage; 3 it cannot be had here; 4 the
     machine cannot be reached; 5 no such deployment, or it has no such page.
@@ -159,11 +163,12 @@ def command(  # noqa: PLR0913  one argument for each option
             _wait_for_end_of_last_run(session, deployment, way)
         try:
             _tell(session, deployment, wanted, way, asked, as_json=as_json)
-            if browser or (browser is None and _is_a_desktop()):
-                click.launch(way.url)
-            way.hold()
+            with ExitStack() as shown:
+                if browser or (browser is None and _is_a_desktop()):
+                    shown.enter_context(_in_a_browser(way.url))
+                way.hold()
         except KeyboardInterrupt:
-            session.say(f"closed {way.url}")
+            session.say(f"closed port {way.port}")
     return 0
 
 
@@ -293,9 +298,11 @@ def _tell(  # noqa: PLR0913  all that there is to tell
     session.say(f'{target.title} of "{deployment.name}", on {way.far.machine}')
     if log_in := target.log_in(deployment.name, deployment.experiment()):
         session.say(log_in)
+    there = way.url.replace(f":{way.port}/", f":{target.local_port}/", 1)
     session.say(
         f"from a laptop, while this runs: {laptop}\n"
-        f"  and there: http://localhost:{target.local_port}\n"
+        f"  and there: {there}\n"
+        "the address holds the token that lets in; others on this host cannot do without\n"
         "Ctrl-C closes it"
     )
 
@@ -309,6 +316,17 @@ def laptop_command(port: int, port_here: int, environment: Mapping[str, str]) ->
     host = reached[2] if len(reached) == 4 else socket.gethostname()
     user = environment.get("SUDO_USER") or getpass.getuser()
     return f"ssh -N -L {port}:localhost:{port_here} {user}@{host}"
+
+
+@contextmanager
+def _in_a_browser(url: str) -> Iterator[None]:
+    """Have a browser show a page: by a file, since everybody may read a program's arguments."""
+    with tempfile.TemporaryDirectory(prefix="continuum-") as folder:
+        page = Path(folder, "open.html")
+        page.touch(0o600)
+        page.write_text(f'<meta http-equiv="refresh" content="0; url={html.escape(url)}">\n')
+        click.launch(str(page))
+        yield
 
 
 def _is_a_desktop() -> bool:
