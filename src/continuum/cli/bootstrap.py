@@ -58,6 +58,12 @@ def say(line: str) -> None:
     sys.stderr.flush()
 
 
+def tell_output(line: str) -> None:
+    """A line of another program's, without what a terminal obeys."""
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
+    sys.stderr.write(f"    {text}\n")
+
+
 def follow(
     arguments: Sequence[str],
     *,
@@ -454,7 +460,7 @@ def main(arguments: Sequence[str]) -> int:
     except CannotPrepare as error:
         say(error.message)
         for line in error.output.splitlines():
-            sys.stderr.write(f"    {line}\n")
+            tell_output(line)
         sys.stderr.write(f"  what to do: {error.hint}\n")
         return 3
     except OSError as error:

@@ -6,23 +6,28 @@ import codecs
 import json
 import math
 import os
+import secrets
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from continuum.cli import printable
 from continuum.secret import masked
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 WIDTH = 160
 """Columns of what is drawn where there is no terminal."""
 
 QUIET, NORMAL, VERBOSE = -1, 0, 1
+
+clean = printable.clean
 
 _STYLES: dict[str, dict[str, Any]] = {
     "good": {"fg": "green"},
@@ -45,34 +50,44 @@ def live(stream: TextIO) -> bool:
 
 
 def styled(text: str, style: str, stream: TextIO | None = None) -> str:
-    """`text` in a style, when the stream (standard error unless told) shows colours."""
+    """`text` in a style, when the stream (standard error unless told) shows colours.
+
+    Only `write` and `say` may put it on the stream: they know its codes from those in the text.
+    """
+    text = clean(text)
     if not colours(stream or sys.stderr):
         return text
-    return click.style(text, **_STYLES[style])
+    return click.style(text, **_STYLES[style]).replace(_ESCAPE, _OUR_ESCAPE)
 
 
-def clean(text: str) -> str:
-    """`text` without what a terminal obeys, and without what UTF-8 cannot say.
+_ESCAPE = "\x1b"
+_OUR_ESCAPE = f"{_ESCAPE}<{secrets.token_hex(8)}>"
+"""Begins a code of our own until it is written; nothing from outside can know it."""
 
-    For words that came from a file, from a machine, or from the command line.
-    """
-    return "".join(
-        each if each.isprintable() or each in "\n\t" else ascii(each)[1:-1] for each in text
-    )
+
+def shown(text: str) -> str:
+    """`text` as it may go to a stream: its own styles work, all else of it is only seen."""
+    return _ESCAPE.join(clean(part) for part in text.split(_OUR_ESCAPE))
 
 
 def write(text: str) -> None:
-    """Data: one or several lines on standard output."""
-    click.echo(_sayable(text), color=colours(sys.stdout))
+    """Data: one or several lines on standard output, clean."""
+    click.echo(shown(text), color=colours(sys.stdout))
 
 
 def say(text: str = "") -> None:
-    """Talk: one or several lines on standard error."""
-    click.echo(_sayable(text), err=True, color=colours(sys.stderr))
+    """Talk: one or several lines on standard error, clean."""
+    click.echo(shown(masked(text)), err=True, color=colours(sys.stderr))
 
 
-def _sayable(text: str) -> str:
-    return masked(text).encode("utf-8", "backslashreplace").decode()
+def write_log(content: bytes) -> None:
+    """The words of a machine on standard output: as they are in a pipe or a file, clean on a
+    terminal.
+    """
+    if sys.stdout.isatty():
+        click.echo(clean(content.decode("utf-8", "replace")), nl=False, color=True)
+    else:
+        click.echo(content, nl=False)
 
 
 def plain(value: object) -> Any:  # noqa: ANN401  what JSON can hold
@@ -100,7 +115,8 @@ def write_json(value: object) -> None:
     """One JSON document on standard output."""
     # What another encoding lacks must be spelt as JSON spells it.
     unicode = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
-    write(json.dumps(plain(value), indent=2, ensure_ascii=not unicode, allow_nan=False))
+    text = json.dumps(plain(value), indent=2, ensure_ascii=not unicode, allow_nan=False)
+    write(printable.clean_json(text))
 
 
 def draw(thing: RenderableType) -> None:
@@ -116,7 +132,21 @@ def draw(thing: RenderableType) -> None:
         width=None if stream.isatty() else WIDTH,
     )
     # What is wider than the terminal is for it to wrap: rich would cut it off.
-    console.print(thing, crop=False)
+    console.print(Clean(thing), crop=False)
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A thing that rich draws, with all text from outside cleaned last of all."""
+
+    thing: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """Its segments; rich's own codes are no text of them."""
+        from rich.segment import Segment  # noqa: PLC0415  slow to import
+
+        for each in console.render(self.thing, options):
+            yield each if each.control else Segment(clean(each.text), each.style)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

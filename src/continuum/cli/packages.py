@@ -48,7 +48,7 @@ def main() -> int:
     except bootstrap.CannotPrepare as error:
         bootstrap.say(f"{error.message}: tests on real machines will not run")
         for line in error.output.splitlines():
-            sys.stderr.write(f"    {line}\n")
+            bootstrap.tell_output(line)
         sys.stderr.write(f"  what to do: {error.hint}\n")
         return 3 if os.geteuid() == 0 else 0
     return 0

@@ -70,6 +70,11 @@ def finished_line(event: StepFinished | StepFailedEvent) -> tuple[str, str, str]
     return "done", "good", f"{text} ({_seconds(event.seconds)})"
 
 
+def _indented(text: str, columns: int = 8) -> str:
+    """Text of an event as it may be shown: no line of it looks as if it were one of ours."""
+    return output.clean(text).replace("\n", f"\n{' ' * columns}")
+
+
 class PlainProgress:
     """Lines only. A step that lasts is told again when `HEARTBEAT` seconds have passed."""
 
@@ -121,7 +126,7 @@ class PlainProgress:
         if word:
             padded = output.styled(padded, style, self._stream)
         try:
-            self._stream.write(f"{padded} {text}\n")
+            self._stream.write(f"{output.shown(padded)} {_indented(text)}\n")
             self._stream.flush()
         except (BrokenPipeError, ValueError):
             # Nobody reads any more: what is under way goes on, and ends as it should.
@@ -202,7 +207,8 @@ class LiveProgress:
         from rich.text import Text  # noqa: PLC0415
 
         styles = {"good": "green", "warning": "yellow", "bad": "bold red", "faint": "dim"}
-        self._console.print(Text.assemble((mark, styles[style]), " ", text))
+        line = Text.assemble((mark, styles[style]), " ", _indented(text, 2))
+        self._console.print(output.Clean(line))
 
     def _render(self) -> RenderableType:
         from rich.spinner import Spinner  # noqa: PLC0415
@@ -218,10 +224,15 @@ class LiveProgress:
             grid.add_row(
                 spinner,
                 Text(f"{phase}: {step}"),
-                Text(f"{share}{running.detail}", style="dim", overflow="ellipsis", no_wrap=True),
+                Text(
+                    f"{share}{running.detail}".replace("\n", " "),
+                    style="dim",
+                    overflow="ellipsis",
+                    no_wrap=True,
+                ),
                 Text(_seconds(since), style="dim"),
             )
-        return grid
+        return output.Clean(grid)
 
 
 class EventLog:

@@ -52,6 +52,8 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     WHAT is the name of any of them, as `edge-1`, `mosquitto`, `worker-1`; `edge-1/mosquitto` is
     that of one machine. Where several are meant, each line begins with where it comes from.
 
+    On a terminal, what it would obey is spelt out; a pipe or a file gets the bytes as they are.
+
     Without WHAT this is the log of the last command that changed the deployment, step by step.
     NAME may be left out when there is one deployment.
 
@@ -72,16 +74,17 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
         _show_list(deployment, _find(session, deployment), as_json=as_json)
         return 0
     if rest:
-        text = _logs(session, deployment, rest[0], unit, lines, follow=follow)
+        content = _logs(session, deployment, rest[0], unit, lines, follow=follow)
         where = rest[0]
     else:
         path = _last_log(deployment)
-        text, where = _last_lines(path, lines), str(path)
+        content, where = _last_lines(path, lines), str(path)
         session.say(f"({path})")
     if as_json:
-        output.write_json({"deployment": deployment.name, "log": where, "lines": text.splitlines()})
-    elif text:
-        output.write(text.rstrip("\n"))
+        told = content.decode("utf-8", "replace").splitlines()
+        output.write_json({"deployment": deployment.name, "log": where, "lines": told})
+    elif content:
+        output.write_log(content.rstrip(b"\n") + b"\n")
     return 0
 
 
@@ -134,8 +137,8 @@ def _logs(  # noqa: PLR0913  one parameter per option of the command line
     lines: int,
     *,
     follow: bool,
-) -> str:
-    """The text of a log, or of several; "" when it was followed."""
+) -> bytes:
+    """The content of a log, or of several; nothing when it was followed."""
     from continuum.software import logs  # noqa: PLC0415  slow to import
 
     by_name = {machine.name: machine for machine in _machines(session, deployment)}
@@ -168,12 +171,13 @@ def _logs(  # noqa: PLR0913  one parameter per option of the command line
         except KeyboardInterrupt:
             # That is how following ends, and no failure.
             session.say()
-        return ""
+        return b""
     results = for_each(lambda log: by_name[log.machine].run(log.command(lines)).check(), meant)
-    return "\n".join(
-        f"{mark}{line}"
+    return b"".join(
+        mark.encode() + line + b"\n"
         for mark, result in zip(marks, results, strict=True)
-        for line in result.stdout.decode("utf-8", "replace").splitlines()
+        for line in result.stdout.removesuffix(b"\n").split(b"\n")
+        if result.stdout
     )
 
 
@@ -185,7 +189,7 @@ def _follow(
     def one(item: tuple[Log, str]) -> None:
         log, mark = item
         for line in by_name[log.machine].stream(log.command(lines, follow=True)):
-            output.write(f"{mark}{line}")
+            output.write_log(f"{mark}{line}\n".encode("utf-8", "backslashreplace"))
 
     for_each(one, list(zip(meant, marks, strict=True)), threads=len(meant))
 
@@ -201,7 +205,7 @@ def _last_log(deployment: Deployment) -> Path:
     return logs[-1]
 
 
-def _last_lines(path: Path, count: int) -> str:
+def _last_lines(path: Path, count: int) -> bytes:
     content = state_file.undamaged(state_file.read_bytes(path)) or b""
-    lines = content.decode(errors="replace").splitlines()
-    return "\n".join(lines[-count:] if count else lines)
+    lines = content.splitlines(keepends=True)
+    return b"".join(lines[-count:] if count else lines)
