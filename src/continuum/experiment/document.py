@@ -80,7 +80,6 @@ class Document:
     misfit: Problem | None = None
     overridden: set[KeyPath] = field(default_factory=set)
     finish: Callable[[Document], None] = lambda _: None
-
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     variables: set[str] = field(default_factory=set)
     in_secret_files: set[KeyPath] = field(default_factory=set)
