@@ -114,9 +114,13 @@ def _furnish(machine: Machine) -> None:
     ):
         machine.run(Command(arguments)).check()
     machine.run(Command(("tar", "-x", "-C", folder), input=clone, timeout=60)).check()
-    settings = {"cert": SITE, "index-url": os.environ.get("PIP_INDEX_URL")}
-    machine.put(CERTIFICATES.read_bytes() if CERTIFICATES.exists() else b"", SITE)
-    lines = [f"{name} = {value}\n" for name, value in settings.items() if value]
+    settings = {}
+    if CERTIFICATES.exists():
+        machine.put(CERTIFICATES.read_bytes(), SITE)
+        settings["cert"] = SITE
+    if "PIP_INDEX_URL" in os.environ:
+        settings["index-url"] = os.environ["PIP_INDEX_URL"]
+    lines = [f"{name} = {value}\n" for name, value in settings.items()]
     machine.put(("[global]\n" + "".join(lines)).encode(), "/etc/pip.conf", mode=0o600)
 
 
