@@ -145,11 +145,11 @@ class _Checker:
             self._rules_over_the_rest(error)
             return None
         broken = problems_over_fields(experiment)
-        for table, settings in self.settings:
-            chooser, kind = fields.PLUGIN_TABLES[str(table[0])]
-            with self._plugin(kind, str(table[1]), (table[0], chooser)):
+        for own, settings in self.settings:
+            chooser, kind = fields.PLUGIN_TABLES[str(own[0])]
+            with self._plugin(kind, str(own[1]), (own[0], chooser)):
                 broken += [
-                    ((*table, *path), message) for path, message in settings.problems(experiment)
+                    ((*own, *path), message) for path, message in settings.problems(experiment)
                 ]
         for path, message in broken:
             self.blame(path, message)
