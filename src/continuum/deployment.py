@@ -83,7 +83,7 @@ class Deployment:
         """Something that stands where the deployment's folder should be, as a link or a file."""
         try:
             mode = self.folder.lstat().st_mode
-        except OSError:
+        except FileNotFoundError:
             return None
         if stat.S_ISDIR(mode):
             return None

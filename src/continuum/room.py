@@ -49,7 +49,8 @@ def full(error: OSError) -> StepFailed:
         errno.EFBIG: "ulimit -f unlimited, then the same command again",
         errno.EROFS: other,
     }.get(error.errno or 0, f"make room there, or {other}")
-    return StepFailed(f"{no_room(error, folder)}; {stays}", where=str(path), hint=advice)
+    sentence = f"{error.strerror}: {no_room(error, folder)}; {stays}"
+    return StepFailed(sentence, where=str(path), hint=advice)
 
 
 def _place(path: Path) -> tuple[Path, str, str]:

@@ -123,6 +123,8 @@ def failure(error: OSError) -> StepFailed | None:
     if error.errno in (*folders.NO_ROOM, *OF_THE_HOST):
         return None
     state = folders.state_folder()
+    if not state.is_dir():
+        return None
     for name in (error.filename2, error.filename):
         path = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else Path()
         if state in path.parents:
