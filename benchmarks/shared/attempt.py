@@ -160,7 +160,7 @@ def _call(call: Sequence[str] | Callable[[], object], limit: float) -> Ending:
     said = []
     for stream in streams:
         stream.flush()
-        said.append(stream.buffer.getvalue().decode("utf-8", "replace"))  # type: ignore[attr-defined]
+        said.append(stream.buffer.getvalue().decode("utf-8", "replace"))
     return Ending(code, *said)
 
 
