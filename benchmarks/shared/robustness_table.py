@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.shared import bad_archives, bad_folders, bad_texts
-from benchmarks.shared.attempt import FINDINGS, Attempt, Ending, Finding, attempt, clear
+from benchmarks.shared.attempt import FINDINGS, LIMIT, Attempt, Ending, Finding, attempt, clear
 
 SEED = 15
 COUNT = 20_000
@@ -90,10 +90,19 @@ class Row:
         self.examples += [(name, finding) for finding in findings]
 
 
-def rows(
-    seed: int, count: int, kinds: Sequence[str] = (), *, part: int = 1, parts: int = 1
+def rows(  # noqa: PLR0913  what a table is made of
+    seed: int,
+    count: int,
+    kinds: Sequence[str] = (),
+    *,
+    part: int = 1,
+    parts: int = 1,
+    limit: float = LIMIT,
 ) -> Iterator[Row]:
-    """Try inputs of each kind; one part of several, so that they can be spread over calls."""
+    """Try inputs of each kind; one part of several, so that they can be spread over calls.
+
+    `limit`: seconds after which a call counts as one without an end.
+    """
     with tempfile.TemporaryDirectory(prefix="robustness-") as temporary:
         work = Path(temporary)
         for name in [each for each in KINDS if each in (kinds or KINDS)]:
@@ -101,13 +110,13 @@ def rows(
             row = Row(kind.title)
             began = time.monotonic()
             for number in range(part - 1, max(1, round(count * kind.share / 100)), parts):
-                row.count(f"{name}:{number}", *_try(name, number, seed, work)[1:])
+                row.count(f"{name}:{number}", *_try(name, number, seed, work, limit)[1:])
             row.seconds = time.monotonic() - began
             yield row
 
 
 def _try(
-    name: str, number: int, seed: int, work: Path
+    name: str, number: int, seed: int, work: Path, limit: float = LIMIT
 ) -> tuple[Attempt, list[Ending], list[Finding]]:
     """Make one input in a folder of its own, try it, and remove it all."""
     outside = work / "one"
@@ -115,7 +124,7 @@ def _try(
     folder.mkdir(parents=True)
     try:
         made = KINDS[name].make(folder, random.Random(f"{seed}/{name}/{number}"))
-        endings, findings = attempt(made, folder)
+        endings, findings = attempt(made, folder, limit)
         return made, endings, findings
     finally:
         clear(outside)
