@@ -1,8 +1,8 @@
 """A deployment: an experiment that has been brought up, its name and its folder.
 
-experiment.json      the resolved experiment, with the origin of its file
+experiment.json      the resolved experiment; origin.json: the file that it is from
 plan/                everything that *configure* wrote
-journal.jsonl, lock  what was begun and finished; who changes it now
+journal.jsonl        what was begun and finished; `lock` says who changes it now
 ssh/                 key made for this deployment, host keys, known_hosts
 ssh_config           `ssh -F` this
 kubeconfig           how kubectl reaches its cluster, when it has one
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 
-from continuum import folders, state_file
+from continuum import folders, lock, state_file
 from continuum.errors import NotFound, StepFailed
 from continuum.experiment.names import NAME
 from continuum.journal import Journal
@@ -78,6 +78,11 @@ class Deployment:
         return [
             cls(entry.name, root) for entry in sorted(root.iterdir()) if NAME.fullmatch(entry.name)
         ]
+
+    @classmethod
+    def half_removed(cls) -> list[str]:
+        """Names of which there may be no more than a lock, or a folder on its way out."""
+        return [name for name in lock.traces(folders.state_folder()) if NAME.fullmatch(name)]
 
     def damage(self) -> Damaged | None:
         """Something that stands where the deployment's folder should be, as a link or a file."""

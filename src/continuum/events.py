@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from continuum import interruption
 from continuum.secret import masked
 
 
@@ -69,7 +70,8 @@ class Step:
     changed: bool = True
 
     def progress(self, detail: str, fraction: float | None = None) -> None:
-        """Tell how far the step is."""
+        """Tell how far the step is, and look whether it is to end."""
+        interruption.check()
         self.events.emit(StepProgress(self.phase, self.name, masked(detail), fraction))
 
 
@@ -91,6 +93,7 @@ class Events:
     @contextmanager
     def step(self, phase: str, name: str, waits_for: str = "") -> Iterator[Step]:
         """Emit start and end around a block."""
+        interruption.check()
         began = time.monotonic()
         self.emit(StepStarted(phase, name, waits_for))
         step = Step(self, phase, name)

@@ -7,7 +7,6 @@ to look for; whether a thing still exists is asked of the thing itself.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import stat
@@ -17,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from continuum import folders, state_file
+from continuum import folders, lock, state_file
 from continuum.errors import StepFailed
 from continuum.state_file import Damaged
 
@@ -68,51 +67,16 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "journal.jsonl"
-        self._lock_path = folder / "lock"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep every other process from changing this deployment.
 
         Raises:
-            StepFailed: another process holds the lock; the message names it. Or it held it until
-                now, and has removed the deployment.
+            StepFailed: another process holds the lock; the message names it.
         """
-        descriptor = self._open_lock()
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                gone = not self._is_lock(descriptor)
-            except BlockingIOError as error:
-                holder = os.read(descriptor, 32).decode() or "unknown"
-                raise self._refusal(f"is being changed by process {holder}") from error
-            if gone:
-                raise self._refusal("has just been removed by another process")
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-            folders.give_to_caller(self._lock_path)
+        with lock.held(self.path.parent):
             yield
-        finally:
-            os.close(descriptor)
-
-    def _open_lock(self) -> int:
-        folders.make_folder(self._lock_path.parent, folders.PRIVATE_FOLDER)
-        folders.remove_other_kinds(self._lock_path)
-        return os.open(self._lock_path, os.O_RDWR | os.O_CREAT, folders.PRIVATE_FILE)
-
-    def _is_lock(self, descriptor: int) -> bool:
-        """Whether the open file is still the folder's; `down` removes it while it holds it."""
-        try:
-            return os.path.samestat(os.fstat(descriptor), self._lock_path.stat())
-        except FileNotFoundError:
-            return False
-
-    def _refusal(self, why: str) -> StepFailed:
-        return StepFailed(
-            f'deployment "{self.path.parent.name}" {why}',
-            where=str(self._lock_path),
-            hint="wait until it is done, or stop it, then try again",
-        )
 
     def append(self, phase: str, step: str, state: str, fingerprint: str = "") -> None:
         """Write one line, on disk when this returns."""
@@ -126,6 +90,7 @@ class Journal:
                 "process": os.getpid(),
             }
         )
+        folders.make_folder(self.path.parent, folders.PRIVATE_FOLDER)
         content = line.encode() + b"\n"
         with folders.telling_no_room(self.path, len(content)):
             descriptor = os.open(self.path, _APPEND, 0o600)

@@ -16,9 +16,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from continuum import environment
+from continuum import environment, interruption
 from continuum.errors import CommandFailed, Interrupted, NotFound, StepFailed, TimedOut
 from continuum.secret import without
 
@@ -270,15 +270,17 @@ def run_on_host(command: Command, *, where: str = "this host") -> Result:
         Interrupted: `commands_stopped` killed it, or did not let it begin.
     """
     began = time.monotonic()
+    timeout = interruption.allowance(command.timeout)
     with _commands.started(command, where, subprocess.PIPE) as process:
         try:
-            stdout, stderr = process.communicate(command.input, timeout=command.timeout)
+            with interruption.waiting():
+                stdout, stderr = process.communicate(command.input, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             _kill(process)
             stdout, stderr = _what_is_left(process)
             partial = Result(command, -1, stdout, stderr, time.monotonic() - began, where)
             raise TimedOut(
-                f"`{command}` did not end within {command.timeout:g} s",
+                f"`{command}` did not end within {timeout:.3g} s",
                 where=f"{where}: {command}",
                 output=partial.last_output,
             ) from error
@@ -298,6 +300,12 @@ def started_on_host(
     """
     with _commands.started(command, where, subprocess.PIPE) as process:
         yield process
+
+
+def _next_line(stream: IO[bytes]) -> bytes:
+    """A line with its end; what is left at the end of the stream, and then nothing."""
+    with interruption.waiting():
+        return stream.readline()
 
 
 def _what_is_left(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
@@ -330,12 +338,12 @@ def stream_on_host(command: Command, *, where: str = "this host") -> Iterator[st
             late.set()
             _kill(process)
 
-        limit = threading.Timer(command.timeout, stop)
+        limit = threading.Timer(interruption.allowance(command.timeout), stop)
         limit.daemon = True
         limit.start()
         assert process.stdout is not None
         try:
-            for line in process.stdout:
+            while line := _next_line(process.stdout):
                 last = [*last[-19:], line]
                 yield command.masked(line.decode("utf-8", "replace").rstrip("\n"))
             process.wait()
@@ -376,7 +384,7 @@ def converse_on_host(command: Command, *, where: str = "this host") -> Iterator[
             with suppress(BrokenPipeError):
                 stdin.write(line)
                 stdin.flush()
-            answer = stdout.readline()
+            answer = _next_line(stdout)
             if answer.endswith(b"\n"):
                 return answer[:-1]
             _kill(process)
@@ -390,7 +398,7 @@ def converse_on_host(command: Command, *, where: str = "this host") -> Iterator[
                 output=said,
             )
 
-        limit = threading.Timer(command.timeout, stop)
+        limit = threading.Timer(interruption.allowance(command.timeout), stop)
         limit.daemon = True
         limit.start()
         try:

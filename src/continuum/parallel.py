@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
+from continuum import interruption
 from continuum.errors import ContinuumError, StepFailed
 from continuum.machine import commands_stopped
 
@@ -32,8 +33,9 @@ def for_each(work: Callable[[T], R], items: Iterable[T], *, threads: int = THREA
         try:
             futures = [pool.submit(work, item) for item in todo]
             # In short waits: a signal that comes just before one begins does not wake it.
-            while wait(futures, timeout=LOOK_INTERVAL).not_done:
-                pass
+            with interruption.waiting():
+                while wait(futures, timeout=LOOK_INTERVAL).not_done:
+                    interruption.check()
         except BaseException:
             with commands_stopped():
                 pool.shutdown(cancel_futures=True)

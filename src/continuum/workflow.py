@@ -15,11 +15,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from continuum import existing, folders, plugins, state_file
+from continuum import existing, folders, interruption, lock, origin, plugins, state_file
 from continuum.artifacts.store import ArtifactStore
 from continuum.benchmark import configure as benchmark_configure
 from continuum.deployment import Deployment
@@ -131,6 +131,14 @@ class Outcome:
     misplaced: str = ""
 
 
+class RunInterrupted(KeyboardInterrupt):
+    """A signal ended a run; its results are written."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
 # -- plan ----------------------------------------------------------------------------------------
 
 
@@ -191,7 +199,11 @@ def plan(loaded: Loaded, events: Events, *, look_at_links: bool = False) -> Plan
     )
     provider.refuse(deployment, infrastructure)
     states = {state.name: state.state for state in provider.states(deployment)} if before else {}
-    changes = infrastructure_configure.changes(before, states, infrastructure)
+    former = before
+    if former is not None and provider.capabilities.made_up:
+        # Machines on paper are the same, whatever is set for their world.
+        former = replace(former, settings=infrastructure.settings)
+    changes = infrastructure_configure.changes(former, states, infrastructure)
     if not changes and not infrastructure_execute.is_whole(deployment):
         changes.append(Change("update", deployment.name, "the last `up` did not get to its end"))
     if not changes and look_at_links:
@@ -328,38 +340,70 @@ def _recipe(
 # -- up and down ---------------------------------------------------------------------------------
 
 
-def up(loaded: Loaded, events: Events, *, recreate: bool = False) -> Up:
-    """Bring the experiment's machines, software and links up; what is right already stays."""
+def up(
+    loaded: Loaded,
+    events: Events,
+    *,
+    recreate: bool = False,
+    yes: bool = False,
+    take_over: bool = False,
+) -> Up:
+    """Bring the experiment's machines, software and links up; what is right already stays.
+
+    `recreate`: make all machines anew. `yes`: machines may be replaced or removed. `take_over`: the
+    deployment may be another file's.
+
+    Raises:
+        UsageError: the deployment is another file's, or machines would be lost, and nobody said yes.
+    """
     deployment = Deployment.named(loaded.experiment.name)
-    with _changing(deployment):
+    with _changing(deployment, loaded, events, take_over=take_over):
         _look_for_grafana(loaded, deployment, events)
-        return _up(plan(loaded, events), events, recreate=recreate)
+        return _up(plan(loaded, events), events, recreate=recreate, yes=yes)
 
 
 @contextmanager
-def _changing(deployment: Deployment) -> Iterator[None]:
+def _changing(
+    deployment: Deployment, loaded: Loaded, events: Events, *, take_over: bool
+) -> Iterator[None]:
     """Hold the deployment's lock; what was refused before it began leaves no folder."""
     deployment.refuse_damage()
     with deployment.journal.locked():
+        folders.make_folder(deployment.folder, folders.PRIVATE_FOLDER)
         try:
+            if not take_over:
+                origin.refuse_other_file(deployment, loaded.path)
+            former = origin.renamed_from(deployment, loaded.path)
+            if former is not None:
+                events.note(
+                    f'deployment "{deployment.name}" was brought up from {former}, which is gone: '
+                    f"it belongs to {loaded.path} now"
+                )
             yield
         finally:
             if {entry.name for entry in deployment.folder.glob("*")} <= {"lock", "logs"}:
-                folders.remove_tree(deployment.folder)
+                lock.remove(deployment.folder)
 
 
-def _up(todo: Plan, events: Events, *, recreate: bool) -> Up:
+def _up(todo: Plan, events: Events, *, recreate: bool, yes: bool) -> Up:
     deployment, provider = todo.deployment, todo.provider
+    former = _another_provider(todo, events)
     os.environ.update(infrastructure_execute.past_proxies(todo.infrastructure, os.environ))
     if not recreate:
         _refuse_to_break_a_cluster(todo)
+        if not yes:
+            _refuse_to_destroy(todo)
     for remark in todo.remarks if todo.changes else ():
         events.note(remark)
     for change in () if todo.first else todo.changes:
         events.note(str(change))
-    _remove_of_another_provider(todo, events)
+    if former is not None:
+        with events.step("infrastructure", f"remove machines of provider {former.name}"):
+            former.destroy(deployment)
+        deployment.kubeconfig.unlink(missing_ok=True)
     provider.leave_former(deployment)
     deployment.save_experiment(todo.experiment)
+    origin.record(deployment, todo.loaded.path)
     if recreate:
         provider.destroy(deployment)
         deployment.kubeconfig.unlink(missing_ok=True)
@@ -408,6 +452,34 @@ def _refuse_to_break_a_cluster(todo: Plan) -> None:
         )
 
 
+def losses(todo: Plan) -> list[Change]:
+    """The changes by which machines are lost, with all that is on them."""
+    before = infrastructure_execute.stored_plan(todo.deployment)
+    if before is not None and before.provider != todo.provider.name:
+        return [
+            Change("remove", each.name, f"provider {before.provider} made it")
+            for each in before.machines
+        ]
+    return [change for change in todo.changes if change.action in {"replace", "remove"}]
+
+
+def _refuse_to_destroy(todo: Plan) -> None:
+    """Machines go, with what is on them, only where that was asked for.
+
+    Raises:
+        UsageError: some would.
+    """
+    lost = losses(todo)
+    if lost:
+        machines = f"{len(lost)} machine{'s' if len(lost) != 1 else ''}"
+        raise UsageError(
+            f"{machines} would be replaced or removed, and what is on them lost",
+            where=f'deployment "{todo.deployment.name}"',
+            output="\n".join(map(str, lost)),
+            hint="the same command with --yes does it; continuum up --recreate FILE makes all anew",
+        )
+
+
 def _breaks(change: Change, control: set[str | None], *, whole: bool) -> bool:
     """Whether a change costs a cluster machines that it has; `whole`: nothing of it is kept."""
     if change.action == "create":
@@ -423,11 +495,15 @@ def _kept_control_machine(deployment: Deployment) -> str | None:
         return None
 
 
-def _remove_of_another_provider(todo: Plan, events: Events) -> None:
-    """Remove what the experiment's former provider made, before the plan that names it is gone."""
+def _another_provider(todo: Plan, events: Events) -> Provider | None:
+    """The provider that made what is there, if it is not the plan's.
+
+    Raises:
+        NotPossibleHere: it is not there, or may not act.
+    """
     before = infrastructure_execute.stored_plan(todo.deployment)
     if before is None or before.provider == todo.provider.name:
-        return
+        return None
     (former,) = existing.providers_of(todo.deployment, events)
     if not former.may_act():
         raise NotPossibleHere(
@@ -435,9 +511,7 @@ def _remove_of_another_provider(todo: Plan, events: Events) -> None:
             "whose machines only root can remove",
             hint=f"continuum down {todo.deployment.name}, then the same command again",
         )
-    with events.step("infrastructure", f"remove machines of provider {former.name}"):
-        former.destroy(todo.deployment)
-    todo.deployment.kubeconfig.unlink(missing_ok=True)
+    return former
 
 
 def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[str]:
@@ -448,21 +522,24 @@ def down(names: Sequence[str], events: Events, *, all_: bool = False) -> list[st
     """
     known = [deployment.name for deployment in Deployment.all()]
     leftovers = existing.leftovers(events)
-    wanted = list(dict.fromkeys([*known, *leftovers] if all_ else names))
+    # What a killed `down` left is removed as soon as the lock is taken.
+    unseen = [*leftovers, *Deployment.half_removed()]
+    wanted = list(dict.fromkeys([*known, *unseen] if all_ else names))
     if not wanted and not all_:
         raise NotFound("no deployment named", hint=f"there are: {', '.join(known) or 'none'}")
     failed: list[ContinuumError] = []
     for deployment in [
-        Deployment.named(name) if name in leftovers else Deployment.existing(name, damaged=True)
+        Deployment.named(name)
+        if all_ or name in unseen
+        else Deployment.existing(name, damaged=True)
         for name in wanted
     ]:
         try:
-            if deployment.damage() is not None:
-                folders.remove_tree(deployment.folder)  # A link goes; where it leads to stays.
-                if deployment.name not in leftovers:
-                    continue
             with deployment.journal.locked():
-                _down(deployment, events)
+                if deployment.damage() is not None:
+                    lock.remove(deployment.folder)  # A link goes; where it leads to stays.
+                if deployment.folder.is_dir() or deployment.name in leftovers:
+                    _down(deployment, events)
         except Interrupted:
             raise
         except OSError as error:
@@ -488,7 +565,7 @@ def _down(deployment: Deployment, events: Events) -> None:
         time_source.stop(deployment.identity)
         for provider in made_by:
             provider.destroy(deployment)
-        folders.remove_tree(deployment.folder)
+        lock.remove(deployment.folder)
 
 
 # -- run -----------------------------------------------------------------------------------------
@@ -502,24 +579,28 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
     down: bool = False,
     accept: Sequence[str] = (),
     all_pairs: bool = False,
+    yes: bool = False,
+    take_over: bool = False,
 ) -> Outcome:
     """Bring up, check the links, run the benchmark, and write results and report.
 
     Once machines are up the folder `results`, see `results_folder`, is written, whatever happens
     then. `accept` are codes of reasons that are accepted as data, beside those of the experiment.
+    `yes` and `take_over` as of `up`.
 
     Raises:
         LinksOutOfTolerance: unless `links` is accepted; what was measured is in the results folder.
-        UsageError: nothing can be written there.
+        UsageError: nothing can be written there, or as of `up`.
+        RunInterrupted: a signal ended it; the results hold what came before.
     """
     from continuum.recorder import Recorder  # noqa: PLC0415  slow to import
 
     deployment = Deployment.named(loaded.experiment.name)
-    with _changing(deployment):
+    with _changing(deployment, loaded, events, take_over=take_over):
         _look_for_grafana(loaded, deployment, events)
         todo = plan(loaded, events)
         _try_to_write(results)
-        ready = _up(todo, events, recreate=False)
+        ready = _up(todo, events, recreate=False, yes=yes)
         recorder = Recorder(
             folder=results,
             loaded=loaded,
@@ -558,7 +639,10 @@ def run(  # noqa: PLR0913  one parameter per option of the command line
             _finish(recorder, events, teller, ready.machines)
             raise
         record = _finish(recorder, events, teller, ready.machines)
-    return Outcome(recorder.folder, record, deployment, recorder.removed, recorder.misplaced)
+    outcome = Outcome(recorder.folder, record, deployment, recorder.removed, recorder.misplaced)
+    if record.status == "interrupted":
+        raise RunInterrupted(outcome)
+    return outcome
 
 
 def _limits_not_shown(limits: Iterable[LimitProof]) -> Iterator[Reason]:
@@ -651,9 +735,15 @@ def _finish(recorder: Recorder, events: Events, teller: Teller, machines: Sequen
 
 def _write(recorder: Recorder, events: Events) -> Run:
     """Write the results; who interrupts that has them all the same, and ends it the second time."""
-    try:
-        return _write_once(recorder, events)
-    except KeyboardInterrupt:
+    with interruption.held():
+        recorder.load_writers()
+        try:
+            record = _write_once(recorder, events)
+            if not interruption.take():
+                return record
+        except KeyboardInterrupt:
+            if interruption.insisted():
+                raise
         recorder.interrupted()
         return _write_once(recorder, events)
 

@@ -205,6 +205,10 @@ def test_another_provider_removes_what_the_former_made(
 ) -> None:
     assert cli("up", write(), "--provider", "lxc").code == 0
     ending = cli("up", write())
+    assert ending.code == 2
+    assert "remove edge-1: provider lxc made it" in ending.stderr
+    assert other.destroyed == []
+    ending = cli("up", write(), "--yes")
     assert ending.code == 0
     assert "remove machines of provider lxc" in ending.stderr
     assert other.destroyed == ["paper"]

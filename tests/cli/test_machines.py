@@ -57,6 +57,12 @@ def test_a_changed_file_is_told_and_only_the_difference_is_done(cli: Cli, write:
     changes = [(change["action"], change["what"]) for change in found["changes"]]
     assert changes == [("create", "edge-2"), ("update", "links")]
     ending = cli("up", write())
+    assert ending.code == 2
+    assert "1 machine would be replaced or removed" in ending.stderr
+    assert "remove edge-2" in ending.stderr
+    assert "1 of them costs a machine" in cli("plan", write()).stdout
+    assert len(cli("status", "--json").json[0]["machines"]) == 4
+    ending = cli("up", write(), "--yes")
     assert "remove edge-2" in ending.stderr
     assert len(cli("status", "--json").json[0]["machines"]) == 3
 
@@ -158,7 +164,7 @@ def test_machines_that_join_and_leave_a_cluster_are_not_lost(
     cli: Cli, write: Write, kubeconfig: Path
 ) -> None:
     assert cli("up", write(rest=CLUSTER, edge=2)).code == 0
-    assert cli("up", write(rest=CLUSTER)).code == 0
+    assert cli("up", write(rest=CLUSTER), "--yes").code == 0
     assert kubeconfig.exists()
 
 
@@ -170,7 +176,7 @@ def test_a_cluster_that_was_given_up_is_forgotten(cli: Cli, write: Write, kubeco
     kubeconfig.write_text("{}")
     assert cli("up", write()).code == 0
     assert not kubeconfig.exists()
-    assert cli("up", write(rest=CLUSTER)).code == 0
+    assert cli("up", write(rest=CLUSTER), "--yes").code == 0
 
 
 def test_two_deployments_side_by_side(cli: Cli, write: Write) -> None:

@@ -142,7 +142,9 @@ def test_a_host_that_is_gone_is_named_and_removed_later(
     without = shared.folder / "without.toml"
     hosts = stand_ins.entry(1, "left")
     without.write_text(EXPERIMENT.format(hosts=hosts).replace("this_host = false", ""))
-    assert "host right cannot be reached" in shared("up", without, code=4).err
+    assert (
+        "host right cannot be reached" in shared("up", without, "--take-over", "--yes", code=4).err
+    )
     shown = json.loads(shared("status", "across", "--json").out)[0]
     assert {each["name"]: each["state"] for each in shown["machines"]} == {
         "cloud-1": "running",
@@ -212,9 +214,10 @@ def test_machines_on_a_bridge_of_the_users(continuum: Any, write: Any) -> None:
         continuum("exec", "joined", "edge-1", "--", "ping", "-c1", "-W2", "edge-2")
         # To a bridge of the deployment's own, and back.
         own = write(file.read_text().replace(f'bridge = "{BRIDGE}"', ""), "own.toml")
-        continuum("up", own)
+        assert "belongs to another" in continuum("up", own, code=2).err
+        continuum("up", own, "--take-over", "--yes")
         assert addresses() == before
-        continuum("up", file)
+        continuum("up", file, "--take-over", "--yes")
         assert "nothing was changed" in continuum("up", file).err
         continuum("down", "joined")
         assert addresses() == before

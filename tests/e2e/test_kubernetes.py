@@ -199,7 +199,7 @@ def test_a_machine_comes_and_goes_live(pods: Cluster, file: Path) -> None:
     assert pods.in_pod("edge-1", find) == pods.addresses()["edge-2"]
     again = pods.line("up", file, "--set", "tiers.edge.machines=2")
     assert "nothing was changed" in again.err
-    pods.line("up", file)
+    pods.line("up", file, "--yes")
     pods.await_nodes(*NODES)
     assert {pod["metadata"]["uid"] for pod in pods.get("pods")} >= before
 
@@ -211,7 +211,7 @@ def test_the_control_plane_carries_pods_live_while_it_is_alone(shared: Any) -> N
     )
     cluster = Cluster(shared, "alone")
     for machines, carrier in ((2, "cloud-2"), (1, "cloud-1"), (2, "cloud-2")):
-        asked = (path, "--set", f"tiers.cloud.machines={machines}")
+        asked = (path, "--yes", "--set", f"tiers.cloud.machines={machines}")
         shared("up", *asked)
         cluster.await_nodes(*NODES[:machines])
         anywhere = made_pod("anywhere", "", cluster.image("pause"))

@@ -6,17 +6,15 @@ import errno
 import gc
 import io
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
-from continuum import environment
+from continuum import environment, interruption
 from continuum.cli import failure, handover, output
 from continuum.cli.session import Session, common
 from continuum.errors import ContinuumError, Interrupted, UsageError
@@ -202,14 +200,14 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code. Never raises, never shows a traceback."""
     session = Session(list(arguments))
     masked.forget()
-    with _signals_interrupt():
+    with interruption.handled():
         try:
             return _run(session)
         except KeyboardInterrupt:
             # A second signal while the first one was answered.
             return INTERRUPTED
         except Exception as error:  # noqa: BLE001  a defect in how another ending is told
-            return _unexpected(session, error)
+            return INTERRUPTED if interruption.insisted() else _unexpected(session, error)
         finally:
             session.close()
 
@@ -220,6 +218,7 @@ def _run(session: Session) -> int:
         with continuum.make_context(PROGRAM, list(session.arguments), obj=session) as context:
             code = continuum.invoke(context)
         sys.stdout.flush()
+        interruption.check()
     except click.exceptions.Exit as ending:
         return ending.exit_code
     except BrokenPipeError:
@@ -231,10 +230,12 @@ def _run(session: Session) -> int:
         return _interrupted(session, error)
     except (ContinuumError, click.ClickException) as error:
         session.close()
-        return _expected(error)
+        code = _expected(error)
+        # What fails after a signal fails for it.
+        return _interrupted(session, KeyboardInterrupt()) if interruption.came() else code
     except Exception as error:  # noqa: BLE001  whatever else it is, it is a defect, and told as one
         session.close()
-        return _unexpected(session, error)
+        return INTERRUPTED if interruption.insisted() else _unexpected(session, error)
     return code if isinstance(code, int) else 0
 
 
@@ -313,17 +314,3 @@ def _interrupted(session: Session, error: BaseException) -> int:
     else:
         output.say("interrupted; nothing was changed")
     return INTERRUPTED
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a command the way that Ctrl-C does."""
-    before = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -268,8 +268,7 @@ class EventLog:
 
     def _write(self) -> None:
         if self._file is None and folders.is_own_folder(self._folder):
-            folders.write_private_file(self._path, "", self._folder)
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = self._begun()
         if self._file is not None:
             self._file.writelines(self._waiting)
             self._file.flush()
@@ -280,6 +279,18 @@ class EventLog:
             with suppress(OSError):  # What is still to be written has no room either.
                 self._file.close()
             self._file = None
+
+    def _begun(self) -> IO[Any] | None:
+        """The file, open; None while the deployment has no folder: another process may remove it."""
+        try:
+            self._path.parent.mkdir(folders.PRIVATE_FOLDER, exist_ok=True)
+            folders.give_to_caller(self._path.parent)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+            file = os.open(self._path, flags, folders.PRIVATE_FILE)
+            folders.give_to_caller(self._path)
+        except FileNotFoundError:
+            return None
+        return os.fdopen(file, "a", encoding="utf-8")
 
     def close(self) -> None:
         """End the file."""

@@ -36,7 +36,7 @@ class Session:
     Attributes:
         arguments: of the command line, without the program's name.
         verbosity: `output.QUIET`, `NORMAL` or `VERBOSE`.
-        yes: Debian packages are installed without a question.
+        yes: Debian packages are installed, and machines replaced or removed, without a question.
         variables: names of the caller's variables that the experiment asks for.
         deployment: the deployment that is being changed, "" when none is.
         results: of the run that this call carries out; None when it carries out none.
@@ -140,4 +140,20 @@ yes_option = click.option(
     expose_value=False,
     callback=_assume_yes,
     help="Install missing Debian packages without a question.",
+)
+
+changes_option = click.option(
+    "-y",
+    "--yes",
+    is_flag=True,
+    expose_value=False,
+    callback=_assume_yes,
+    help="Replace or remove machines where the file asks for it, and install missing Debian "
+    "packages, without a question.",
+)
+
+take_over_option = click.option(
+    "--take-over",
+    is_flag=True,
+    help="Change a deployment that was brought up from another file of the same name.",
 )

@@ -24,7 +24,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from continuum import folders, state_file
+from continuum import folders, interruption, state_file
 from continuum.errors import NotFound, StepFailed, TimedOut
 from continuum.experiment.units import show_bytes
 from continuum.machine import Command, run_on_host
@@ -238,7 +238,7 @@ def locked(
                         where=str(path),
                         hint=f"look at process {holder}, stop it if it hangs, then try again",
                     ) from None
-                time.sleep(0.1)
+                interruption.pause(0.1)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield

@@ -576,14 +576,21 @@ def shortened(name: object) -> str:
     return text if len(text) <= 24 else f"{text[:23]}…"
 
 
-@contextmanager
-def plot(name: str, *, height: float = _SIZE[1]) -> Iterator[tuple[Drawn, Callable[[], Markup]]]:
-    """An empty figure in the page's style, and the function that makes SVG of it."""
+def load() -> None:
+    """Import all that drawing takes."""
     # Fonts are looked up once for all and kept with our own cache, not in another folder of HOME.
     if "MPLCONFIGDIR" not in os.environ:
         with suppress(OSError):
             cache = folders.make_folder(folders.cache_folder() / "matplotlib")
             os.environ["MPLCONFIGDIR"] = str(cache)
+    import matplotlib.backends.backend_svg  # noqa: PLC0415  slow to import
+    import matplotlib.figure  # noqa: F401, PLC0415
+
+
+@contextmanager
+def plot(name: str, *, height: float = _SIZE[1]) -> Iterator[tuple[Drawn, Callable[[], Markup]]]:
+    """An empty figure in the page's style, and the function that makes SVG of it."""
+    load()
     import matplotlib as mpl  # noqa: PLC0415  slow to import
     from matplotlib.figure import Figure as NewFigure  # noqa: PLC0415
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from continuum import environment, folders
+from continuum import environment, folders, interruption
 from continuum.errors import MachineUnreachable, NotPossibleHere, StepFailed, TimedOut
 from continuum.machine import Command, run_on_host
 from continuum.parallel import for_each
@@ -255,7 +255,8 @@ def _run(
     # Not by joining the thread: a join that is interrupted takes the thread for ended.
     ended = False
     try:
-        ended = done.wait(timeout)
+        with interruption.waiting():
+            ended = done.wait(timeout)
     finally:
         if not ended:
             _end(listener, cancelled, done, work)

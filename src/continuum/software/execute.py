@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from continuum import folders, plugins, state_file
+from continuum import folders, interruption, plugins, state_file
 from continuum.digest_key import digest_key
 from continuum.errors import NotFound, TimedOut
 from continuum.machine import Command
@@ -217,7 +217,7 @@ def _missing(
         if not missing or time.monotonic() > until:
             return missing
         progress(_named(missing), 1 - len(waiting) / len(awaited))
-        time.sleep(_POLL)
+        interruption.pause(_POLL)
 
 
 def _timed_out(missing: list[tuple[_Awaited, str]], seconds: float) -> TimedOut:

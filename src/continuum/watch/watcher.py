@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from continuum import live
+from continuum import live, lock
 from continuum.deployment import Deployment
 from continuum.errors import ContinuumError
 from continuum.images.recipe import RUNTIME_FOLDER
@@ -365,7 +365,7 @@ def _is_changed(deployment: Deployment) -> bool:
     The kernel's list tells it: who tries the lock holds it for a moment, in which no run could begin.
     """
     try:
-        node = (deployment.folder / "lock").stat().st_ino
+        node = lock.path(deployment.folder).stat().st_ino
         held = Path("/proc/locks").read_text()
     except OSError:
         return False

@@ -66,7 +66,7 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
 
 
 def _as_json(plan: Plan) -> dict[str, Any]:
-    from continuum import workflow  # noqa: PLC0415  slow to import
+    from continuum import origin, workflow  # noqa: PLC0415  slow to import
 
     return {
         "deployment": plan.deployment.name,
@@ -75,6 +75,8 @@ def _as_json(plan: Plan) -> dict[str, Any]:
         "origins": plan.loaded.origins,
         "notes": plan.loaded.notes,
         "changes": plan.changes,
+        "losses": workflow.losses(plan),
+        "belongs_to": origin.other_file(plan.deployment, plan.loaded.path),
         "remarks": plan.remarks,
         "link_check_seconds": workflow.link_check_seconds(plan),
         "infrastructure": plan.infrastructure,
@@ -121,9 +123,25 @@ def _lines(plan: Plan, *, whole: bool) -> Iterator[str]:
     else:
         yield f"changes: {len(plan.changes)}"
         yield from _cut([f"  {change}" for change in plan.changes], whole=whole)
+    yield from _asks(plan)
     yield ""
     yield "values that were set, and where" if not whole else "values"
     yield from _values(plan, whole=whole)
+
+
+def _asks(plan: Plan) -> Iterator[str]:
+    """The options without which `up` and `run` refuse."""
+    from continuum import origin, workflow  # noqa: PLC0415  slow to import
+
+    lost = workflow.losses(plan)
+    if lost:
+        yield (
+            f"  {len(lost)} of them cost{'s' if len(lost) == 1 else ''} a machine with what is on "
+            "it: only with --yes, or --recreate"
+        )
+    owner = origin.other_file(plan.deployment, plan.loaded.path)
+    if owner is not None:
+        yield f"  the deployment is that of {owner}: only with --take-over, or another name"
 
 
 def _cut(lines: list[str], *, whole: bool) -> list[str]:

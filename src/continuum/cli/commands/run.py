@@ -11,7 +11,15 @@ from continuum import reasons
 from continuum.cli import output
 from continuum.cli.experiments import experiment_arguments, provider_of, read
 from continuum.cli.privileges import prepare_host, with_programs
-from continuum.cli.session import ResultsPlace, Session, common, current, json_option, yes_option
+from continuum.cli.session import (
+    ResultsPlace,
+    Session,
+    changes_option,
+    common,
+    current,
+    json_option,
+    take_over_option,
+)
 from continuum.errors import UsageError
 from continuum.reasons import Code
 
@@ -55,7 +63,8 @@ def _codes(
 )
 @click.option("--accept-links", is_flag=True, help="The same as --accept links.")
 @click.option("--all-pairs", is_flag=True, help="Measure the links of every pair of machines.")
-@yes_option
+@take_over_option
+@changes_option
 @json_option
 @common
 def command(  # noqa: PLR0913  one parameter per option of the command line
@@ -69,6 +78,7 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     accept: tuple[str, ...],
     accept_links: bool,
     all_pairs: bool,
+    take_over: bool,
     as_json: bool,
 ) -> int:
     """Bring an experiment up, check its links, run its benchmark, and write the report.
@@ -77,7 +87,7 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
     file, removes them.
 
     Exit codes: 0 done, or degraded for accepted reasons alone; 1 a step or a link check failed, or the run is degraded; 2 invalid
-    experiment; 3 not on this host; 4 a machine cannot be reached; 130 interrupted.
+    experiment, another file's deployment, or machines would be lost; 3 not on this host; 4 a machine cannot be reached; 130 interrupted.
     """
     session = current()
     if repeat is not None:
@@ -89,27 +99,35 @@ def command(  # noqa: PLR0913  one parameter per option of the command line
 
     folder = workflow.results_folder(loaded.experiment.name, results)
     session.results = ResultsPlace(folder, asked=results is not None)
-    outcome = with_programs(
-        session,
-        lambda: workflow.run(
-            loaded,
-            session.events,
-            results=folder,
-            down=down,
-            accept=(*accept, *((Code.LINKS,) if accept_links else ())),
-            all_pairs=all_pairs,
-        ),
-    )
+    try:
+        outcome = with_programs(
+            session,
+            lambda: workflow.run(
+                loaded,
+                session.events,
+                results=folder,
+                down=down,
+                accept=(*accept, *((Code.LINKS,) if accept_links else ())),
+                all_pairs=all_pairs,
+                yes=session.yes,
+                take_over=take_over,
+            ),
+        )
+    except workflow.RunInterrupted as ending:
+        _tell(session, ending.outcome, as_json=as_json)
+        raise
+    _tell(session, outcome, as_json=as_json)
+    if outcome.misplaced:
+        return 1
+    return 0 if outcome.record.status == "done" or outcome.record.accepted else 1
+
+
+def _tell(session: Session, outcome: Outcome, *, as_json: bool) -> None:
     session.close()
     if as_json:
         output.write((outcome.folder / "run.json").read_text().rstrip())
     else:
         _show(session, outcome)
-    if outcome.record.status == "interrupted":
-        raise KeyboardInterrupt
-    if outcome.misplaced:
-        return 1
-    return 0 if outcome.record.status == "done" or outcome.record.accepted else 1
 
 
 def _show(session: Session, outcome: Outcome) -> None:

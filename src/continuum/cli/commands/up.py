@@ -9,23 +9,38 @@ import click
 from continuum.cli import output
 from continuum.cli.experiments import experiment_arguments, provider_of, read
 from continuum.cli.privileges import prepare_host, with_programs
-from continuum.cli.session import common, current, json_option, yes_option
+from continuum.cli.session import (
+    changes_option,
+    common,
+    current,
+    json_option,
+    take_over_option,
+)
 
 
 @click.command("up")
 @experiment_arguments
 @click.option("--recreate", is_flag=True, help="Replace every machine, also those that are right.")
-@yes_option
+@take_over_option
+@changes_option
 @json_option
 @common
-def command(
-    file: Path, settings: tuple[str, ...], provider: str | None, recreate: bool, as_json: bool
+def command(  # noqa: PLR0913  one parameter per option of the command line
+    *,
+    file: Path,
+    settings: tuple[str, ...],
+    provider: str | None,
+    recreate: bool,
+    take_over: bool,
+    as_json: bool,
 ) -> int:
     """Bring the machines of an experiment up, with their software and their network.
 
     What is right already stays as it is; on a changed file only the differences are carried out.
+    Where machines would be replaced or removed for them, it asks for --yes or --recreate.
 
-    Exit codes: 0 up; 1 a step failed; 2 invalid experiment; 3 not on this host;
+    Exit codes: 0 up; 1 a step failed; 2 invalid experiment, another file's
+    deployment, or machines would be lost; 3 not on this host;
     4 a machine cannot be reached; 130 interrupted: the same command again goes on.
     """
     session = current()
@@ -35,7 +50,12 @@ def command(
     session.changes(name, "up")
     from continuum import workflow  # noqa: PLC0415  slow to import
 
-    outcome = with_programs(session, lambda: workflow.up(loaded, session.events, recreate=recreate))
+    outcome = with_programs(
+        session,
+        lambda: workflow.up(
+            loaded, session.events, recreate=recreate, yes=session.yes, take_over=take_over
+        ),
+    )
     session.close()
     deployment = outcome.deployment
     if as_json:

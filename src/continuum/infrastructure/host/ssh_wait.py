@@ -8,6 +8,8 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
+from continuum import interruption
+
 _PORT = 22
 _AGAIN = 0.03
 _CONNECT_LIMIT = 3.0
@@ -52,6 +54,7 @@ def wait_for_banners(
                 if due[name] <= now:
                     attempt = under_way[name] = _Attempt(name, machines[name])
                     selector.register(attempt.socket, selectors.EVENT_READ, attempt)
+            interruption.check()
             for key, _ in selector.select(_AGAIN):
                 attempt = key.data
                 ended, greeted = _read(attempt)

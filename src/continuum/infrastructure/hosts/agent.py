@@ -21,7 +21,7 @@ from importlib import util
 from pathlib import Path
 from typing import IO, Any
 
-from continuum import folders, native, plugins
+from continuum import folders, lock, native, plugins
 from continuum.deployment import Deployment
 from continuum.errors import (
     ContinuumError,
@@ -346,7 +346,7 @@ class Agent:
         deployment = self._deployment(asked)
         with deployment.journal.locked():
             self._provider(asked).destroy(deployment)
-            folders.remove_tree(deployment.folder)
+            lock.remove(deployment.folder)
         for folder in (deployment.root, deployment.root.parent):
             try:
                 folder.rmdir()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from continuum import native
+from continuum import interruption, native
 from continuum.deployment import Deployment
 from continuum.errors import CommandFailed, NotFound, TimedOut
 from continuum.images.recipe import RUNTIME_FOLDER
@@ -227,7 +227,7 @@ class InMachine(Place):
                     where=where,
                     output=output,
                 )
-            time.sleep(_POLL)
+            interruption.pause(_POLL)
 
     def stop(self) -> bool:
         """Stop the unit and forget it; both fail where there is none, which is what is wanted."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from continuum import interruption
 from continuum.errors import ContinuumError, StepFailed
 from continuum.experiment.model import Serverless
 from continuum.secret import opened
@@ -224,7 +225,7 @@ class Function(ExecutionModel):
                         ),
                     ).check(f"pods of function {name} could not be deleted")
                 return
-            time.sleep(_POLL)
+            interruption.pause(_POLL)
 
 
 _MEANINGS = {

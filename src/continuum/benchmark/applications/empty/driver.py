@@ -6,12 +6,12 @@ While pods come up nothing is asked of the cluster: the audit log, a file, tells
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from continuum import interruption
 from continuum.benchmark import resources
 from continuum.benchmark.applications.empty import containerd_log, timeline
 from continuum.benchmark.applications.empty.audit_log import AuditLog
@@ -135,7 +135,7 @@ def _await(holds: Callable[[], bool], limit: float, what: str) -> None:
 
 def _pause(seconds: float) -> None:
     """Let time pass; a signal ends it."""
-    threading.Event().wait(max(0.0, seconds))
+    interruption.pause(seconds)
 
 
 class _Repetition:
