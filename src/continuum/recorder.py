@@ -54,6 +54,7 @@ from continuum.digest_key import digest_key
 from continuum.errors import StepFailed
 from continuum.host_facts import host_facts
 from continuum.infrastructure.configure import to_json
+from continuum.report import plots
 from continuum.report.clocks import between
 from continuum.report.files import PLOTS_FOLDER
 from continuum.report.page import write_report
@@ -155,6 +156,14 @@ class Recorder:
             self._failure = ("interrupted", why)
         self.removed = False
 
+    @staticmethod
+    def load_writers() -> None:
+        """Import all that writing takes, so that no interruption leaves a half imported module."""
+        import jinja2  # noqa: F401, PLC0415  slow to import, as all of these
+        import pyarrow.parquet  # noqa: F401, PLC0415
+
+        plots.load()
+
     def write(self) -> Run:
         """Write all files of the results folder; returns what `run.json` holds.
 
@@ -255,6 +264,7 @@ class Recorder:
             if status == "interrupted":
                 why = self._progress(table) or why
             return status, (why, *in_order([*known, *collected]))
+        known += self._negative(table)
         reasons = [*known, *collected]
         if self.collected is not None:
             found = [*collected, *_wrong(groups)]
@@ -263,6 +273,22 @@ class Recorder:
                 found += _unanswered(table, self.noun)
             reasons = [*known, *found, *self._emulation(), *self._differences(table, expected)]
         return ("degraded" if reasons else "done"), in_order(reasons)
+
+    def _negative(self, table: pa.Table | None) -> list[Reason]:
+        """A reason for times below 0, which no mean holds, where one clock cannot make them."""
+        if table is None or self.application is None or not self.capabilities.one_clock:
+            return []
+        found = statistics.negative(table, quantities=self.application.quantities())
+        if not found:
+            return []
+        named = ", ".join(f"{count} of {name}" for name, count in found.items())
+        return [
+            Reason(
+                code=Code.CLOCK,
+                sentence=f"{sum(found.values())} times are below 0, and left out of means: {named}",
+                figures={**found},
+            )
+        ]
 
     def _emulation(self) -> list[Reason]:
         """Reasons for which links were not as declared while requests crossed them."""

@@ -106,16 +106,16 @@ class Gateway:
 
     def _exchange(self, message: bytearray) -> None:
         request = layout.unpack_request(message)
-        sequence, late_ns = request.sequence, request.intended_ns + int(self._timeout * 1e9)
+        sequence, left = request.sequence, self._notes.seconds_left(request.intended_ns)
         del request  # A view of the message: it could not be written to.
         sent_ns = time.time_ns()
-        if sent_ns >= late_ns:
+        if left <= 0:
             self._notes.refused(sequence, "its time was up before a connection was free")
             return
         layout.stamp_sent(message, sent_ns)
         self._notes.sent(sequence, sent_ns)
         try:
-            connection = self._connected((late_ns - sent_ns) / 1e9)
+            connection = self._connected(left)
         except OSError as error:
             self._notes.refused(sequence, str(error))
             return

@@ -29,6 +29,7 @@ from continuum_runtime.open_loop import (
     clear,
     read_offsets,
 )
+from continuum_runtime.steady_clock import SteadyClock
 from continuum_runtime.way import Way
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ class Itself:
 class Book:
     """Requests that wait for their answers, and the file for those that do not any more.
 
-    `timeout`: so many seconds after a request was due its answer is late.
+    `timeout`: so many seconds after a request was due its answer is late. Limits, and the times by
+    `CLOCK_MONOTONIC` in samples, are by `clock`, which counts from the start of the load.
     """
 
     session: int
@@ -127,6 +129,7 @@ class Book:
     waiting: dict[int, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
     none_waits: threading.Event = field(default_factory=threading.Event)
+    clock: SteadyClock = field(default_factory=SteadyClock)
     metrics: EndpointMetrics | None = None
 
     def open(self, sample: dict[str, Any]) -> None:
@@ -138,7 +141,7 @@ class Book:
     def not_sent(self, sample: dict[str, Any]) -> None:
         """A request that could not be sent, or was too late to be."""
         with self.lock:
-            sample["sent_ns"] = None
+            sample["sent_ns"] = sample["sent_monotonic_ns"] = None
             self.waiting[sample["sequence"]] = sample
             self._close(sample, "error", error="could not be sent")
 
@@ -146,20 +149,23 @@ class Book:
         """Complete a sample; answers to others' requests, and second answers, are dropped."""
         if answer.session != self.session:
             return
+        steady_ns = self.clock.monotonic_of_ns(answered_ns)
         with self.lock:
             sample = self.waiting.get(answer.sequence)
             if sample is None:
                 return
+            due_ns = self.clock.monotonic_ns(sample["intended_ns"])
             sample.update(
                 received_ns=answer.received_ns,
                 started_ns=answer.started_ns,
                 finished_ns=answer.finished_ns,
                 answered_ns=answered_ns,
+                answered_monotonic_ns=steady_ns,
                 answer_bytes=size,
             )
             if answer.status != layout.OK:
                 self._close(sample, "error", error=answer.text)
-            elif answered_ns - sample["intended_ns"] > self.timeout * 1e9:
+            elif steady_ns - due_ns > self.timeout * 1e9:
                 self._close(sample, "timeout", result=answer.text)
             else:
                 self._close(sample, "ok", result=answer.text)
@@ -170,13 +176,19 @@ class Book:
             sample = self.waiting.get(sequence)
             if sample is not None:
                 sample["sent_ns"] = sent_ns
+                sample["sent_monotonic_ns"] = self.clock.monotonic_of_ns(sent_ns)
+
+    def seconds_left(self, intended_ns: int) -> float:
+        """Until an answer to a request that is due then would be late."""
+        passed_ns = time.monotonic_ns() - self.clock.monotonic_ns(intended_ns)
+        return self.timeout - passed_ns / 1e9
 
     def refused(self, sequence: int, why: str) -> None:
         """A request that was handed over could not be sent."""
         with self.lock:
             sample = self.waiting.get(sequence)
             if sample is not None:
-                sample["sent_ns"] = None
+                sample["sent_ns"] = sample["sent_monotonic_ns"] = None
                 self._close(sample, "error", error=f"could not be sent: {why}")
 
     def failed(self, sequence: int, status: str, why: str) -> None:
@@ -194,10 +206,12 @@ class Book:
 
     def _close(self, sample: dict[str, Any], status: str, **more: str) -> None:
         del self.waiting[sample["sequence"]]
-        self.file.write({**sample, "status": status, **more})
+        due_ns = self.clock.monotonic_ns(sample["intended_ns"])
+        whole = {**sample, "intended_monotonic_ns": due_ns, "status": status, **more}
+        self.file.write(whole)
         if self.metrics is not None:
-            answered_ns = sample["answered_ns"] if status == "ok" else None
-            self.metrics.ended(status, answered_ns and answered_ns - sample["intended_ns"])
+            answered_ns = sample["answered_monotonic_ns"] if status == "ok" else None
+            self.metrics.ended(status, answered_ns and answered_ns - due_ns)
         if not self.waiting:
             self.none_waits.set()
 
@@ -216,7 +230,7 @@ def send_all(config: Config, schedule: Schedule, way: Way, book: Book) -> None:
     names = sorted(path.name for path in folder.iterdir())
     order = photo_order(names, config.seed)
     sequence = -1
-    for sequence, intended_ns in schedule.arrivals():
+    for sequence, intended_ns in schedule.arrivals(book.clock):
         started_ns = time.time_ns()
         name = next(order)
         photo = (folder / name).read_bytes()
@@ -236,6 +250,7 @@ def send_all(config: Config, schedule: Schedule, way: Way, book: Book) -> None:
         }
         book.open(sample)
         sample["sent_ns"] = time.time_ns()
+        sample["sent_monotonic_ns"] = book.clock.monotonic_of_ns(sample["sent_ns"])
         layout.stamp_sent(message, sample["sent_ns"])
         if not way.send(message):
             book.not_sent(sample)
@@ -294,9 +309,10 @@ def run(config: Config) -> None:
         config.answer_timeout,
         read_offsets(config.arrivals),
     )
+    book.clock = SteadyClock()
     try:
         send_all(config, schedule, way, book)
-        left = (schedule.end_ns - time.time_ns()) / 1e9 + _LAST_LOOK_SECONDS
+        left = (schedule.end_ns - book.clock.time_ns()) / 1e9 + _LAST_LOOK_SECONDS
         book.none_waits.wait(max(0.0, left))
     finally:
         book.end()

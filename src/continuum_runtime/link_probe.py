@@ -302,7 +302,8 @@ def run(plan: dict[str, Any]) -> dict[str, Any]:
     sent = schedule.send(receiver.socket, begun)
     expected = {int(task): count for task, count in plan["expected"].items()}
     echoes = {task["task"]: task["count"] for task in plan["tasks"] if task["kind"] == "delay"}
-    while time.time_ns() < plan["end_ns"]:
+    until = time.monotonic_ns() + plan["end_ns"] - time.time_ns()
+    while time.monotonic_ns() < until:
         received = receiver.received
         if all(
             task in received and received[task].packets >= n for task, n in expected.items()

@@ -23,6 +23,9 @@ class Notes(Protocol):
     def failed(self, sequence: int, status: Literal["lost", "timeout", "error"], why: str) -> None:
         """A request that was sent gets no answer any more, or none that counts."""
 
+    def seconds_left(self, intended_ns: int) -> float:
+        """Until the time of a request is up that is due then, however clocks are set meanwhile."""
+
     def refused(self, sequence: int, why: str) -> None:
         """A request that `Way.send` has taken could not be sent after all."""
 

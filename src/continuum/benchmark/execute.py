@@ -7,13 +7,13 @@ without an answer is a sample, a machine that is gone is a reason, and the run i
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from continuum.benchmark import baseline, link_series
+from continuum import interruption
+from continuum.benchmark import baseline, clock_steps, link_series
 from continuum.benchmark.contract import RUN_FOLDER
 from continuum.benchmark.host_share import Shared
 from continuum.benchmark.reasons import Code, Reason
@@ -166,7 +166,10 @@ def execute(run: Run, collected: Collected | None = None) -> Collected:
             waits_for = f"all {run.application.noun}s" if driver else "endpoints to end"
             began_ns = time.time_ns()
             try:
-                with journal.step(run.events, PHASE, name, waits_for=waits_for) as step:
+                with (
+                    journal.step(run.events, PHASE, name, waits_for=waits_for) as step,
+                    _clocks_noted(run, number, collected),
+                ):
                     _read_clocks(run, number, "before", collected, step)
                     if driver is not None:
                         with _watched(run, number, collected):
@@ -279,6 +282,26 @@ def _read_clocks(
             Code.CLOCK,
             f"the clock of {machine} was not read {when} repetition {repetition}: {why}",
         )
+
+
+def _clock_offsets(run: Run) -> dict[str, int]:
+    return clock_steps.offsets(
+        [run.machines[name] for name in _machines_used(run)] if run.own_clocks else []
+    )
+
+
+@contextmanager
+def _clocks_noted(run: Run, repetition: int, collected: Collected) -> Iterator[None]:
+    """Read all clocks at both ends of the block, and tell those that were set meanwhile."""
+    before = _clock_offsets(run)
+    yield
+    # This host's is told by who watches it, where somebody does.
+    watched = any(
+        each.repetition == repetition and not each.share.host for each in collected.shared
+    )
+    for reason in clock_steps.reasons(repetition, before, _clock_offsets(run)):
+        if not (watched and reason.sentence.startswith(f"the clock of {clock_steps.THIS_HOST} ")):
+            collected.reasons.append(reason)
 
 
 @contextmanager
@@ -395,7 +418,7 @@ def _pause_after_look(began: float) -> None:
 
 def _pause(seconds: float) -> None:
     """Let time pass; a signal ends it."""
-    threading.Event().wait(max(0.0, seconds))
+    interruption.pause(seconds)
 
 
 def _repetition(
@@ -407,8 +430,10 @@ def _repetition(
     _await_ready(run, run.endpoint_model, processes)
     if run.observation is not None:
         run.observation.targets([process for _, process in run.plan.workers] + processes)
-    start = time.time() + START_DELAY + START_DELAY_EACH * len(endpoints)
-    begins_ns = {each.endpoint.name: int(start * 1e9) + each.load.phase_ns for each in endpoints}
+    delay = START_DELAY + START_DELAY_EACH * len(endpoints)
+    # Two clocks: endpoints are told Unix time; limits are by the clock that is never set.
+    start, start_ns = time.monotonic() + delay, int((time.time() + delay) * 1e9)
+    begins_ns = {each.endpoint.name: start_ns + each.load.phase_ns for each in endpoints}
 
     def begin(each: EndpointRun) -> None:
         try:
@@ -480,7 +505,7 @@ def _await_end(
     waiting = list(endpoints)
     next_look = start + LOOK_INTERVAL
     while waiting:
-        now = time.time()
+        now = time.monotonic()
         if now > limit:
             for each in waiting:
                 collected.because(Code.ENDPOINT, f"{each.endpoint.name} did not end in time")
@@ -492,7 +517,7 @@ def _await_end(
         if now < expected and now < next_look:
             _pause(min(1.0, expected - now, next_look - now) + 0.001)
             continue
-        next_look = time.time() + LOOK_INTERVAL
+        next_look = time.monotonic() + LOOK_INTERVAL
         began = time.monotonic()
         alive = for_each(lambda each: _still_runs(run, each, collected), waiting)
         waiting = [each for each, runs in zip(waiting, alive, strict=True) if runs]

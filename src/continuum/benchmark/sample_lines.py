@@ -25,6 +25,9 @@ TIMES = (
 )
 """In the order in which they come to pass."""
 
+MONOTONIC_TIMES = ("intended_monotonic_ns", "sent_monotonic_ns", "answered_monotonic_ns")
+"""The same moments by the endpoint's `CLOCK_MONOTONIC`, which is never set. A sample may lack them."""
+
 SIZES = ("request_bytes", "answer_bytes")
 RESERVED = (
     *("run", "repetition", "endpoint", "worker"),
@@ -103,6 +106,8 @@ def _sample(text: bytes, warmup: int) -> dict[str, Any]:
         raise ValueError(f'"status" is none of {", ".join(STATUSES)}')
     for name in (*TIMES, *SIZES):
         sample[name] = _whole(sample, name)
+    for name in MONOTONIC_TIMES:
+        _whole(sample, name)
     sample["warmup"] = sample.get("warmup", sequence < warmup)
     if not isinstance(sample["warmup"], bool):
         raise ValueError('"warmup" is neither true nor false')
@@ -112,6 +117,8 @@ def _sample(text: bytes, warmup: int) -> dict[str, Any]:
 
 def _is_late(sample: dict[str, Any], latest_ns: int) -> bool:
     due_ns, answered_ns = sample["intended_ns"], sample["answered_ns"]
+    if "answered_monotonic_ns" in sample and "intended_monotonic_ns" in sample:
+        due_ns, answered_ns = sample["intended_monotonic_ns"], sample["answered_monotonic_ns"]
     return (
         sample["status"] == "ok"
         and due_ns is not None

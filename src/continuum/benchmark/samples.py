@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from continuum import folders, state_file
-from continuum.benchmark.sample_lines import STATUSES
+from continuum.benchmark.sample_lines import MONOTONIC_TIMES, STATUSES
 from continuum.errors import NotFound, StepFailed
 from continuum.state_file import Damaged
 
@@ -46,6 +46,9 @@ SCHEMA = pa.schema(
         pa.field("result", pa.string()),
     ]
 )
+
+MONOTONIC = pa.schema([pa.field(name, pa.int64()) for name in MONOTONIC_TIMES])
+"""Further columns, where endpoints wrote them; absent in older files."""
 
 LINK_SCHEMA = pa.schema(
     [
@@ -200,7 +203,9 @@ def table(rows: Iterable[Mapping[str, Any]], own_schema: pa.Schema | None = None
         StepFailed: a row that cannot be a sample: it lacks what every sample has, a value has the
             wrong type, a number is negative, a status is unknown, or it is there twice.
     """
-    schema = _whole_schema(own_schema)
+    rows = list(rows)
+    more = [each for each in MONOTONIC if any(row.get(each.name) is not None for row in rows)]
+    schema = pa.schema([*_whole_schema(own_schema), *more])
     taken = sorted(
         (_checked(number, row, schema) for number, row in enumerate(rows, start=1)),
         key=lambda row: (row["repetition"], row["endpoint"], row["sequence"]),
@@ -369,7 +374,7 @@ def _whole_schema(own: pa.Schema | None) -> pa.Schema:
     if own is None:
         return SCHEMA
     for field in own:
-        if field.name in (*SCHEMA.names, STALL_COLUMN):
+        if field.name in (*SCHEMA.names, *MONOTONIC.names, STALL_COLUMN):
             raise StepFailed(
                 f'an application\'s own column is called "{field.name}", as one that every sample '
                 "has",

@@ -96,14 +96,37 @@ def values(samples: pa.Table, quantity: str) -> Floats:
     return values_of(samples, next(each for each in QUANTITIES if each.name == quantity))
 
 
+def negative(samples: pa.Table, *, quantities: tuple[Quantity, ...] = QUANTITIES) -> dict[str, int]:
+    """Number of times below 0 in answered samples after the warm-up, by quantity that has some."""
+    measured = ~samples["warmup"].to_numpy().astype(bool)
+    measured &= samples["status"].to_numpy() == "ok"
+    counts = {
+        each.name: int(np.count_nonzero(values_of(samples, each)[measured] < 0))
+        for each in quantities
+        if each.start
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
 def values_of(samples: pa.Table, quantity: Quantity) -> Floats:
-    """The same for a quantity that need not be one of ours."""
+    """The same for a quantity that need not be one of ours.
+
+    By the clock that is never set, where samples have their times by it. A time below 0 is one across
+    a clock that was set, or across two clocks.
+    """
     finish, known = _integers(samples, quantity.finish)
     if not quantity.start:
         return np.where(known, finish, np.nan)
     start, start_known = _integers(samples, quantity.start)
     # Subtracted as integers: a double holds Unix time in ns only to about 200 ns.
-    return np.where(known & start_known, (finish - start) / 1e6, np.nan)
+    found = np.where(known & start_known, (finish - start) / 1e6, np.nan)
+    steady = [
+        f"{name.removesuffix('_ns')}_monotonic_ns" for name in (quantity.finish, quantity.start)
+    ]
+    if not set(steady) <= set(samples.schema.names):
+        return found
+    (finish, known), (start, start_known) = (_integers(samples, name) for name in steady)
+    return np.where(known & start_known, (finish - start) / 1e6, found)
 
 
 @dataclass(frozen=True)
@@ -161,10 +184,16 @@ def _columns(samples: pa.Table, quantities: tuple[Quantity, ...]) -> _Columns:
         judged=judged,
         agreed=agreed,
         quantities={
-            each: np.where(ok, values_of(samples, each), np.inf if each.whole else np.nan)
+            each: np.where(ok, _possible(samples, each), np.inf if each.whole else np.nan)
             for each in quantities
         },
     )
+
+
+def _possible(samples: pa.Table, quantity: Quantity) -> Floats:
+    """A quantity, without the times that are less than none: no mean holds them."""
+    found = values_of(samples, quantity)
+    return np.where(found < 0, np.nan, found) if quantity.start else found
 
 
 def _integers(samples: pa.Table, column: str) -> tuple[Integers, Mask]:

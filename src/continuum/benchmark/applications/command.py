@@ -23,7 +23,7 @@ from continuum.benchmark.contract import (
     Transport,
     Worker,
 )
-from continuum.benchmark.sample_lines import RESERVED
+from continuum.benchmark.sample_lines import MONOTONIC_TIMES, RESERVED
 from continuum.errors import UsageError
 from continuum.images.recipe import (
     PYTHON_FOLDER,
@@ -157,7 +157,7 @@ class CommandSettings(PluginSettings):
         for name in value:
             if not _COLUMN.fullmatch(name):
                 raise ValueError(f'"{name[:40]}" is not a name of small letters, digits and _')
-            if name in RESERVED:
+            if name in (*RESERVED, *MONOTONIC_TIMES):
                 raise ValueError(f'"{name}" is a column that every sample has')
         return value
 

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 
 from pydantic import TypeAdapter
 
+from continuum import interruption
 from continuum.errors import ContinuumError
 from continuum.host_facts import host_facts
 from continuum.infrastructure.host import processor, sentinel
 from continuum.infrastructure.host.processor import Consumer, Throttling, Times
 from continuum.infrastructure.host.sentinel import Lateness, Stall
+from continuum_runtime.steady_clock import offset_ns
 
 if TYPE_CHECKING:
     from continuum.machine import Ask
@@ -220,7 +222,8 @@ class ThisHost:
         self._load = processor.load(Path("/proc/loadavg").read_text())
         with suppress(ContinuumError):
             self._ask = self._stack.enter_context(sentinel.running())
-        self._began_ns, self._offset_ns = time.time_ns(), _clock_offset()
+        self._began_ns, self._offset_ns = time.time_ns(), offset_ns()
+        self._began = time.monotonic()
         self._throttling = self._throttled()
         self._pressure = _pressure()
         self._hear()
@@ -248,7 +251,7 @@ class ThisHost:
         slices = [after.since(before) for before, after in pairwise(self._looks)]
         known = bool(self._machines)
         pressure = _pressure()
-        seconds = (ended_ns - self._began_ns) / 1e9
+        seconds = time.monotonic() - self._began
         return HostShare(
             host=self._name,
             began_ns=self._began_ns,
@@ -268,7 +271,7 @@ class ThisHost:
             load_before=self._load[0],
             ready_before=self._load[1],
             governor=_governor(),
-            clock_step_ms=round((_clock_offset() - self._offset_ns) / 1e6, 3),
+            clock_step_ms=round((offset_ns() - self._offset_ns) / 1e6, 3),
             throttling={
                 name: after - self._throttling[name] for name, after in self._throttled().items()
             },
@@ -333,19 +336,6 @@ def _governor() -> str | None:
     return governor if isinstance(governor, str) else None
 
 
-def _clock_offset() -> int:
-    """The wall clock minus one that is never set, in ns: of some readings the one between two that
-    lie nearest to each other.
-    """
-    found = []
-    for _ in range(5):
-        before = time.monotonic_ns()
-        wall = time.time_ns()
-        after = time.monotonic_ns()
-        found.append((after - before, wall - (before + after) // 2))
-    return min(found)[1]
-
-
 def await_settled(
     machines: Mapping[str, Consumer], progress: Callable[[str], None]
 ) -> float | None:
@@ -362,7 +352,7 @@ def await_settled(
     until = time.monotonic() + SETTLING_LIMIT
     before, began = processor.used(machines.values()), time.monotonic()
     while True:
-        threading.Event().wait(SETTLING_SLICE)
+        interruption.pause(SETTLING_SLICE)
         now, moment = processor.used(machines.values()), time.monotonic()
         share = (now - before) / (moment - began) / cores
         if share < SETTLED:

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter
 
-from continuum import folders, state_file
+from continuum import folders, interruption, state_file
 from continuum.errors import MachineUnreachable, NotFound, StepFailed, TimedOut
 from continuum.experiment.units import Seconds
 from continuum.infrastructure.plan import InfrastructurePlan, Link, LinkSettings, MachineSpec
 from continuum.infrastructure.providers.contract import MachineState, PluginSettings
-from continuum.machine import Command, Machine, Result
+from continuum.machine import Command, Machine, Result, refuse_when_stopped
 from continuum.state_file import Damaged
+from continuum_runtime.steady_clock import offset_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ WORLD = "machines"
 LINKS_FILE = "links.json"
 MACHINE_FILE = "machine.json"
 HANG_SECONDS = 300.0
+HANG_LOOK = 0.05
 LINKS = TypeAdapter(tuple[Link, ...])
 _LIVE = "continuum_runtime.live"
 _LIMIT_PROBE = "continuum_runtime.limit_probe"
@@ -100,6 +102,13 @@ def _until(lines: bytes, now_ns: int) -> bytes:
     )
 
 
+def _is_under_load(unit: Unit) -> bool:
+    """Whether a unit's load has begun, and lasts."""
+    if unit.ends is None:
+        return False
+    return unit.ends > (time.monotonic_ns() + (unit.offset_ns or 0)) / 1e9
+
+
 def _samples_of(unit: Unit) -> str:
     """Where the endpoint of a unit writes its samples."""
     return unit.output or f"{unit.folder}/samples.jsonl"
@@ -116,11 +125,14 @@ class _Kept:
 
 @dataclass(frozen=True)
 class Unit:
-    """A process, as `systemd-run` was told of it; `ends` in Unix time, None while it goes on."""
+    """A process, as `systemd-run` was told of it; `ends` in Unix time, None while it goes on;
+    `offset_ns` what Unix time was ahead of the monotonic clock when its load began.
+    """
 
     folder: str = ""
     output: str = ""
     ends: float | None = None
+    offset_ns: int | None = None
     words: tuple[str, ...] = ()
 
 
@@ -216,10 +228,13 @@ def operate(settings: FakeSettings, operation: str, machine: str = "") -> None:
         StepFailed: `fail_at` names the operation, or `hang_at` does and nobody stopped it.
     """
     if settings.delay:
-        time.sleep(settings.delay)
+        interruption.pause(settings.delay)
     named = f"{operation}:{machine}"
     if operation in settings.hang_at or named in settings.hang_at:
-        threading.Event().wait(HANG_SECONDS)
+        began = time.monotonic()
+        while time.monotonic() - began < interruption.allowance(HANG_SECONDS):
+            refuse_when_stopped(operation)
+            interruption.pause(HANG_LOOK)
         raise StepFailed(f"{operation} hung, as the setting hang_at says", where=machine)
     if operation in settings.fail_at or named in settings.fail_at:
         raise StepFailed(
@@ -277,14 +292,18 @@ class FakeMachine(Machine):
         """Return a file that was put; of samples those that have come to pass by now."""
         self._begin("get")
         content = self._read(path)
-        return _until(content, time.time_ns()) if self._is_being_written(path) else content
+        return _until(content, self._now_ns()) if self._is_being_written(path) else content
 
     def _is_being_written(self, path: str) -> bool:
         """Whether an endpoint whose load lasts writes its samples to that file."""
-        return any(
-            unit.ends is not None and unit.ends > time.time() and _samples_of(unit) == path
-            for unit in self._world.units(self.name).values()
-        )
+        units = self._world.units(self.name).values()
+        return any(_is_under_load(unit) and _samples_of(unit) == path for unit in units)
+
+    def _now_ns(self) -> int:
+        """Unix time, by the clock that is never set while a load lasts: as real endpoints have it."""
+        units = self._world.units(self.name).values()
+        offset = next((each.offset_ns for each in units if each.offset_ns is not None), None)
+        return time.time_ns() if offset is None else time.monotonic_ns() + offset
 
     def _begin(self, operation: str) -> None:
         self._world.operate(operation, self.name)
@@ -370,7 +389,7 @@ class FakeMachine(Machine):
 
     def _tell(self, asked: dict[str, Any]) -> bytes:
         """What `continuum_runtime.live` answers: the samples that have come to pass by now."""
-        now = time.time_ns()
+        now = self._now_ns()
         files = {}
         for path, offset in asked.get("files", {}).items():
             with suppress(NotFound):
@@ -385,7 +404,7 @@ class FakeMachine(Machine):
         units = [
             unit
             for unit in self._world.units(self.name).values()
-            if unit.ends is None or unit.ends > now / 1e9
+            if unit.ends is None or _is_under_load(unit)
         ]
         busy = min(1.0, _IDLE + _UNIT * len(units)) * self._spec.cores * self._spec.quota
         # Processor time only grows, also when a unit ends.
@@ -416,7 +435,7 @@ class FakeMachine(Machine):
             self._write(ready, b"")
         self._world.write(
             f"{self.name}/units/{unit}.json",
-            asdict(Unit(str(PurePosixPath(ready).parent), output, None, tuple(words))),
+            asdict(Unit(str(PurePosixPath(ready).parent), output, words=tuple(words))),
         )
 
     def _show_unit(self, unit: str) -> str:
@@ -424,7 +443,7 @@ class FakeMachine(Machine):
         if found is None:
             active, sub = "inactive", "dead"
         else:
-            over = found.ends is not None and time.time() > found.ends
+            over = found.ends is not None and not _is_under_load(found)
             active, sub = "active", "exited" if over else "running"
         return f"Id={unit}\nActiveState={active}\nSubState={sub}\nResult=success\n"
 
@@ -463,7 +482,8 @@ class FakeMachine(Machine):
             answers = (json.loads(line).get("answered_ns", 0) for line in samples.splitlines())
             last = min(max(answers, default=0) / 1e9, ends + load.answer_timeout)
             ends = max(ends, last)
-            self._world.write(f"{self.name}/units/{name}.json", asdict(replace(unit, ends=ends)))
+            loaded = replace(unit, ends=ends, offset_ns=offset_ns())
+            self._world.write(f"{self.name}/units/{name}.json", asdict(loaded))
 
     def _links_of(self, text: str) -> tuple[LinkSettings, LinkSettings]:
         """The links to and from the machine whose address an endpoint was told."""
