@@ -1,4 +1,4 @@
-"""SIGINT and SIGKILL at every journalled step: then the same command goes on, or `down` cleans."""
+"""SIGINT, SIGTERM and SIGKILL at every journalled step: then the same command goes on, or `down` cleans."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 from command_line import BENCHMARK, Cli, Process, Write, started
+from continuum import workflow
+from continuum.benchmark import execute
 from continuum.cli import main
+from continuum.events import Events
+from continuum.experiment.load import load
 
 STEPS = {
     "machine image": "image",
@@ -212,3 +216,66 @@ def test_two_ups_of_one_name_at_once(cli: Cli, write: Write, tmp_path: Path) -> 
         assert first.ends().code == main.INTERRUPTED
     assert cli("up", _experiment(write)).code == 0
     assert cli("down", "paper").code == 0
+
+
+def test_one_ctrl_c_ends_a_run_soon_though_a_machine_hangs(
+    cli: Cli, write: Write, tmp_path: Path
+) -> None:
+    path = write(rest=BENCHMARK, fake='hang_at = ["journalctl"]')
+    with started(tmp_path / "call", "run", path, "--results", tmp_path / "out") as process:
+        _await_step(tmp_path, "repetition 1 of 1", process)
+        process.signal(signal.SIGINT)
+        # Every call to a machine that hangs would take five minutes.
+        ending = process.ends(timeout=60)
+    assert ending.code == main.INTERRUPTED
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
+    assert cli("down", "paper").code == 0
+
+
+def test_a_run_that_is_interrupted_ends_its_callers_loop(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: object, collected: execute.Collected) -> execute.Collected:
+        collected.interrupted = True
+        return collected
+
+    monkeypatch.setattr(execute, "execute", interrupted)
+    loaded = load(write(rest=BENCHMARK))
+    with pytest.raises(KeyboardInterrupt) as raised:
+        workflow.run(loaded, Events(), results=tmp_path / "out")
+    assert isinstance(raised.value, workflow.RunInterrupted)
+    assert raised.value.outcome.record.status == "interrupted"
+    workflow.down(["paper"], Events())
+
+
+@pytest.mark.parametrize("step_seconds", [-3600, -5, 5])
+def test_a_clock_that_is_set_under_load_costs_no_time_and_is_told(
+    cli: Cli, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step_seconds: int
+) -> None:
+    wall, wall_ns = time.time, time.time_ns
+    begin = StepsClock(write(rest=BENCHMARK))
+    monkeypatch.setattr(time, "time", lambda: wall() + begin.step(step_seconds))
+    monkeypatch.setattr(time, "time_ns", lambda: wall_ns() + begin.step(step_seconds) * 10**9)
+    ending = cli("run", begin.file, "--results", tmp_path / "out")
+    assert ending.code == 1
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert "clock" in {reason["code"] for reason in record["reasons"]}
+    assert "did not end in time" not in str(record["reasons"])
+    assert cli("down", "paper").code == 0
+
+
+class StepsClock:
+    """Whether the load of an experiment has begun, after which the clock is set."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._begun_at: float | None = None
+
+    def step(self, seconds: int) -> int:
+        """By how much the clock is set by now."""
+        if self._begun_at is None:
+            starts = _deployment(self.file.parent).glob("machines/endpoint-*/files/**/start")
+            if next(starts, None) is None:
+                return 0
+            self._begun_at = time.monotonic()
+        return seconds if time.monotonic() > self._begun_at + 0.1 else 0
