@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from continuum import folders
@@ -42,7 +42,8 @@ def held(folder: Path) -> Iterator[None]:
     descriptor = _take(folder)
     try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        with suppress(OSError):  # A full disk: others are refused all the same, by no number.
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         folders.give_to_caller(path(folder))
         _finish_removals(folder)
         yield
@@ -76,11 +77,10 @@ def _take(folder: Path) -> int:
     for _ in range(_TRIES):
         try:
             folders.make_folder(place.parent)
+            folders.remove_other_kinds(place)
             descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         except FileNotFoundError:
             continue  # The last of its folder's deployments has just been removed, with the folder.
-        except IsADirectoryError as error:
-            raise _refusal(folder, "cannot be locked: a folder is in the way") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(place, descriptor):
