@@ -14,17 +14,7 @@ PATIENCE = 200.0
 """Seconds for a call: other tests run beside this one."""
 
 
-AWAITED = ("import", "image", "results", "state")
-"""Kinds whose readers are being made stricter."""
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(kind, marks=[pytest.mark.xfail(strict=False)] if kind in AWAITED else [])
-        for kind in robustness_table.KINDS
-    ],
-)
+@pytest.mark.parametrize("kind", robustness_table.KINDS)
 def test_broken_inputs_are_refused_with_their_place(kind: str) -> None:
     """No defect, no hang, an exit code of the table, no file made, nothing that a terminal obeys."""
     (row,) = robustness_table.rows(SEED, FEWER.get(kind, COUNT), [kind], limit=PATIENCE)
