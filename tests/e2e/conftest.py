@@ -57,6 +57,9 @@ class CommandLine:
 
         Runs take the host as it is: what other lanes do on it is told, and is no test's fault.
         """
+        if arguments[0] in {"up", "run"}:
+            # A test's machines are its own, to be replaced as it likes.
+            arguments = (*arguments, "--yes")
         if arguments[0] == "run":
             arguments = (*arguments, "--accept", ",".join(sorted(OF_THE_HOST - {"links"})))
         process = subprocess.Popen(
