@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from continuum.benchmark.samples import deciding_links, read_links
+from continuum.benchmark.samples import read_links
 from run_reasons import defects
 
 pytestmark = pytest.mark.e2e
@@ -51,10 +51,16 @@ def test_three_machines_run_a_benchmark_over_links_of_their_own_kernels(
     emulated = "software emulation" in run["versions"]["virtual machines run by"]
     assert any("not the hardware's" in note for note in run["notes"]) is emulated
     assert "link check" in ended.err
-    measured = deciding_links(read_links(tmp_path / "out" / "links.parquet"))
-    delays = [each for each in measured if each["quantity"] == "delay_ms"]
+    # The quickest attempt of each link: the others tell how busy this host was.
+    delays: dict[tuple[str, str], list[float]] = {}
+    asked: dict[tuple[str, str], float] = {}
+    for each in read_links(tmp_path / "out" / "links.parquet"):
+        if each["quantity"] == "delay_ms" and each["measured"] is not None:
+            ends = (each["from_machine"], each["to_machine"])
+            asked[ends] = each["asked"]
+            delays.setdefault(ends, []).append(each["measured"])
     assert len(delays) == 6
-    assert all(each["asked"] * 0.9 < each["measured"] < each["asked"] + 200 for each in delays)
+    assert all(asked[each] * 0.9 < min(delays[each]) < asked[each] + 200 for each in delays), delays
 
 
 def test_a_second_up_changes_nothing_and_machines_are_as_asked(shared: Any) -> None:
