@@ -6,7 +6,7 @@ import secrets
 
 import platformdirs
 
-from continuum import folders
+from continuum import folders, state_file
 
 _BYTES = 32
 
@@ -14,11 +14,9 @@ _BYTES = 32
 def digest_key() -> bytes:
     """The key, which is made at its first use."""
     path = platformdirs.user_state_path("continuum") / "digest.key"
-    try:
-        kept = path.read_bytes()
-    except FileNotFoundError:
-        kept = b""
+    kept = state_file.undamaged(state_file.read_bytes(path)) or b""
     if len(kept) != _BYTES:
         kept = secrets.token_bytes(_BYTES)
+        folders.remove_other_kinds(path)
         folders.write_file(path, kept, folders.PRIVATE_FILE)
     return kept

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from continuum import state_file
 from continuum.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,10 +18,8 @@ FILE = "origin.json"
 
 def recorded(deployment: Deployment) -> Path | None:
     """The file that the deployment was brought up from; None when nothing says so."""
-    try:
-        told = json.loads((deployment.folder / FILE).read_bytes())["file"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+    content = state_file.kept(deployment.folder / FILE, state_file.OBJECT) or {}
+    told = content.get("file")
     return Path(told) if isinstance(told, str) else None
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from continuum import folders
+from continuum import folders, state_file
 from continuum.artifacts.attempt import Unavailable
 
 _LINE = re.compile(r"([0-9a-f]{64}) (\d{4}-\d\d-\d\d)\n?")
@@ -36,11 +35,8 @@ def path_of(name: str) -> Path:
 
 def recall(name: str) -> FirstUse | None:
     """The first use of a file; None when it has never come, or what was written is damaged."""
-    with suppress(OSError, UnicodeError):
-        match = _LINE.fullmatch(path_of(name).read_text())
-        if match is not None:
-            return FirstUse(match[1], match[2])
-    return None
+    match = _LINE.fullmatch(state_file.undamaged(state_file.read_text(path_of(name))) or "")
+    return FirstUse(match[1], match[2]) if match is not None else None
 
 
 def compare(file: Path, called: str, name: str, pinned: str | None) -> None:

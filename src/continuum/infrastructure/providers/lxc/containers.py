@@ -105,10 +105,8 @@ def made_of(container_folder: Path) -> str | None:
 
 def is_mapped(container_folder: Path) -> bool | None:
     """Whether a container is configured to be in a user namespace; None without a configuration."""
-    try:
-        return "\nlxc.idmap = " in (container_folder / "config").read_text()
-    except OSError:
-        return None
+    text = state_file.undamaged(state_file.read_text(container_folder / "config"))
+    return None if text is None else "\nlxc.idmap = " in text
 
 
 def start(container: Container, ground: Ground) -> None:
