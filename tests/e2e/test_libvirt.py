@@ -54,7 +54,7 @@ def test_three_machines_run_a_benchmark_over_links_of_their_own_kernels(
     # The quickest attempt of each link: the others tell how busy this host was.
     delays: dict[tuple[str, str], list[float]] = {}
     asked: dict[tuple[str, str], float] = {}
-    for each in read_links(tmp_path / "out" / "links.parquet"):
+    for each in read_links(tmp_path / "out" / "links.parquet").to_pylist():
         if each["quantity"] == "delay_ms" and each["measured"] is not None:
             ends = (each["from_machine"], each["to_machine"])
             asked[ends] = each["asked"]
