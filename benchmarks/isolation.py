@@ -1,4 +1,4 @@
-"""What a user namespace for each machine costs: machines started with and without, in turn.
+"""Cost of a user namespace for each machine: machines started with and without, in turn.
 
     benchmarks/run isolation [MACHINES [TIMES]]
 

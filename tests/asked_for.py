@@ -1,4 +1,4 @@
-"""What takes minutes, and is only run when it is asked for by a variable of the environment."""
+"""Tests that take minutes, and are only run when it is asked for by a variable of the environment."""
 
 from __future__ import annotations
 

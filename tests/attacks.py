@@ -46,7 +46,7 @@ _NUMBERS = {
 
 
 def call(name: str, *arguments: object) -> str:
-    """What comes of a system call."""
+    """Outcome of a system call."""
     number = _NUMBERS[name][0 if os.uname().machine == "x86_64" else 1]
     given = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
     if _libc.syscall(ctypes.c_long(number), *given) >= 0:
@@ -55,7 +55,7 @@ def call(name: str, *arguments: object) -> str:
 
 
 def attempt(work: Callable[[], object]) -> str:
-    """What comes of some work."""
+    """Outcome of some work."""
     try:
         work()
     except OSError as error:
@@ -64,12 +64,12 @@ def attempt(work: Callable[[], object]) -> str:
 
 
 def opened(path: str | Path, flags: int = os.O_WRONLY) -> str:
-    """What comes of opening a file; it is closed again, and not changed."""
+    """Outcome of opening a file; it is closed again, and not changed."""
     return attempt(lambda: os.close(os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)))
 
 
 def mount(what: str, kind: str, flags: int = 0, options: str = "", at: Path = _POINT) -> str:
-    """What comes of mounting."""
+    """Outcome of mounting."""
     words = [each.encode() for each in (what, str(at), kind)]
     if _libc.mount(*words, ctypes.c_ulong(flags), options.encode()) == 0:
         return DONE

@@ -1,4 +1,4 @@
-"""Where a word that ought to be secret shows: in lists of processes while a block runs, in files."""
+"""Places in which a word that ought to be secret shows: in lists of processes while a block runs, in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What netem does to packets, for a kernel with slow system calls; `test_netem_kernel` runs it there.
+"""Effects of netem on packets, for a kernel with slow system calls; `test_netem_kernel` runs it there.
 
 On such a kernel programs run late, the more so the busier its host is, so that means and deviations
 tell that and not the link. No packet is early, however: what the link does is seen in the quickest

@@ -29,7 +29,7 @@ SUITE = os.environ.get("CONTINUUM_TEST_KERNEL_OF", "trixie")
 
 MEMORY = "4G"
 SHARED = "/run/shared"
-"""Where the guest finds its job, and puts what the test is to read."""
+"""Folder in which the guest finds its job, and puts what the test is to read."""
 
 _FIRST_PROCESS = Path(__file__).with_name("user_mode_init.py")
 _LOADER = b"/lib64/ld-linux-x86-64.so.2\0"
@@ -39,7 +39,7 @@ _BOOT_LIMIT = 60.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program in that kernel ended; `output` is the console's."""
+    """Ending of a program in that kernel; `output` is the console's."""
 
     exit_code: int
     output: str

@@ -64,7 +64,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Ending:
-    """How one call ended: its exit code, None without an end, and what it said."""
+    """Ending of one call: its exit code, None without an end, and what it said."""
 
     code: int | None
     output: str

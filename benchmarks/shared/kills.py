@@ -36,7 +36,7 @@ def kills(count: int, seed: int) -> dict[str, int]:
 
 
 def _usual_seconds() -> dict[tuple[str, bool], float]:
-    """How long each verb takes when nobody disturbs it, by whether its Python is its own."""
+    """Seconds that each verb takes when nobody disturbs it, by whether its Python is its own."""
     taken = {}
     for own in (True, False):
         with tempfile.TemporaryDirectory(prefix="continuum-kill-") as folder:

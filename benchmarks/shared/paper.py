@@ -45,7 +45,7 @@ _FORKED.set_forkserver_preload(["continuum.cli.main", "continuum.recorder", "con
 
 @dataclass(frozen=True)
 class Ending:
-    """How a command ended: its exit code, negative for a signal, None when it did not; its output."""
+    """Ending of a command: its exit code, negative for a signal, None when it did not; its output."""
 
     code: int | None
     stdout: str
@@ -61,7 +61,7 @@ class Ending:
 
     @property
     def traceback(self) -> bool:
-        """Whether a person would see the inside of the program."""
+        """Tell whether a person would see the inside of the program."""
         both = self.stdout + self.stderr
         return any(each in both for each in ("Traceback", "Exception ignored", "a defect of"))
 
@@ -151,7 +151,7 @@ class Paper:
         return self.fork(*arguments).end()
 
     def is_right(self) -> bool:
-        """Whether the deployment is up, with all that belongs to it, and nothing else is there."""
+        """Tell whether the deployment is up, with all that belongs to it, and nothing else is there."""
         found = self.call("status", "--json").json
         if not isinstance(found, list) or len(found) != 1:
             return False
@@ -160,7 +160,7 @@ class Paper:
         return states == {"running"} and only["links_in_force"] == only["links_asked"] > 0
 
     def is_empty(self) -> bool:
-        """Whether nothing of any deployment is left, in the state folder or as a process."""
+        """Tell whether nothing of any deployment is left, in the state folder or as a process."""
         left = list(self.deployments.iterdir()) if self.deployments.is_dir() else []
         return not left and not self._processes()
 

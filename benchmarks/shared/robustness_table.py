@@ -63,7 +63,7 @@ SERIES = {
 
 @dataclass
 class Row:
-    """What was found with one kind.
+    """Findings with one kind.
 
     Attributes:
         tried: inputs.

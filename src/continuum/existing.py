@@ -180,7 +180,7 @@ def missing_links(
 def network_missing(
     deployment: Deployment, plan_: InfrastructurePlan, provider: Provider
 ) -> list[str]:
-    """What of the network that carries and closes the machines is gone; only root sees it."""
+    """Parts that are gone of the network that carries and closes the machines; only root sees it."""
     return provider.network_missing(deployment, plan_) if provider.may_act() else []
 
 

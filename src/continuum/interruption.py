@@ -95,18 +95,18 @@ def check() -> None:
 
 
 def take() -> bool:
-    """Whether a signal came that was not raised yet; it is not raised any more."""
+    """Tell whether a signal came that was not raised yet; it is not raised any more."""
     was, _state.pending = _state.pending, False
     return was
 
 
 def came() -> bool:
-    """Whether a signal came: only what ends in order is done now."""
+    """Tell whether a signal came: only what ends in order is done now."""
     return _state.first_at is not None
 
 
 def insisted() -> bool:
-    """Whether a second signal came: nothing but the end is wanted."""
+    """Tell whether a second signal came: nothing but the end is wanted."""
     return _state.insisted
 
 
@@ -195,7 +195,7 @@ def _raise() -> None:
 
 
 def _imports(frame: FrameType | None) -> bool:
-    """Whether a module is being imported: a half imported one would fail whoever uses it later."""
+    """Tell whether a module is being imported: a half imported one would fail whoever uses it later."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORT:
             return True

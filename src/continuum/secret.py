@@ -261,4 +261,4 @@ def _forms(text: str) -> set[str]:
 
 
 masked = Masked()
-"""What this process shows and keeps goes through it: terminal, logs, records of a run."""
+"""Filter of all that this process shows and keeps: terminal, logs, records of a run."""

@@ -109,7 +109,7 @@ def read_json(path: Path, schema: TypeAdapter[T]) -> T | Damaged | None:
 
 
 def kept(path: Path, schema: TypeAdapter[T]) -> T | None:
-    """What `read_json` reads, where a damaged file is as good as none."""
+    """Value that `read_json` reads, where a damaged file is as good as none."""
     content = read_json(path, schema)
     return None if isinstance(content, Damaged) else content
 
@@ -137,12 +137,12 @@ def failure(error: OSError) -> StepFailed | None:
 
 
 def undamaged(content: T | Damaged | None) -> T | None:
-    """What was read, where a damaged file is as good as none."""
+    """Content that was read, where a damaged file is as good as none."""
     return None if isinstance(content, Damaged) else content
 
 
 def reason(error: Exception) -> str:
-    """Why a file cannot be read, in one line."""
+    """Reason why a file cannot be read, in one line."""
     if isinstance(error, OSError):
         return _OPENING.get(error.errno or 0) or error.strerror or str(error)
     if isinstance(error, RecursionError):

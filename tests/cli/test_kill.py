@@ -265,7 +265,7 @@ def test_a_clock_that_is_set_under_load_costs_no_time_and_is_told(
 
 
 class StepsClock:
-    """Whether the load of an experiment has begun, after which the clock is set."""
+    """Tell whether the load of an experiment has begun, after which the clock is set."""
 
     def __init__(self, file: Path) -> None:
         self.file = file

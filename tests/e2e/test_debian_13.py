@@ -104,7 +104,7 @@ def debian_13(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Debian13]:
 
 
 def _furnish(machine: Machine) -> None:
-    """What a person's host has: a clone, a home on a disk, and the site's certificates for pip."""
+    """Equipment of a person's host: a clone, a home on a disk, and the site's certificates for pip."""
     tracked = subprocess.run(
         ("git", "ls-files", "-z"), cwd=REPOSITORY, stdout=subprocess.PIPE, check=True
     ).stdout

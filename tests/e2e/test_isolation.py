@@ -56,7 +56,7 @@ _USER_KEYRING, _UNLINK = -4, 9
 
 @dataclass
 class Attacked:
-    """What is attacked, and what came of it, by machine."""
+    """Attacks and their outcomes, by machine."""
 
     lab: Lab
     plan: InfrastructurePlan

@@ -36,7 +36,7 @@ TESTS = sorted(
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, str]:
-    """What became of each of the tests, by name: nothing, or what was said."""
+    """Outcome of each of the tests, by name: nothing, or what was said."""
     shared = tmp_path_factory.mktemp("kernel")
     report = f"{user_mode_linux.SHARED}/report.xml"
     program = (

@@ -1,4 +1,4 @@
-"""Which package sources are the distribution's own archive."""
+"""Package sources that are the distribution's own archive."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ VENDORS = (
 def taken(
     folder: Path, release: str, lines: str, origins: dict[str, str] | None = None
 ) -> list[str]:
-    """What is taken of sources, where apt's lists hold these origins by their names."""
+    """Entries that are taken of sources, where apt's lists hold these origins by their names."""
     (folder / "sources.list.d").mkdir(parents=True)
     (folder / "sources.list").write_text(lines)
     (folder / "os-release").write_text(release)

@@ -1,4 +1,4 @@
-"""What an archive claims, beside what the cache has and the catalogue knows."""
+"""Claims of an archive, beside what the cache has and the catalogue knows."""
 
 from __future__ import annotations
 

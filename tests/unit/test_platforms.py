@@ -1,4 +1,4 @@
-"""Which image of several is taken, and which levels of processors there are."""
+"""Choice of an image of several, and levels of processors there are."""
 
 from __future__ import annotations
 

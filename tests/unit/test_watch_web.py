@@ -46,7 +46,7 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def get(
     server: Server, path: str, host: str | None = None, cookie: str | None = None, **headers: str
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
-    """What is answered; with the server's token as a cookie unless told."""
+    """Answer of the server; with its token as a cookie unless told."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
     connection.putrequest("GET", path, skip_host=True)
     if host != "":

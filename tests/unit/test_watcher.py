@@ -1,4 +1,4 @@
-"""What machines say to a watcher is not believed: any machine may say anything."""
+"""Distrust of what machines say to a watcher: any machine may say anything."""
 
 from __future__ import annotations
 

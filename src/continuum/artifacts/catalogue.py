@@ -49,7 +49,7 @@ class Release(_Part):
 
     @property
     def is_packed(self) -> bool:
-        """Whether the program is taken out of the file that is loaded."""
+        """Tell whether the program is taken out of the file that is loaded."""
         return not self.whole and self.file.endswith((".tar.gz", ".tgz"))
 
 

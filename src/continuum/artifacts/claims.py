@@ -1,4 +1,4 @@
-"""What an archive says of the programs in it, before any of it is believed.
+"""Claims of an archive about the programs in it, before any of it is believed.
 
 An archive's sums tell that it came whole, not who made it: where a program came from is its claim,
 unless the program's own published SHA-256 is in the catalogue.
@@ -25,7 +25,7 @@ _SOURCE_LENGTH = 200
 
 
 def source(entry: Entry, archive: str) -> str:
-    """Where a program of an archive came from, in words that say who says so."""
+    """Origin of a program of an archive, in words that say who says so."""
     pinned = catalogue.pinned_program(entry.wanted)
     if pinned == entry.sha256:
         return f"official release by its published SHA-256, in archive {archive}"[:_SOURCE_LENGTH]
@@ -120,7 +120,7 @@ def _is_version(project: Project, version: str) -> bool:
 
 
 def _means(release: str, version: str) -> bool:
-    """Whether `kubernetes-1.33` may mean `v1.33.9`."""
+    """Tell whether `kubernetes-1.33` may mean `v1.33.9`."""
     name, _, minor = release.rpartition("-")
     found, asked = catalogue.numbers(version), catalogue.numbers(minor)
     project = catalogue.projects().get(name)

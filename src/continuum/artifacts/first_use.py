@@ -29,7 +29,7 @@ class FirstUse:
 
 
 def path_of(name: str) -> Path:
-    """Where the first use of a file is written down."""
+    """Place where the first use of a file is written down."""
     return folders.first_use_folder() / name.replace("/", "_")
 
 

@@ -233,7 +233,7 @@ class ArtifactStore:
         return found
 
     def guard(self, artifact: Artifact) -> str:
-        """Which sum an artifact was compared with when it came, in words."""
+        """Sum that an artifact was compared with when it came, in words."""
         source, wanted = artifact.source, artifact.wanted
         if source.startswith("archive "):
             return "the archive's claim"

@@ -551,7 +551,7 @@ class Results:
     link_series: pa.Table | None = None
     stalls: pa.Table | None = None
     mismatch: str = ""
-    """Why the samples are not those of `run.json`, and what was done about it; "" when they are."""
+    """Reason why the samples are not those of `run.json`, and what was done about it; "" when they are."""
 
     @classmethod
     def load(cls, folder: Path) -> Results:

@@ -530,7 +530,7 @@ def _column(path: Path, found: pa.Table, field: pa.Field) -> pa.ChunkedArray:
 
 
 def _is_finite(column: pa.ChunkedArray) -> bool:
-    """Whether a column of numbers holds neither infinity nor what is no number."""
+    """Tell whether a column of numbers holds neither infinity nor what is no number."""
     import pyarrow.compute as pc  # noqa: PLC0415  slow to import
 
     return pc.all(pc.is_finite(column)).as_py() is not False

@@ -1,4 +1,4 @@
-"""What `sudo` starts: takes environment and arguments from a pipe, and becomes the command itself.
+"""Program that `sudo` starts: takes environment and arguments from a pipe, and becomes the command itself.
 
     python -I behind_sudo.py PIPE
 

@@ -73,17 +73,17 @@ class Gate:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port on which it listens."""
         return self._servers[0].token.port
 
     @property
     def token(self) -> Token:
-        """What lets in."""
+        """Token that lets in."""
         return self._servers[0].token
 
     @property
     def url(self) -> str:
-        """Where a browser finds what is behind it, and what a program puts before a path."""
+        """Address where a browser finds what is behind it, which a program puts before a path."""
         return f"http://localhost:{self.port}/{self.token.value}"
 
     @contextmanager
@@ -105,7 +105,7 @@ class Gate:
 
 
 def _has(family: socket.AddressFamily, address: str) -> bool:
-    """Whether this host has that address."""
+    """Tell whether this host has that address."""
     try:
         with socket.socket(family, socket.SOCK_STREAM) as attempt:
             attempt.bind((address, 0))

@@ -1,4 +1,4 @@
-"""How a command hands its environment and its arguments to itself: by no list of processes.
+"""Handing of a command's environment and its arguments to itself: by no list of processes.
 
 Everybody on the host may read the arguments of every process, and `sudo` writes them to its log. So
 what goes through `sudo` goes through a pipe, and a `--set` of something secret is taken out of our own

@@ -94,7 +94,7 @@ class Tunnel:
 
     @property
     def url(self) -> str:
-        """Where a browser, or a program, on this host finds the service; with the token."""
+        """Address of the service for a browser or a program on this host; with the token."""
         return self.gate.url
 
     def connect(self) -> socket.socket:

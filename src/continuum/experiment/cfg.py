@@ -40,7 +40,7 @@ class Option:
     read: Callable[[str], Any]
     default: Any = None
     free: bool = False
-    """Whether any text may stand here, in quotes or not."""
+    """Tell whether any text may stand here, in quotes or not."""
 
 
 def _integer(minimum: int, default: int | None = None, maximum: int | None = None) -> Option:
@@ -414,7 +414,7 @@ class _Options:
             self.notes.append(f"{name}: read as in [{section}], where it belongs")
 
     def _stands_in_the_wrong_section(self, entry: Entry) -> bool:
-        """Whether an option is read all the same, since it does not stand in its own section."""
+        """Tell whether an option is read all the same, since it does not stand in its own section."""
         if entry.section == "DEFAULT":
             return False
         home = _HOMES.get(entry.name)
@@ -470,7 +470,7 @@ class _Options:
 
     @property
     def has_benchmark(self) -> bool:
-        """Whether the section stands in the file, or an option of it in another one."""
+        """Tell whether the section stands in the file, or an option of it in another one."""
         return "benchmark" in self._ini.sections or any(name in self for name in BENCHMARK)
 
     def written(self, name: str) -> Any:  # noqa: ANN401  options have any type
@@ -530,7 +530,7 @@ class _Options:
         return self["cloud_nodes"], self["edge_nodes"], self["endpoint_nodes"]
 
     def has_tier(self, tier: str) -> bool:
-        """Whether a tier has machines, or may have: how many could not be read."""
+        """Tell whether a tier has machines, or may have: how many could not be read."""
         return bool(self[f"{tier}_nodes"]) or self.is_bad(f"{tier}_nodes")
 
     @property
@@ -543,7 +543,7 @@ class _Options:
 
     @property
     def has_no_manager(self) -> bool:
-        """Whether the file leaves the manager out, and has endpoints alone."""
+        """Tell whether the file leaves the manager out, and has endpoints alone."""
         left_out = "resource_manager" not in self and not self.is_bad("resource_manager")
         return (
             left_out and self.has_benchmark and self.counts[:2] == (0, 0) and bool(self.counts[2])
@@ -551,7 +551,7 @@ class _Options:
 
     @property
     def memory_follows_cores(self) -> bool:
-        """Whether the file is older than the memory of tiers, which was a GB for each core then.
+        """Tell whether the file is older than the memory of tiers, which was a GB for each core then.
 
         It is when it has neither that nor an option that is as new.
         """
@@ -571,7 +571,7 @@ class _Options:
 
     @property
     def runs_application(self) -> bool:
-        """Whether an application is run, also one whose name could not be read."""
+        """Tell whether an application is run, also one whose name could not be read."""
         return self.with_software and not self["resource_manager_only"]
 
 
@@ -602,7 +602,7 @@ _BEHIND = "a comment behind a value is a part of it: put it on a line of its own
 
 
 def _has_comment(option: Option, text: str) -> bool:
-    """Whether a comment stands behind a value."""
+    """Tell whether a comment stands behind a value."""
     if re.search(r"(^|\s)[#;]", text):
         return True
     before = re.split("[#;]", text, maxsplit=1)[0].strip()

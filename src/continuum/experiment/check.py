@@ -495,7 +495,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _is_near(name: str, other: str) -> bool:
-    """Whether names are near beside the words that begin and end both, as `edge_` and `_avg`."""
+    """Tell whether names are near beside the words that begin and end both, as `edge_` and `_avg`."""
     one, two = re.split("[_-]", name), re.split("[_-]", other)
     while len(one) > 1 and len(two) > 1 and one[0] == two[0]:
         one, two = one[1:], two[1:]

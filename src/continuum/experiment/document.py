@@ -85,7 +85,7 @@ class Document:
     in_secret_files: set[KeyPath] = field(default_factory=set)
 
     def has_override(self, paths: Iterable[KeyPath]) -> bool:
-        """Whether one of these keys, a table around it or a key in it was given beside the file."""
+        """Tell whether one of these keys, a table around it or a key in it was given beside the file."""
         return any(
             given[: len(path)] == path[: len(given)] for path in paths for given in self.overridden
         )

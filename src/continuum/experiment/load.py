@@ -59,7 +59,7 @@ class Loaded:
 
     @property
     def block_is_a_wish(self) -> bool:
-        """Whether the address block is that of a Continuum 1.x file, where it kept users apart."""
+        """Tell whether the address block is that of a Continuum 1.x file, where it kept users apart."""
         written = self.origins.get("infrastructure.address_block", "")
         file = str(self.path)
         return file.lower().endswith(".cfg") and written.rpartition(":")[0] == file

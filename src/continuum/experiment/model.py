@@ -49,7 +49,7 @@ THIS_HOST = "this"
 PRIVATE_RANGES = tuple(
     map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 )
-"""Where machines have their addresses (RFC 1918). Other ranges that nobody else on the internet has
+"""Ranges of machines' addresses (RFC 1918). Other ranges that nobody else on the internet has
 mean something of their own on many hosts: 100.64/10 a provider's network, 198.18/15 a test's.
 """
 

@@ -1,4 +1,4 @@
-"""Which entries of a host's package sources are its distribution's own archive.
+"""Entries of a host's package sources that are its distribution's own archive.
 
 The judge is what the archive says of itself, in the signed file `Release` that apt keeps in its
 lists: `Origin: Debian`. A mirror says the same, a vendor's or a person's archive does not, whatever
@@ -19,7 +19,7 @@ from continuum.images.source import Source
 LISTS = Path("/var/lib/apt/lists")
 
 ORIGINS = {"debian": "Debian", "ubuntu": "Ubuntu"}
-"""What the archives of the distributions that images are made from call themselves."""
+"""Names that the archives of the distributions that images are made from give themselves."""
 
 _COMPONENTS = frozenset(
     {
@@ -33,7 +33,7 @@ _KEYS = "/usr/share/keyrings/{}-archive-"
 _OFFICIAL = re.compile(r"(.+\.)?(debian\.org|ubuntu\.com)")
 _PERSONAL = re.compile(r"(.+\.)?(launchpad|launchpadcontent)\.net")
 _PLACE = r"/{}(-security|-ports)?(\.list|/[0-9]{{8}}T[0-9]{{6}}Z)?/?$"
-"""How the path of an archive's address ends, also that of a snapshot or a list of mirrors."""
+"""Ending of the path of an archive's address, also that of a snapshot or a list of mirrors."""
 
 _QUOTED = set('\\|{}[]<>"^~_=!@#$%&*')
 """Characters that apt spells out in the names of its lists."""
@@ -104,7 +104,7 @@ def _likely(
 
 
 def origin(entry: Source, lists: Path = LISTS) -> str:
-    """What the archive of an entry calls itself; "" where apt has no lists of it."""
+    """Name that the archive of an entry gives itself; "" where apt has no lists of it."""
     begin = list_name(entry)
     for name in (f"{begin}_InRelease", f"{begin}_Release"):
         try:
@@ -117,7 +117,7 @@ def origin(entry: Source, lists: Path = LISTS) -> str:
 
 
 def list_name(entry: Source) -> str:
-    """What apt's lists of an entry are called, up to what they list."""
+    """Start of the names of apt's lists of an entry, up to what they list."""
     place = re.sub(r"^[a-z+.-]+:(//)?([^/@]*@)?", "", entry.address).rstrip("/")
     named = f"{place}/dists/{entry.suite}"
     quoted = "".join(f"%{ord(each):02x}" if each in _QUOTED else each for each in named)

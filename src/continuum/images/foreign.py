@@ -195,7 +195,7 @@ def _fetch(reference: str, archive: Path, work: Path, progress: Progress) -> Non
 
 
 class _Descriptor(BaseModel):
-    """Where a document or a layer lies in an OCI layout, and what it says that it is."""
+    """Place of a document or a layer in an OCI layout, and what it says that it is."""
 
     digest: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$")]
     platform: platforms.Platform | None = None
@@ -232,7 +232,7 @@ class _RootFiles(BaseModel):
 
 
 class _Program(BaseModel):
-    """How a container of the image starts."""
+    """Start of a container of the image."""
 
     entrypoint: Annotated[list[str] | None, Field(alias="Entrypoint")] = None
     command: Annotated[list[str] | None, Field(alias="Cmd")] = None

@@ -93,7 +93,7 @@ def unpack(
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """What came out when the layer was built; nothing else lies beside it and the layer's root."""
+    """Result of building the layer; nothing else lies beside it and the layer's root."""
     stranger = next((each.name for each in folder.iterdir() if each.name not in _PARTS), None)
     if stranger is not None:
         raise archives.Unsafe(f"{archives.shown(stranger)} does not belong there")

@@ -1,4 +1,4 @@
-"""Which of several container images this host's machines run: system, processor, its level."""
+"""Choice of the container image that this host's machines run, of several: system, processor, its level."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _VARIANT = re.compile(r"v(\d+(?:\.\d+)?)")
 
 
 class Platform(BaseModel):
-    """What an image says that it is for; `variant` is as `v3`."""
+    """Platform that an image says that it is for; `variant` is as `v3`."""
 
     os: str | None = None
     architecture: str | None = None
@@ -40,7 +40,7 @@ HERE = Platform(os=SYSTEM)
 
 
 def fit(platform: Platform | None) -> float | None:
-    """How well an image fits this host, the more the better; None when its programs do not run.
+    """Fitness of an image for this host, the more the better; None when its programs do not run.
 
     One that does not say what it is for may fit, and worse than any that does.
     """

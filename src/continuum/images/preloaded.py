@@ -45,7 +45,7 @@ UNIT = "preloaded-container-images.service"
 
 @dataclass(frozen=True)
 class _Record:
-    """What the record of a layer with container images holds, beside much else."""
+    """Content of the record of a layer with container images, beside much else."""
 
     release: str
     keys: frozenset[str]

@@ -42,7 +42,7 @@ class HostSources:
     architecture: str
     entries: tuple[Source, ...]
     made_into: str = ""
-    """What this host is, where it is not that distribution itself but made from it."""
+    """Name of this host's system, where it is not that distribution itself but made from it."""
 
     def inputs(self) -> list[object]:
         """What decides which packages an image can get: never a mirror's address or index."""

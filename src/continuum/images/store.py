@@ -53,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class _Record:
-    """What `images/FINGERPRINT.json` holds."""
+    """Content of `images/FINGERPRINT.json`."""
 
     layers: list[str]
 
@@ -101,7 +101,7 @@ def save(fingerprint: str, keys: list[str]) -> ImagePaths:
 
 
 def is_built(key: str) -> bool:
-    """Whether a layer is in the cache, whole; a link is none, wherever it leads."""
+    """Tell whether a layer is in the cache, whole; a link is none, wherever it leads."""
     folder = images_folder() / key
     return (folder / "record.json").is_file() and not (folder / "root").is_symlink()
 

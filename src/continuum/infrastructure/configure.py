@@ -286,7 +286,7 @@ def _named(block: Block, surroundings: Surroundings) -> str:
 
 
 def _begins(address: str, size: int) -> bool:
-    """Whether blocks of a size can begin at an address."""
+    """Tell whether blocks of a size can begin at an address."""
     return int(ipaddress.IPv4Address(address)) % size == 0
 
 

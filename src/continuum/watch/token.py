@@ -71,7 +71,7 @@ class Token:
         return f"/{rest[0].lstrip('/') if rest else ''}{mark}{query}"
 
     def is_in(self, cookies: str) -> bool:
-        """Whether the value of a header `Cookie` holds it."""
+        """Tell whether the value of a header `Cookie` holds it."""
         try:
             found = SimpleCookie(cookies).get(self.cookie)
         except CookieError:
@@ -83,5 +83,5 @@ class Token:
 
 
 def wants_page(headers: Mapping[str, str]) -> bool:
-    """Whether it is a browser that asks for a page, and may be sent on; names in lower case."""
+    """Tell whether it is a browser that asks for a page, and may be sent on; names in lower case."""
     return "text/html" in headers.get("accept", "")

@@ -54,7 +54,7 @@ class Server(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where a browser finds the page; with the token."""
+        """Address of the page for a browser; with the token."""
         return f"http://{ADDRESS}:{self.server_port}/{self.token.value}/"
 
     def handle_error(

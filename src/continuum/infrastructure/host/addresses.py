@@ -26,7 +26,7 @@ def blocks_in_use() -> list[str]:
 
 
 def users() -> dict[str, str]:
-    """What uses each block, as `route through vpn0`."""
+    """User of each block, as `route through vpn0`."""
     return {
         **{str(server): "a name server of this host" for server in _resolvers()},
         **of_routes(_shown("-4", "route", "show", "table", "all")),

@@ -93,14 +93,14 @@ def ensure(identity: str, network: NetworkPlan, peers: Sequence[str] = (), port:
 def missing(
     identity: str, network: NetworkPlan, peers: Sequence[str] = (), port: int = 0
 ) -> tuple[int, int]:
-    """How many of a deployment's rules are not in force, and how many there should be."""
+    """Number of a deployment's rules that are not in force, and of those that should be."""
     wanted = _comments(identity, rules(network, peers, port))
     there = {comment for _, _, comment in _marked(f"continuum {identity} ")}
     return len(set(wanted) - there), len(wanted)
 
 
 def _comments(identity: str, wanted: Sequence[Rule]) -> list[str]:
-    """What each of the rules is known by."""
+    """Comment that each of the rules is known by."""
     version = fingerprint([(rule.table, rule.chain, rule.text) for rule in wanted])
     return [f"continuum {identity} {version} {number}" for number in range(len(wanted))]
 

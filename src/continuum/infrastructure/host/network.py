@@ -51,7 +51,7 @@ def _kept() -> list[tuple[str, str]]:
 
 
 def block_user(block: str) -> str:
-    """What has a block here, as `route through vpn0`; "" when that is not known."""
+    """User of a block here, as `route through vpn0`; "" when that is not known."""
     name = dict(_kept()).get(block)
     return f'deployment "{name}"' if name else addresses.users().get(block, "")
 

@@ -133,7 +133,7 @@ def _verdict(
     bridge: str,
     depth: int = 0,
 ) -> str | None:
-    """How a chain judges a packet of our bridges that no other condition speaks of; None: not."""
+    """Verdict of a chain on a packet of our bridges that no other condition speaks of; None: not."""
     if depth > 16:
         return None
     for expressions in rules.get(key, []):

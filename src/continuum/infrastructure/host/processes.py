@@ -11,7 +11,7 @@ _ROOT = 0
 
 
 def may_be_ours(number: int, proc: Path = PROC) -> bool:
-    """Whether a process is root's or our own user's, and of this host itself.
+    """Tell whether a process is root's or our own user's, and of this host itself.
 
     All four of its user ids count: a program that is root's for whoever starts it keeps theirs as
     the real one. In a container, other hosts' processes run under the same titles.

@@ -65,7 +65,7 @@ def _is_usable(server: str) -> bool:
 
 
 def obstacles(files: tuple[Path, ...] = _RESOLVERS) -> list[str]:
-    """What keeps machines from other networks or from names there, one sentence each."""
+    """Obstacles between machines and other networks or from names there, one sentence each."""
     found = []
     shown = run_on_host(Command(("ip", "-json", "-4", "route", "show", "default"))).check()
     if not any(json.loads(shown.text or "[]")):

@@ -182,12 +182,12 @@ class Agent:
         return self._provider(asked).caveats(self._plan(asked))
 
     def network_missing(self, asked: dict[str, Any]) -> list[str]:
-        """What of the network that carries the machines here is gone."""
+        """Parts that are gone of the network that carries the machines here."""
         plan = self._plan(asked)
         return self._provider(asked).network_missing(self._deployment(asked), plan)
 
     def isolation(self, asked: dict[str, Any]) -> dict[str, str]:
-        """What separates root in the machines here from this host."""
+        """Separation of root in the machines here from this host."""
         plan = self._plan(asked)
         return dict(self._provider(asked).isolation(self._deployment(asked), plan))
 

@@ -135,7 +135,7 @@ class Ends:
     ending: tuple[MachineSpec, ...]
 
     def all_run(self, running: Container[str]) -> bool:
-        """Whether every machine at either end is one of those that run, by name."""
+        """Tell whether every machine at either end is one of those that run, by name."""
         return all(each.name in running for each in (*self.beginning, *self.ending))
 
 

@@ -195,7 +195,7 @@ class Provider(ABC):
         """IPv4 blocks, as `10.0.0.0/24`, that a new deployment must keep away from."""
 
     def block_user(self, block: str) -> str:
-        """What uses one of these blocks, as `route through vpn0`; "" when that is not known."""
+        """User of one of these blocks, as `route through vpn0`; "" when that is not known."""
         del block
         return ""
 
@@ -306,7 +306,7 @@ class Provider(ABC):
         return []
 
     def isolation(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, str]:
-        """What separates root in each machine from its host, by the machine's name, in few words.
+        """Separation of root in each machine from its host, by the machine's name, in few words.
 
         As `user namespace`; without an entry where that is not known.
         """
@@ -374,7 +374,7 @@ class Provider(ABC):
         return ""
 
     def traffic_obstacles(self, plan: InfrastructurePlan) -> list[str]:
-        """What drops the machines' packets beside us, and what lets them through, one line each."""
+        """Rules that drop the machines' packets beside ours, and what lets them through, a line each."""
         del plan
         return []
 

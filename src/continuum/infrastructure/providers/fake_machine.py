@@ -103,7 +103,7 @@ def _until(lines: bytes, now_ns: int) -> bytes:
 
 
 def _is_under_load(unit: Unit) -> bool:
-    """Whether a unit's load has begun, and lasts."""
+    """Tell whether a unit's load has begun, and lasts."""
     if unit.ends is None:
         return False
     return unit.ends > (time.monotonic_ns() + (unit.offset_ns or 0)) / 1e9
@@ -116,7 +116,7 @@ def _samples_of(unit: Unit) -> str:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What `machine.json` holds."""
+    """Content of `machine.json`."""
 
     state: Literal["running", "stopped"]
     fingerprint: str

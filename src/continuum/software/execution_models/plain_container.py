@@ -230,7 +230,7 @@ _PERIOD = QUOTA_PERIOD_MILLISECONDS * 1000
 
 
 def _variables(process: ProcessSpec) -> tuple[str, ...]:
-    """What tells either client which variables the container has."""
+    """Arguments that tell either client which variables the container has."""
     file = secret_variables.path_of(process)
     return (
         *((f"--env-file={file}",) if process.secrets else ()),

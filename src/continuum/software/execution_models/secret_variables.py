@@ -19,7 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def path_of(process: ProcessSpec) -> str:
-    """Where the file of a process lies on its machine."""
+    """Path of a process's file on its machine."""
     return f"{FOLDER}/{process.name}"
 
 

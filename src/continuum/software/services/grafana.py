@@ -287,7 +287,7 @@ def unpack(archive: Path, target: Path) -> None:
 
 
 def files(spec: MachineSpec, manager: str) -> dict[str, str]:
-    """What it reads on the observing machine beside its password, by path; a pure function.
+    """Files that it reads on the observing machine beside its password, by path; a pure function.
 
     Args:
         spec: the observing machine.

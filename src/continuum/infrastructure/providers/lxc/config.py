@@ -65,7 +65,7 @@ _WHOLE_FILE_SYSTEMS = (
 """Kernels let a user namespace mount these two only where they can be seen whole somewhere already:
 containers without privileges inside a machine could not start otherwise."""
 _BORROWED_DEVICES = ("net/tun", "fuse")
-"""What a machine may use and, in a user namespace, cannot make."""
+"""Devices that a machine may use and, in a user namespace, cannot make."""
 
 NESTED_FOLDERS = ("containerd", "docker", "kubelet", "lxc")
 """Folders of /var/lib that must be on the host's own disk: overlay on overlay is refused."""
@@ -88,7 +88,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a machine stands on.
+    """Ground that a machine stands on.
 
     Attributes:
         layers: root folders of its image, the topmost first.
@@ -115,7 +115,7 @@ class Container(Place):
 
     @property
     def work(self) -> Path:
-        """Where overlay prepares what comes into `upper`, in a user namespace."""
+        """Folder in which overlay prepares what comes into `upper`, in a user namespace."""
         return self.folder / "work"
 
     @property

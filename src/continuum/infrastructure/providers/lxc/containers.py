@@ -69,7 +69,7 @@ def running(lxc_path: Path | None = None) -> list[Running]:
 
 
 def _is_monitor(process: int, name: str) -> bool:
-    """Whether a process with such a title is what it says: root's, and where LXC put it."""
+    """Tell whether a process with such a title is what it says: root's, and where LXC put it."""
     ours = _OURS.fullmatch(name)
     if ours is None:
         return processes.may_be_ours(process)
@@ -104,7 +104,7 @@ def made_of(container_folder: Path) -> str | None:
 
 
 def is_mapped(container_folder: Path) -> bool | None:
-    """Whether a container is configured to be in a user namespace; None without a configuration."""
+    """Tell whether a container is configured to be in a user namespace; None without a configuration."""
     text = state_file.undamaged(state_file.read_text(container_folder / "config"))
     return None if text is None else "\nlxc.idmap = " in text
 

@@ -1,4 +1,4 @@
-"""How far a machine's root is from the host's: a user namespace where the kernel has it."""
+"""Distance between a machine's root and the host's: a user namespace where the kernel has it."""
 
 from __future__ import annotations
 

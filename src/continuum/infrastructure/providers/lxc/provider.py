@@ -205,7 +205,7 @@ class Lxc(OnThisHost):
         folder: Path,
         layers: tuple[Path, ...],
     ) -> str | None:
-        """What this host has against user namespaces, tried where a machine that starts needs one."""
+        """Obstacle of this host to user namespaces, tried where a machine that starts needs one."""
         known = isolation.obstacle()
         if known or all(spec.privileged for spec in to_start):
             return known
