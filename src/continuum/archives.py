@@ -18,12 +18,14 @@ import stat
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Self, cast
 
+from continuum import state_file
 from continuum.errors import NotFound, StepFailed
+from continuum.experiment.document import shown as shown_value
 from continuum.experiment.units import show_bytes
 from continuum.machine import refuse_when_stopped
 
@@ -45,14 +47,6 @@ _CHUNK = 2**20
 # systems pack 2 to 20 times.
 _BOMB_BYTES = 2**30
 _BOMB_RATIO = 200
-
-_KINDS = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFDIR: "a folder",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 DEVICES = frozenset(
     {(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2)}  # null … ptmx
@@ -77,7 +71,7 @@ _DAMAGED = (
 
 
 class Unsafe(Exception):
-    """Why an archive is refused, in words that follow its name and a colon."""
+    """Reason for refusing an archive, in words that follow its name and a colon."""
 
 
 @contextmanager
@@ -130,19 +124,20 @@ def open_file(path: Path) -> io.BufferedReader:
         other = other_kind(path)
         why = f"is no regular file, but {other}" if other else f"cannot be read: {error.strerror}"
         raise StepFailed(f"{path} {why}", where=str(path)) from error
-    kind = _KINDS.get(stat.S_IFMT(os.fstat(descriptor).st_mode))
-    if kind is not None:
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise StepFailed(f"{path} is no regular file, but {kind}", where=str(path))
+        raise StepFailed(f"{path} is no regular file, but {state_file.kind(mode)}", where=str(path))
     return os.fdopen(descriptor, "rb")
 
 
 def other_kind(path: Path) -> str | None:
-    """What stands in a regular file's place, as "a FIFO"; None for a file, or for nothing."""
+    """Kind of what stands in a regular file's place, as "a FIFO"; None for a file, or for nothing."""
     try:
-        return _KINDS.get(stat.S_IFMT(path.stat().st_mode))
+        mode = path.stat().st_mode
     except OSError:
         return None
+    return None if stat.S_ISREG(mode) else state_file.kind(mode)
 
 
 # -- compression ---------------------------------------------------------------------------------
@@ -153,31 +148,38 @@ def unpacked(file: IO[bytes], size: int, room: int) -> io.BufferedReader:
 
     `size` is the file's own, and `room` how many bytes may come out.
     """
-    head = file.read(6)
-    file.seek(0)
-    plain: IO[bytes] = file
-    if head.startswith(b"\x1f\x8b"):
-        plain = cast("IO[bytes]", gzip.GzipFile(fileobj=file))
-    elif head.startswith(b"BZh"):
-        plain = cast("IO[bytes]", bz2.BZ2File(file))
-    elif head.startswith(b"\xfd7zXZ\x00"):
-        plain = cast("IO[bytes]", lzma.LZMAFile(file))  # noqa: SIM115  it closes nothing of ours
-    elif head.startswith(b"\x28\xb5\x2f\xfd"):
-        import pyarrow as pa  # noqa: PLC0415  slow to import, and few archives are in zstd
-
-        plain = cast("IO[bytes]", pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"))
-    return io.BufferedReader(_Limited(plain, size, room), _CHUNK)
+    opener = _opener(file)
+    return io.BufferedReader(_Limited(opener(file) if opener else file, size, room), _CHUNK)
 
 
 def is_compressed(file: IO[bytes]) -> bool:
-    """Whether a file is compressed in a way that `unpacked` knows."""
+    """Tell whether a file is compressed in a way that `unpacked` knows."""
+    return _opener(file) is not None
+
+
+def _opener(file: IO[bytes]) -> Callable[[IO[bytes]], IO[bytes]] | None:
     head = file.read(6)
     file.seek(0)
-    return head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"))
+    return next((each for magic, each in _OPENERS.items() if head.startswith(magic)), None)
+
+
+def _zstd(file: IO[bytes]) -> IO[bytes]:
+    import pyarrow as pa  # noqa: PLC0415  slow to import, and few archives are in zstd
+
+    return cast("IO[bytes]", pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"))
+
+
+_OPENERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
+    b"BZh": lambda file: cast("IO[bytes]", bz2.BZ2File(file)),
+    b"\xfd7zXZ\x00": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115  it closes nothing of ours
+    b"\x28\xb5\x2f\xfd": _zstd,
+}
+"""Decompressors by the first bytes of what they read."""
 
 
 class _Limited(io.RawIOBase):
-    """What comes out of a decompressor, until it is more than there is room for."""
+    """Output of a decompressor, until it is more than there is room for."""
 
     def __init__(self, file: IO[bytes], packed: int, room: int) -> None:
         super().__init__()
@@ -273,7 +275,7 @@ def content_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 
 
 def kind_of(member: tarfile.TarInfo) -> str:
-    """What a member is, in words."""
+    """Kind of a member, in words."""
     kinds = (
         (member.isdir(), "a folder"),
         (member.issym(), "a symbolic link"),
@@ -409,7 +411,7 @@ def document(content: IO[bytes], name: str) -> bytes:
 
 
 def json_of(text: bytes, name: str) -> Any:  # noqa: ANN401  whatever JSON holds
-    """What a document in JSON says, not deeper than documents are."""
+    """Content of a document in JSON, not deeper than documents are."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -419,5 +421,4 @@ def json_of(text: bytes, name: str) -> Any:  # noqa: ANN401  whatever JSON holds
 
 def shown(text: str, most: int = 100) -> str:
     """A text of an archive as a message may carry it: one line, short, nothing that a terminal obeys."""
-    plain = "".join(each if each.isprintable() else "?" for each in text[: most + 1])
-    return plain if len(plain) <= most else f"{plain[:most]}…"
+    return shown_value(text, most)

@@ -148,7 +148,7 @@ def _refuse_links(path: Path) -> None:
 
 
 def is_own_folder(path: Path) -> bool:
-    """Whether a folder is there, and is no link to one."""
+    """Tell whether a folder is there, and is no link to one."""
     return path.is_dir() and not path.is_symlink()
 
 
@@ -158,10 +158,8 @@ def remove_other_kinds(path: Path) -> None:
         mode = path.lstat().st_mode
     except OSError:
         return
-    if stat.S_ISDIR(mode):
-        shutil.rmtree(path)
-    elif not stat.S_ISREG(mode):
-        path.unlink(missing_ok=True)
+    if not stat.S_ISREG(mode):
+        remove_tree(path)
 
 
 def write_private_file(path: Path, content: bytes | str, root: Path) -> None:

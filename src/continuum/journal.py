@@ -62,6 +62,12 @@ def _entry(line: str) -> Entry | None:
     return Entry(float(at), phase, step, state, fingerprint, process)  # type: ignore[arg-type]
 
 
+def _entries(content: bytes) -> list[Entry]:
+    """The entries of all whole lines, oldest first."""
+    lines = content.decode(errors="replace").splitlines()
+    return [entry for line in lines if (entry := _entry(line)) is not None]
+
+
 class Journal:
     """The journal in a deployment's folder. Hold the lock while anything is changed."""
 
@@ -115,18 +121,16 @@ class Journal:
 
     def entries(self) -> list[Entry]:
         """All whole lines, oldest first."""
-        content = state_file.undamaged(state_file.read_bytes(self.path)) or b""
-        lines = content.decode(errors="replace").splitlines()
-        return [entry for line in lines if (entry := _entry(line)) is not None]
+        return _entries(state_file.undamaged(state_file.read_bytes(self.path)) or b"")
 
     def damage(self) -> Damaged | None:
-        """Why the journal cannot be read; None when it can, or is not there.
+        """Reason why the journal cannot be read; None when it can, or is not there.
 
         A line that a crash cut may have others behind it: only what holds no whole line is damaged.
         """
         content = state_file.read_bytes(self.path)
         if isinstance(content, bytes):
-            if content.count(b"\n") < 2 or self.entries():
+            if content.count(b"\n") < 2 or _entries(content):
                 return None
             return Damaged(self.path, "no line of it is an entry")
         return content

@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -97,7 +96,7 @@ def _take(folder: Path) -> int:
 
 
 def _is_at(place: Path, descriptor: int) -> bool:
-    """Whether the open file is still the one at that place: who held it before has removed it."""
+    """Tell whether the open file is still the one at that place: who held it before has removed it."""
     try:
         return os.path.samestat(os.fstat(descriptor), place.stat())
     except FileNotFoundError:
@@ -119,7 +118,4 @@ def _removals(folder: Path) -> list[Path]:
 
 def _finish_removals(folder: Path) -> None:
     for each in _removals(folder):
-        if each.is_symlink() or not each.is_dir():
-            each.unlink()
-        else:
-            shutil.rmtree(each)
+        folders.remove_tree(each)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import errno
 import hashlib
 import json
 import os
@@ -14,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from continuum import folders
+from continuum import folders, room
 from continuum.benchmark import (
     expectation,
     host_share,
@@ -58,7 +57,6 @@ from continuum.report import plots
 from continuum.report.clocks import between
 from continuum.report.files import PLOTS_FOLDER
 from continuum.report.page import write_report
-from continuum.room import no_room
 from continuum.secret import Secret, masked, texts
 from continuum.software.serverless import names, openfaas
 from continuum.version import version
@@ -85,7 +83,7 @@ if TYPE_CHECKING:
 
 
 RESULTS_FOLDER = "results"
-"""Where results come to lie beside deployments, when there is no room in the folder asked for."""
+"""Folder of results beside deployments, when there is no room in the folder asked for."""
 
 
 def _now() -> str:
@@ -180,13 +178,13 @@ class Recorder:
         try:
             self._write(record, taken)
         except OSError as error:
-            if error.errno not in (*folders.NO_ROOM, errno.EROFS):
+            if error.errno not in room.ERRORS:
                 raise
             self._write_elsewhere(record, taken, error)
         return record
 
     def _write_elsewhere(self, record: Run, taken: bytes | None, error: OSError) -> None:
-        full, first = self.folder, no_room(error, self.folder)
+        full, first = self.folder, room.no_room(error, self.folder)
         self.folder = folders.state_folder().parent / RESULTS_FOLDER / full.name
         if os.path.lexists(self.folder):
             self.folder = self.folder.with_name(f"{full.name}-{os.getpid()}")
@@ -197,7 +195,7 @@ class Recorder:
             folders.remove_tree(self.folder)
             self.folder = full
             raise StepFailed(
-                f"the results cannot be written: {first}, and {no_room(problem, folders.state_folder())}",
+                f"the results cannot be written: {first}, and {room.no_room(problem, folders.state_folder())}",
                 where=str(full),
                 hint=f"make room, then run again with another --results{left}",
             ) from error
@@ -209,7 +207,7 @@ class Recorder:
             full.rmdir()
 
     def _written(self, folder: Path) -> Iterator[Path]:
-        """What this run may have written to a folder."""
+        """Paths that this run may have written to in a folder."""
         names = (RUN_FILE, SAMPLES_FILE, LINKS_FILE, RESOURCES_FILE, SERIES_FILE, LINK_SERIES_FILE)
         for name in (*names, STALLS_FILE, REPORT_FILE, PLOTS_FOLDER, LOGS_FOLDER):
             yield folder / name

@@ -11,9 +11,12 @@ from continuum import folders
 from continuum.errors import StepFailed
 from continuum.experiment.units import show_bytes
 
+ERRORS = (*folders.NO_ROOM, errno.EROFS)
+"""Numbers of errors of a folder in which nothing more can be written."""
+
 
 def no_room(error: OSError, folder: Path) -> str:
-    """Why nothing can be written to a folder, in one sentence without its end."""
+    """Reason why nothing can be written to a folder, in one sentence without its end."""
     needed = error.needed if isinstance(error, folders.NoRoom) else 0
     file = f" for {_name(error)}" if error.filename else ""
     what = f"{show_bytes(needed)}{file}" if needed else f"room{file}"

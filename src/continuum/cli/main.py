@@ -272,10 +272,8 @@ _MAKE_ROOM = (
     "remove what is not needed; Continuum's cache folder may be removed when no machines are up: "
     "these stand on its images"
 )
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _OF_THE_HOST = {
     errno.ENOSPC: _MAKE_ROOM,
-    errno.EFBIG: "ulimit -f unlimited",
     errno.EDQUOT: _MAKE_ROOM,
     errno.EROFS: "set XDG_STATE_HOME and XDG_CACHE_HOME to folders that can be written",
     errno.ENOTDIR: "set XDG_STATE_HOME and XDG_CACHE_HOME to folders that can be written",
@@ -293,10 +291,10 @@ _OF_THE_HOST = {
 
 
 def _host_error(error: OSError) -> ContinuumError:
-    if error.errno in _NO_ROOM and error.filename:
-        from continuum.room import full  # noqa: PLC0415  slow to import, and seldom needed
+    from continuum import room  # noqa: PLC0415  slow to import, and seldom needed
 
-        return full(error)
+    if error.errno in room.ERRORS and error.filename:
+        return room.full(error)
     return ContinuumError(
         error.strerror or str(error),
         where=str(error.filename or ""),
