@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
@@ -18,6 +15,7 @@ from continuum import folders
 from continuum.infrastructure.providers.libvirt import Libvirt
 from continuum.infrastructure.providers.lxc import Lxc
 from damages import DEEP, damage
+from time_limit import time_limit
 
 COUNT = int(os.environ.get("CONTINUUM_TEST_DAMAGES", "80"))
 SEED = int(os.environ.get("CONTINUUM_TEST_SEED", "15"))
@@ -31,25 +29,11 @@ STATE = ".state/continuum/deployments"
 
 @pytest.fixture(autouse=True)
 def _no_machines_of_other_providers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no plan says who made a deployment, every provider on this host removes what it made."""
+    """Keep others' machines: where no plan says who made a deployment, every provider on this host removes what it made."""
     for kind in (Lxc, Libvirt):
         monkeypatch.setattr(kind, "destroy", lambda *_: None)
         monkeypatch.setattr(kind, "leftovers", lambda *_: [])
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-
-
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    def ends(number: int, frame: FrameType | None) -> None:
-        raise AssertionError(f"a command hangs: {number}, {frame}")
-
-    before = signal.signal(signal.SIGALRM, ends)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_any_damage_ends_in_no_defect_and_can_be_removed(
@@ -70,7 +54,7 @@ def test_any_damage_ends_in_no_defect_and_can_be_removed(
         done = [damage(rng, state / "paper", outside)]
         if folders.is_own_folder(state / "paper") and rng.random() < 0.3:
             done.append(damage(rng, state / "paper", outside))
-        with _within(LIMIT):
+        with time_limit(LIMIT, "a command"):
             problems = [
                 *_status(cli),
                 *_ends(cli, {0}, "plan", other),

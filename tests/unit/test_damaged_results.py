@@ -6,11 +6,8 @@ import json
 import os
 import random
 import shutil
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pyarrow as pa
@@ -32,6 +29,7 @@ from continuum.errors import ContinuumError, StepFailed
 from continuum.report import page, terminal
 from damages import bytes_of, damage
 from made_up_runs import MadeUp
+from time_limit import time_limit
 
 COUNT = int(os.environ.get("CONTINUUM_TEST_DAMAGES", "40"))
 SEED = int(os.environ.get("CONTINUUM_TEST_SEED", "15"))
@@ -146,20 +144,6 @@ def test_one_changed_sample_is_found_by_the_digest(tmp_path: Path) -> None:
     page.write_report(tmp_path)
 
 
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    def ends(number: int, frame: FrameType | None) -> None:
-        raise AssertionError(f"the report hangs: {number}, {frame}")
-
-    before = signal.signal(signal.SIGALRM, ends)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def _damage_a_table(rng: random.Random, folder: Path) -> str:
     """Give a column of a table another type or other values."""
     path = rng.choice(sorted(folder.glob("*.parquet")))
@@ -197,7 +181,7 @@ def test_any_damage_to_results_is_told_or_reported(tmp_path: Path) -> None:
         shutil.copytree(kept, folder)
         how = _damage_a_table(rng, folder) if number % 2 else _damage_a_file(rng, folder, outside)
         try:
-            with _within(LIMIT):
+            with time_limit(LIMIT, "the report"):
                 whole = Results.load(folder)
                 page.render(whole, page.draw(whole))
                 terminal.summary(whole.run, folder)
