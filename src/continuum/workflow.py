@@ -454,8 +454,8 @@ def _refuse_to_break_a_cluster(todo: Plan) -> None:
 
 def losses(todo: Plan) -> list[Change]:
     """The changes by which machines are lost, with all that is on them."""
-    before = infrastructure_execute.stored_plan(todo.deployment)
-    if before is not None and before.provider != todo.provider.name:
+    before = _plan_of_another_provider(todo)
+    if before is not None:
         return [
             Change("remove", each.name, f"provider {before.provider} made it")
             for each in before.machines
@@ -495,14 +495,19 @@ def _kept_control_machine(deployment: Deployment) -> str | None:
         return None
 
 
+def _plan_of_another_provider(todo: Plan) -> InfrastructurePlan | None:
+    """The plan of what is there, if another provider than the experiment's made it."""
+    before = infrastructure_execute.stored_plan(todo.deployment)
+    return None if before is None or before.provider == todo.provider.name else before
+
+
 def _another_provider(todo: Plan, events: Events) -> Provider | None:
     """The provider that made what is there, if it is not the plan's.
 
     Raises:
         NotPossibleHere: it is not there, or may not act.
     """
-    before = infrastructure_execute.stored_plan(todo.deployment)
-    if before is None or before.provider == todo.provider.name:
+    if _plan_of_another_provider(todo) is None:
         return None
     (former,) = existing.providers_of(todo.deployment, events)
     if not former.may_act():

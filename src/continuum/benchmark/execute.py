@@ -299,9 +299,10 @@ def _clocks_noted(run: Run, repetition: int, collected: Collected) -> Iterator[N
     watched = any(
         each.repetition == repetition and not each.share.host for each in collected.shared
     )
-    for reason in clock_steps.reasons(repetition, before, _clock_offsets(run)):
-        if not (watched and reason.sentence.startswith(f"the clock of {clock_steps.THIS_HOST} ")):
-            collected.reasons.append(reason)
+    after = _clock_offsets(run)
+    if watched:
+        del after[clock_steps.THIS_HOST]
+    collected.reasons += clock_steps.reasons(repetition, before, after)
 
 
 @contextmanager
@@ -362,11 +363,11 @@ def _await_baseline(run: Run, each: EndpointRun) -> None:
     load, machine = each.load, run.machines[each.endpoint.machine]
     lasts = load.warmup + load.duration
     deadline = time.monotonic() + lasts + load.answer_timeout + GRACE
-    _pause(lasts)
+    interruption.pause(lasts)
     while run.endpoint_model.state(machine, each.process) in {"starting", "ready"}:
         if time.monotonic() > deadline:
             raise TimedOut(f"{each.endpoint.name} did not end in time", where=machine.name)
-        _pause(POLL_INTERVAL)
+        interruption.pause(POLL_INTERVAL)
 
 
 def _await_ready(run: Run, model: ExecutionModel, processes: list[ProcessSpec]) -> None:
@@ -413,12 +414,7 @@ def _is_ready(model: ExecutionModel, process: ProcessSpec, state: str) -> bool:
 
 def _pause_after_look(began: float) -> None:
     """For as long as the look took: one at a cluster needs the processor that its pods start with."""
-    _pause(max(POLL_INTERVAL, time.monotonic() - began))
-
-
-def _pause(seconds: float) -> None:
-    """Let time pass; a signal ends it."""
-    interruption.pause(seconds)
+    interruption.pause(max(POLL_INTERVAL, time.monotonic() - began))
 
 
 def _repetition(
@@ -515,7 +511,7 @@ def _await_end(
         if run.observation is not None:
             run.observation.phase(load.repetition, phase)
         if now < expected and now < next_look:
-            _pause(min(1.0, expected - now, next_look - now) + 0.001)
+            interruption.pause(min(1.0, expected - now, next_look - now) + 0.001)
             continue
         next_look = time.monotonic() + LOOK_INTERVAL
         began = time.monotonic()

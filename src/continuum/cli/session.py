@@ -133,23 +133,17 @@ def _assume_yes(context: click.Context, _: click.Parameter, value: bool) -> None
         session.yes = True
 
 
-yes_option = click.option(
-    "-y",
-    "--yes",
-    is_flag=True,
-    expose_value=False,
-    callback=_assume_yes,
-    help="Install missing Debian packages without a question.",
-)
+def _yes(text: str) -> Callable[[F], F]:
+    return click.option(
+        "-y", "--yes", is_flag=True, expose_value=False, callback=_assume_yes, help=text
+    )
 
-changes_option = click.option(
-    "-y",
-    "--yes",
-    is_flag=True,
-    expose_value=False,
-    callback=_assume_yes,
-    help="Replace or remove machines where the file asks for it, and install missing Debian "
-    "packages, without a question.",
+
+yes_option = _yes("Install missing Debian packages without a question.")
+
+changes_option = _yes(
+    "Replace or remove machines where the file asks for it, and install missing Debian packages, "
+    "without a question."
 )
 
 take_over_option = click.option(

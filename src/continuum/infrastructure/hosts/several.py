@@ -264,41 +264,15 @@ class SeveralHosts(Provider):
         return [caveat for caveats in told for caveat in caveats]
 
     def network_missing(self, deployment: Deployment, plan: InfrastructurePlan) -> list[str]:
-        """Those of every host that answers."""
-
-        def there(item: tuple[str, Connection]) -> list[str]:
-            name, connection = item
-            share = configure.to_json(plan.share(name))
-            asked = {**self._arguments(deployment), "plan": share}
-            try:
-                told = connection.call("network_missing", asked)
-            except MachineUnreachable:
-                return []  # That is told by its machines' states.
-            return [f"host {name}: {each}" for each in told]
-
-        carrying = {spec.host for spec in plan.machines}
-        others = [each for each in self.connections.items() if each[0] in carrying]
+        """Those of every host that answers; of the others their machines' states tell."""
         here = self.inner.network_missing(deployment, plan.share(""))
-        return [*here, *(each for told in for_each(there, others) for each in told)]
+        told = self._answers("network_missing", deployment, plan)
+        return [*here, *(f"host {name}: {each}" for name, lacks in told.items() for each in lacks)]
 
     def isolation(self, deployment: Deployment, plan: InfrastructurePlan) -> Mapping[str, str]:
         """Of the machines on all hosts that answer."""
-
-        def there(item: tuple[str, Connection]) -> Mapping[str, str]:
-            name, connection = item
-            share = configure.to_json(plan.share(name))
-            try:
-                told: Mapping[str, str] = connection.call(
-                    "isolation", {**self._arguments(deployment), "plan": share}
-                )
-            except MachineUnreachable:
-                return {}
-            return told
-
         found = dict(self.inner.isolation(deployment, plan.share("")))
-        carrying = {spec.host for spec in plan.machines}
-        others = [each for each in self.connections.items() if each[0] in carrying]
-        for told in for_each(there, others):
+        for told in self._answers("isolation", deployment, plan).values():
             found |= told
         return found
 
@@ -582,6 +556,24 @@ class SeveralHosts(Provider):
             "deployment": deployment.name if deployment else "none",
             "identity": deployment.identity if deployment else "00000000",
         }
+
+    def _answers(
+        self, call: str, deployment: Deployment, plan: InfrastructurePlan
+    ) -> dict[str, Any]:
+        """The answers of those other hosts that carry machines and can be reached, by host."""
+
+        def there(name: str) -> Any:  # noqa: ANN401  JSON
+            share = configure.to_json(plan.share(name))
+            try:
+                asked = {**self._arguments(deployment), "plan": share}
+                return self.connections[name].call(call, asked)
+            except MachineUnreachable:
+                return None
+
+        carrying = {spec.host for spec in plan.machines}
+        names = [name for name in self.connections if name in carrying]
+        told = zip(names, for_each(there, names), strict=True)
+        return {name: answer for name, answer in told if answer is not None}
 
     def _on_hosts(self, call: str, deployment: Deployment, plan: InfrastructurePlan) -> list[Any]:
         def there(connection: Connection) -> Any:  # noqa: ANN401  JSON

@@ -130,12 +130,7 @@ def _await(holds: Callable[[], bool], limit: float, what: str) -> None:
     while not holds():
         if time.monotonic() > until:
             raise TimedOut(f"waited {limit:g} s for {what}")
-        _pause(LOOK_INTERVAL)
-
-
-def _pause(seconds: float) -> None:
-    """Let time pass; a signal ends it."""
-    interruption.pause(seconds)
+        interruption.pause(LOOK_INTERVAL)
 
 
 class _Repetition:
@@ -205,7 +200,7 @@ class _Repetition:
         self.control.put(json.dumps(config).encode(), self._config)
         self.offset = self._size_of_log()
         for_each(self._start_notes, range(len(self.notes)))
-        _pause(BEFORE)
+        interruption.pause(BEFORE)
 
     @property
     def _folder(self) -> str:
@@ -258,7 +253,7 @@ class _Repetition:
             self.waited = time.monotonic() - began
             if over == len(places) or self.waited > self.driver.limit:
                 return
-            _pause(LOOK_INTERVAL)
+            interruption.pause(LOOK_INTERVAL)
 
     def _read_on(self) -> None:
         """Read what the audit log has got since the last look."""
